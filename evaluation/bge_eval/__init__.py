@@ -1,0 +1,62 @@
+"""Evaluate text embedding models and rerankers on MTEB, BEIR and C-MTEB.
+
+The command line is ``bge-eval``; in Python::
+
+    import bge_eval, mteb
+
+    model = bge_eval.load_model("BAAI/bge-base-en-v1.5")
+    mteb.evaluate(model, mteb.get_tasks(["SciFact"]))
+
+Importing this package loads neither torch nor mteb.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.errors import (
+    BgeEvalError,
+    DamagedError,
+    MissingError,
+    NotReadyError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from bge_eval.encode.adapter import EncoderModel
+
+__all__ = [
+    "BgeEvalError",
+    "DamagedError",
+    "MissingError",
+    "NotReadyError",
+    "UsageError",
+    "__version__",
+    "load_model",
+]
+
+__version__ = version("bge-eval")
+
+
+def load_model(name: str, revision: str | None = None, **options: Any) -> EncoderModel:
+    """Return a model object for ``mteb.evaluate``.
+
+    Args:
+        name: a hub id, a local folder, or ``builtin:all-MiniLM-L6-v2``.
+        revision: branch, tag or commit of a hub model.
+        **options: ``device``, ``batch_tokens``, ``trust_remote_code``, ``offline``, and the
+            model's own settings to override: ``pooling``, ``normalize``, ``max_length``,
+            ``similarity``, ``dtype``, ``truncate_dim``, ``query_prompt``, ``document_prompt``.
+
+    Raises:
+        UsageError: an option does not exist or does not fit the model.
+        MissingError: the model is not to be had.
+        DamagedError: its files cannot be used.
+    """
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.settings import overrides_from
+
+    machine = ("device", "batch_tokens", "trust_remote_code", "offline")
+    chosen = {name: options.pop(name) for name in machine if name in options}
+    return EncoderModel(name, revision, overrides=overrides_from(options), **chosen)

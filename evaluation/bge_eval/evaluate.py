@@ -1,0 +1,364 @@
+"""Evaluate a model on tasks: find the data, run mteb on our model object, save, report.
+
+Everything is scored by mteb's own task classes. A result of exactly the same identity is not
+made twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.data.source import DataIdentity, DataSource, find_source
+from bge_eval.encode.adapter import EncoderModel
+from bge_eval.errors import BgeEvalError, MissingError
+from bge_eval.measure import PER_QUERY, per_query
+from bge_eval.progress import Profile, Progress
+from bge_eval.records import Run, SplitKey
+from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.rerank.second_stage import SecondStage
+from bge_eval.results.identity import Identity, packages
+from bge_eval.results.store import ResultStore, RunRecord
+from bge_eval.suites import PlannedTask
+
+if TYPE_CHECKING:
+    from mteb.abstasks import AbsTask
+    from mteb.models import ModelMeta
+    from mteb.results import TaskResult
+
+SEARCH_DEPTH = 1000
+"""Documents kept for every query; mteb's deepest cutoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where data come from and results go."""
+
+    output: Path
+    """The folder of results."""
+    data_dirs: tuple[Path, ...] = ()
+    """The user's data folders, searched in order."""
+    offline: bool = False
+    """Open no connection."""
+    overwrite: bool = False
+    """Run tasks again whose result is there."""
+    dangling: bool = False
+    """Accept judgements of documents that the corpus lacks."""
+    rerank_top_k: int = 100
+    """Documents of each query that the reranker re-orders."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the tasks."""
+
+    done: dict[str, list[Path]] = field(default_factory=dict)
+    """Task name → its result files (first stage, then second stage if there is one)."""
+    reused: list[str] = field(default_factory=list)
+    """Tasks of which nothing had to be run."""
+    failed: dict[str, BgeEvalError] = field(default_factory=dict)
+    """Task name → why it could not be run."""
+
+
+def evaluate(
+    model: EncoderModel,
+    tasks: Sequence[PlannedTask],
+    options: Options,
+    *,
+    reranker: CrossEncoderReranker | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Evaluate a model on tasks and save every result as it is done.
+
+    Args:
+        model: the encoder.
+        tasks: what to run; see `bge_eval.suites.plan`.
+        options: data folders, output folder, reuse.
+        reranker: an optional second stage over the first ``rerank_top_k`` documents.
+        progress: told of every step.
+
+    Returns:
+        What was done, reused and failed. A task whose data cannot be used does not stop the
+        others, but data that are known to be missing are refused before anything is encoded.
+
+    Raises:
+        MissingError: data of some tasks are not there.
+    """
+    progress = progress or Progress()
+    sources = _find_sources(tasks, options)
+    job = _Job(model, reranker, ResultStore(options.output), options, progress)
+    report = Report()
+    for planned in tasks:
+        try:
+            paths, reused = job.run(planned, sources)
+        except BgeEvalError as error:
+            report.failed[planned.name] = error
+            progress.note(f"{planned.name}: {error}")
+            continue
+        report.done[planned.name] = paths
+        if reused:
+            report.reused.append(planned.name)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A task's data: where they come from, and what they are."""
+
+    source: DataSource
+    identity: DataIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """One result, made now or found."""
+
+    path: Path
+    identity: Identity
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The model, the stages and the places of one call of `evaluate`."""
+
+    model: EncoderModel
+    reranker: CrossEncoderReranker | None
+    store: ResultStore
+    options: Options
+    progress: Progress
+
+    def run(
+        self, planned: PlannedTask, sources: Mapping[str, _Found]
+    ) -> tuple[list[Path], bool]:
+        """Run one task, or an aggregate's parts and then their average."""
+        if not planned.parts:
+            scored = self._run_single(planned, sources[planned.name])
+        else:
+            parts = [self._run_single(part, sources[part.name]) for part in planned.parts]
+            scored = [
+                self._combine(planned, [stages[index] for stages in parts])
+                for index in range(len(parts[0]))
+            ]
+        return [stage.path for stage in scored], all(stage.reused for stage in scored)
+
+    def _run_single(self, planned: PlannedTask, data: _Found) -> list[_Scored]:
+        task, source = planned.task, data.source
+        self.progress.note(f"{planned.name}: data from {source.origin}")
+        first = self._identity(task, asdict(data.identity))
+        meta = self.model.mteb_model_meta
+        stages: list[tuple[Identity, ModelMeta]] = [(first, meta)]
+        if self.reranker is not None:
+            second = self._identity(task, first.data, self._second_stage())
+            stages.append((second, self._second_meta()))
+        found = [self._find(identity, stage_meta) for identity, stage_meta in stages]
+        reused = all(found)
+        if reused:
+            self.progress.note(f"{planned.name}: already done with this identity, not run again")
+        else:
+            profile = self.progress.fresh_profile()
+            with source.loaded(task, self.progress):
+                if found[0] is None:
+                    found[0] = self._first_stage(task, first, meta, source.origin, profile)
+                if self.reranker is not None and found[1] is None:
+                    runs = self.store.load_runs(found[0])
+                    found[1] = self._rerank(task, *stages[1], runs, source.origin)
+        return [
+            _Scored(path, identity, reused)
+            for path, (identity, _) in zip(found, stages, strict=True)
+            if path is not None
+        ]
+
+    def _find(self, identity: Identity, meta: ModelMeta) -> Path | None:
+        if self.options.overwrite:
+            return None
+        path = self.store.find(meta, identity)
+        if path is None and (changed := self.store.changed_since(meta, identity)):
+            self.progress.note(
+                f"{identity.task}: the result that is there has another {', '.join(changed)};"
+                " it is kept under replaced/ and the task runs again"
+            )
+        return path
+
+    def _first_stage(
+        self, task: AbsTask, identity: Identity, meta: ModelMeta, origin: str, profile: Profile
+    ) -> Path:
+        recorder = _Recorder(self.model)
+        result = _judge(recorder, task, self.progress)
+        return self._save(task, identity, meta, result, recorder.runs, origin, asdict(profile))
+
+    def _rerank(
+        self,
+        task: AbsTask,
+        identity: Identity,
+        meta: ModelMeta,
+        first_stage: Mapping[SplitKey, Run],
+        origin: str,
+    ) -> Path:
+        assert self.reranker is not None
+        top_k = self.options.rerank_top_k
+        stage = SecondStage(first_stage, self.reranker, top_k, meta)
+        profile = self.progress.fresh_profile()
+        recorder = _Recorder(stage)
+        result = _judge(recorder, task, self.progress)
+        if top_k < SEARCH_DEPTH:
+            stage.head_only = True
+            result = _up_to_depth(_judge(_Recorder(stage), task, self.progress), result, top_k)
+        return self._save(task, identity, meta, result, recorder.runs, origin, asdict(profile))
+
+    def _save(
+        self,
+        task: AbsTask,
+        identity: Identity,
+        meta: ModelMeta,
+        result: TaskResult,
+        runs: Mapping[SplitKey, Run],
+        origin: str,
+        profile: dict[str, Any],
+    ) -> Path:
+        dataset: Any = task.dataset
+        record = RunRecord(
+            identity=identity,
+            runs=runs,
+            measures=tuple(map(str, PER_QUERY)),
+            per_query={
+                (subset, split): per_query(run, dataset[subset][split]["relevant_docs"])
+                for (subset, split), run in runs.items()
+            },
+            origin=origin,
+            settings=self.model.machine_settings(),
+            profile=profile,
+        )
+        return self.store.save(meta, result, record)
+
+    def _combine(self, planned: PlannedTask, parts: list[_Scored]) -> _Scored:
+        """Average an aggregate's parts, as mteb's own aggregate class does."""
+        from mteb.results import TaskResult
+
+        second = parts[0].identity.reranker
+        meta = self._second_meta() if second else self.model.mteb_model_meta
+        data = {
+            "layout": "aggregate",
+            "parts": {part.identity.task: part.identity.digest for part in parts},
+        }
+        identity = self._identity(planned.task, data, second)
+        path = self._find(identity, meta)
+        if path is not None:
+            return _Scored(path, identity, all(part.reused for part in parts))
+        task: Any = planned.task
+        result = task.combine_task_results([TaskResult.from_disk(part.path) for part in parts])
+        record = RunRecord(identity, aggregate_of=tuple(part.identity.task for part in parts))
+        return _Scored(self.store.save(meta, result, record), identity, False)
+
+    def _identity(
+        self, task: AbsTask, data: dict[str, Any], reranker: dict[str, Any] | None = None
+    ) -> Identity:
+        return Identity(
+            task=task.metadata.name,
+            task_revision=str(task.metadata.dataset.get("revision", "")),
+            model=self.model.identity(task.metadata),
+            data=data,
+            search={
+                "index": "flat",
+                "top_k": SEARCH_DEPTH,
+                "drop_identical_ids": bool(getattr(task, "ignore_identical_ids", False)),
+            },
+            reranker=reranker,
+            packages=packages(reranking=reranker is not None),
+        )
+
+    def _second_stage(self) -> dict[str, Any]:
+        assert self.reranker is not None
+        return {**self.reranker.identity(), "top_k": self.options.rerank_top_k}
+
+    def _second_meta(self) -> ModelMeta:
+        """File the second stage under the retriever, as an experiment that names the reranker."""
+        stage = self._second_stage()
+        experiment = dict(self.model.mteb_model_meta.experiment_kwargs or {})
+        experiment["reranker"] = f"{stage['name']}@{stage['revision'][:8]}"
+        experiment["rerank_top_k"] = stage["top_k"]
+        if stage["dtype"] != "float32":
+            experiment["reranker_dtype"] = stage["dtype"]
+        if stage["max_length"] is not None:
+            experiment["reranker_max_length"] = stage["max_length"]
+        return self.model.mteb_model_meta.model_copy(update={"experiment_kwargs": experiment})
+
+
+class _Recorder:
+    """Hands a model's search through to mteb and keeps the runs that were scored.
+
+    mteb removes identical ids from the very dictionary it was given, after the cut at 1000, so
+    what is kept here is exactly what was measured.
+    """
+
+    def __init__(self, model: EncoderModel | SecondStage) -> None:
+        self.index: Callable[..., None] = model.index
+        self.mteb_model_meta = model.mteb_model_meta
+        self.runs: dict[SplitKey, Run] = {}
+        self._search = model.search
+
+    def search(self, queries: Any, *, hf_split: str, hf_subset: str, **kwargs: Any) -> Run:
+        run = self._search(queries, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
+        self.runs[hf_subset, hf_split] = run
+        return run
+
+
+def _judge(model: _Recorder, task: AbsTask, progress: Progress) -> TaskResult:
+    """Let mteb evaluate a model on a task whose data are loaded."""
+    import mteb
+
+    with progress.step("measure"):
+        results = mteb.evaluate(
+            model, task, cache=None, co2_tracker=False, show_progress_bar=False
+        )
+    result: TaskResult = results.task_results[0]
+    return result
+
+
+def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:
+    """Take measures up to the depth from the reranked head alone, the others from the whole run.
+
+    Measures of the ranking agree anyway. mteb's nAUC does not: its confidence is the spread of
+    all scores of a query, and the scores of the tail only carry an order.
+    """
+    merged = whole.model_copy(deep=True)
+    for split, entries in merged.scores.items():
+        for entry, top in zip(entries, head.scores[split], strict=True):
+            for key, value in top.items():
+                cutoff = [int(part) for part in key.split("_") if part.isdigit()]
+                if cutoff and cutoff[0] <= depth:
+                    entry[key] = value
+    return merged
+
+
+def _find_sources(tasks: Sequence[PlannedTask], options: Options) -> dict[str, _Found]:
+    """Find every task's data before anything runs, and report all that are missing together."""
+    sources: dict[str, _Found] = {}
+    missing: list[str] = []
+    singles = [part for planned in tasks for part in (planned.parts or (planned,))]
+    for planned in singles:
+        shipped = (planned.shipped.parent,) if planned.shipped else ()
+        names = (planned.shipped.name,) if planned.shipped else planned.folder_names
+        try:
+            source = find_source(
+                planned.task,
+                (*options.data_dirs, *shipped),
+                names,
+                offline=options.offline,
+                dangling=options.dangling,
+            )
+            found = _Found(source, source.identity(planned.task))
+        except MissingError as error:
+            missing.append(str(error))
+        else:
+            sources[planned.name] = found
+    if len(missing) == 1:
+        raise MissingError(missing[0])
+    if missing:
+        raise MissingError(
+            f"The data of {len(missing)} of {len(singles)} tasks are missing:\n- "
+            + "\n- ".join(missing)
+        )
+    return sources

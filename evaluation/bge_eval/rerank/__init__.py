@@ -1,0 +1,1 @@
+"""The optional second stage: re-order the first candidates of a run."""

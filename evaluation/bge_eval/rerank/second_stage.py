@@ -1,0 +1,115 @@
+"""A saved first stage, re-ordered at the top, as an object that mteb evaluates.
+
+mteb's own second stage keeps only the candidates that the reranker scored. Here the tail keeps
+its order beneath them, so recall beyond the depth is the first stage's. Up to the depth both
+give the same measures; `head_only` gives what mteb gives in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.records import Run, SplitKey
+from bge_eval.texts import document_texts, query_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from mteb.models import ModelMeta
+
+
+class Reranker(Protocol):
+    """Scores pairs of texts."""
+
+    def score(self, pairs: list[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        """Return one score a pair, ``(n_pairs,)``, higher is more relevant."""
+
+
+class SecondStage:
+    """mteb's SearchProtocol over first-stage runs and a reranker."""
+
+    def __init__(
+        self,
+        first_stage: Mapping[SplitKey, Run],
+        reranker: Reranker,
+        top_k: int,
+        meta: ModelMeta,
+    ) -> None:
+        """Remember the first stage.
+
+        Args:
+            first_stage: (subset, split) → run.
+            reranker: scores pairs.
+            top_k: how many documents of each query are re-ordered.
+            meta: mteb's record under which the result is filed.
+        """
+        self.head_only = False
+        self._first_stage = first_stage
+        self._reranker = reranker
+        self._top_k = top_k
+        self._meta = meta
+        self._corpus: Dataset | None = None
+        self._heads: dict[SplitKey, Run] = {}
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """Return the record under which the result is filed."""
+        return self._meta
+
+    def index(self, corpus: Dataset, **kwargs: Any) -> None:
+        """Take the corpus; only candidates are read from it."""
+        self._corpus = corpus
+
+    def search(self, queries: Dataset, *, hf_split: str, hf_subset: str, **kwargs: Any) -> Run:
+        """Return the first stage with its first ``top_k`` documents re-ordered.
+
+        With ``head_only`` set, the documents beneath are left out, as in mteb's own second
+        stage. Pairs are scored once, however often a part is asked for.
+        """
+        key = (hf_subset, hf_split)
+        if key not in self._heads:
+            self._heads[key] = self._score_heads(queries, self._first_stage[key])
+        heads = self._heads[key]
+        if self.head_only:
+            return {query: dict(head) for query, head in heads.items()}
+        return {query: with_tail(heads[query], self._first_stage[key][query]) for query in heads}
+
+    def _score_heads(self, queries: Dataset, run: Run) -> Run:
+        assert self._corpus is not None, "mteb calls index() before search()"
+        corpus, self._corpus = self._corpus, None
+        texts = dict(zip(queries["id"], query_texts(queries), strict=True))
+        candidates = {query: best(run.get(query, {}), self._top_k) for query in texts}
+        documents = _texts_of(corpus, {doc for docs in candidates.values() for doc in docs})
+        pairs = [
+            (texts[query], documents[doc]) for query, docs in candidates.items() for doc in docs
+        ]
+        scores = iter(self._reranker.score(pairs).tolist())
+        return {query: {doc: next(scores) for doc in docs} for query, docs in candidates.items()}
+
+
+def best(scores: Mapping[str, float], k: int) -> list[str]:
+    """Return the first k documents: by score, equal scores by descending id, as pytrec_eval."""
+    ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
+    return ranked[:k]
+
+
+def with_tail(head: Mapping[str, float], first_stage: Mapping[str, float]) -> dict[str, float]:
+    """Put the documents that were not re-ordered beneath those that were, in their old order.
+
+    Their scores only carry the order: one below the head's lowest, then down in steps of one.
+    """
+    tail = [doc for doc in best(first_stage, len(first_stage)) if doc not in head]
+    floor = min(head.values(), default=0.0) - 1.0
+    return {**head, **{doc: floor - rank for rank, doc in enumerate(tail)}}
+
+
+def _texts_of(corpus: Dataset, wanted: Iterable[str]) -> dict[str, str]:
+    wanted = set(wanted)
+    rows = np.array([row for row, doc in enumerate(corpus["id"]) if doc in wanted], np.int64)
+    if not len(rows):
+        return {}
+    texts = (text for batch in document_texts(corpus, rows, 4096) for text in batch)
+    return dict(zip(corpus[rows]["id"], texts, strict=True))

@@ -1,0 +1,200 @@
+"""The output folder: a folder that mteb's ``ResultCache`` opens, with our records beside.
+
+::
+
+    <output>/results/<org__model>/<revision>/[experiments/<settings>/]
+        model_meta.json          mteb's record of the model
+        run_settings.jsonl       mteb's record of versions
+        SciFact.json             mteb's result; it is put in place last, so it says "complete"
+        SciFact.run.tsv.gz       the TREC run that was scored
+        SciFact.queries.tsv.gz   nDCG@10, RR@10 and R@100 of every query
+        SciFact/run.json         the whole identity, versions, hardware, seconds by phase
+
+mteb takes every ``*.json`` beside ``model_meta.json`` for a result, which is why ``run.json``
+stands one folder down. A task with several splits or subsets has one run file for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.records import Run, SplitKey
+from bge_eval.results.identity import Identity, differences, environment
+from bge_eval.results.trec import read_run, write_per_query, write_run
+
+if TYPE_CHECKING:
+    from mteb.models import ModelMeta
+    from mteb.results import TaskResult
+
+RUN_FORMAT = 1
+"""Version of run.json's form."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What one evaluation produced, besides mteb's scores."""
+
+    identity: Identity
+    """Everything the scores depend on."""
+    runs: Mapping[SplitKey, Run] = field(default_factory=dict)
+    """The runs that were scored."""
+    measures: tuple[str, ...] = ()
+    """The measures that are kept for every query."""
+    per_query: Mapping[SplitKey, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Query id → values of those measures, for every run."""
+    origin: str = ""
+    """Where the data came from, for people."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Device and batch size: they change the time, not the score."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """Seconds, counts and tokens by phase."""
+    aggregate_of: tuple[str, ...] = ()
+    """For an aggregate, the tasks whose scores it averages."""
+
+
+class ResultStore:
+    """Reads and writes one output folder."""
+
+    def __init__(self, output: Path) -> None:
+        """Use a folder; it is made when the first result is saved.
+
+        Args:
+            output: the folder given to ``--output``.
+        """
+        self.output = output
+
+    def result_path(self, meta: ModelMeta, task: str) -> Path:
+        """Return where mteb files the result of a model on a task."""
+        from mteb.cache import ResultCache
+
+        return ResultCache(self.output).get_task_result_path(task_name=task, model_name=meta)
+
+    def find(self, meta: ModelMeta, identity: Identity) -> Path | None:
+        """Return the complete result of exactly this identity, or None."""
+        path = self.result_path(meta, identity.task)
+        record = read_record(path)
+        if record is None or record.get("identity_digest") != identity.digest:
+            return None
+        return path
+
+    def changed_since(self, meta: ModelMeta, identity: Identity) -> list[str]:
+        """Name what differs between a result that is there and this identity."""
+        record = read_record(self.result_path(meta, identity.task))
+        return differences(identity.as_dict(), record["identity"]) if record else []
+
+    def load_runs(self, path: Path) -> dict[SplitKey, Run]:
+        """Read the runs that stand beside a result."""
+        record = read_record(path)
+        assert record is not None, "only asked for results that find() returned"
+        return {
+            (item["subset"], item["split"]): read_run(path.parent / item["run"])
+            for item in record["files"]
+        }
+
+    def save(self, meta: ModelMeta, result: TaskResult, record: RunRecord) -> Path:
+        """Put a result and its records in place; what stood there before is kept aside.
+
+        Everything is written in a staging folder first. The old result leaves, the records
+        arrive, and mteb's JSON comes last: whoever finds it finds all of it.
+
+        Returns:
+            The path of mteb's JSON.
+        """
+        from mteb.cache import ResultCache
+
+        task = record.identity.task
+        target = self.result_path(meta, task)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _staging(self.output) as staging:
+            staged_cache = ResultCache(staging)
+            staged = staged_cache.get_task_result_path(task_name=task, model_name=meta)
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            settings = target.parent / "run_settings.jsonl"
+            if settings.is_file():
+                shutil.copy2(settings, staged.parent)
+            staged_cache.save_to_cache(result, meta)
+            self._write_record(staged.parent, task, record)
+            self._set_aside(target)
+            (target.parent / task).mkdir(exist_ok=True)
+            names = [path.relative_to(staged.parent) for path in staged.parent.rglob("*.*")]
+            for name in sorted(names, key=lambda name: name == Path(staged.name)):
+                os.replace(staged.parent / name, target.parent / name)
+        return target
+
+    def _write_record(self, folder: Path, task: str, record: RunRecord) -> None:
+        files = []
+        for (subset, split), run in record.runs.items():
+            part = task if len(record.runs) == 1 else f"{task}.{subset}.{split}"
+            files.append(
+                {
+                    "subset": subset,
+                    "split": split,
+                    "run": f"{part}.run.tsv.gz",
+                    "queries": f"{part}.queries.tsv.gz",
+                }
+            )
+            write_run(folder / f"{part}.run.tsv.gz", run, record.identity.model["name"])
+            values = record.per_query[subset, split]
+            write_per_query(folder / f"{part}.queries.tsv.gz", record.measures, values)
+        (folder / task).mkdir()
+        content = {
+            "format": RUN_FORMAT,
+            "identity_digest": record.identity.digest,
+            "identity": record.identity.as_dict(),
+            "aggregate_of": list(record.aggregate_of),
+            "data_origin": record.origin,
+            "settings": dict(record.settings),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "environment": environment(),
+            **record.profile,
+            "files": files,
+        }
+        text = json.dumps(content, indent=2, ensure_ascii=False)
+        (folder / task / "run.json").write_text(text + "\n", encoding="utf-8")
+
+    def _set_aside(self, target: Path) -> None:
+        """Move an earlier result of another identity to ``<output>/replaced/``."""
+        old = [path for path in target.parent.glob(f"{target.stem}.*") if path.is_file()]
+        record = read_record(target)
+        folder = target.parent / target.stem
+        if folder.is_dir():
+            old.append(folder)
+        if not old:
+            return
+        digest = (record or {}).get("identity_digest", "incomplete")
+        place = target.parent.relative_to(self.output / "results") / f"{target.stem}-{digest}"
+        aside = self.output / "replaced" / place
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        # The JSON leaves first: without it the rest no longer counts as a result.
+        for path in sorted(old, key=lambda path: path != target):
+            shutil.move(path, aside / path.name)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the ``run.json`` that belongs to a result, or None if there is none to read."""
+    if not path.is_file():
+        return None
+    try:
+        text = (path.parent / path.stem / "run.json").read_text(encoding="utf-8")
+        record = json.loads(text)
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("format") == RUN_FORMAT else None
+
+
+@contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """A folder on the same file system as the output, so that moving in is one rename."""
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
+        yield Path(staging)

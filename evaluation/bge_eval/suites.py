@@ -1,0 +1,209 @@
+"""Suites and task names, resolved to mteb's tasks.
+
+A suite is a TOML file in ``tasks/``::
+
+    description = "the 15 sets of BEIR"
+    benchmark = "BEIR"                   # mteb's benchmark: membership, splits and subsets are its
+
+    [folders]                            # names under which BEIR's own copies lie on disk
+    FiQA2018 = "fiqa"
+
+or, for a collection that ships with the package::
+
+    description = "…"
+    [[collection]]
+    name = "BgeEvalDemo"
+    folder = "demo"
+    languages = ["eng-Latn", "zho-Hans"]
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.data.collection import Collection, collection_task
+from bge_eval.errors import DamagedError, UsageError, did_you_mean
+from bge_eval.resources import tasks_folder
+
+if TYPE_CHECKING:
+    from mteb.abstasks import AbsTask
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A named list of tasks, as its TOML file states it."""
+
+    name: str
+    """The file's stem, as given to ``--tasks``."""
+    description: str
+    """One sentence for people."""
+    benchmark: str | None = None
+    """mteb's benchmark of the same membership, if the suite is one."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """mteb's task name → the folder name that BEIR's own copies have."""
+    collections: tuple[Collection, ...] = ()
+    """Collections that ship with the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTask:
+    """One task to run."""
+
+    task: AbsTask
+    """A fresh mteb task, never used before (clustering tasks consume random state)."""
+    folder_names: tuple[str, ...] = ()
+    """Other names under which its data may lie in a data folder."""
+    shipped: Path | None = None
+    """The folder of a collection that ships with the package."""
+    parts: tuple[PlannedTask, ...] = ()
+    """For an aggregate (CQADupstack), the tasks whose scores it averages."""
+
+    @property
+    def name(self) -> str:
+        """Return mteb's task name."""
+        return str(self.task.metadata.name)
+
+
+@cache
+def suites() -> dict[str, Suite]:
+    """Read every suite file. Suite name → suite, in alphabetical order."""
+    return {path.stem: _read_suite(path) for path in sorted(tasks_folder().glob("*.toml"))}
+
+
+def task_names(suite: Suite) -> list[str]:
+    """Return mteb's names of a suite's tasks, in the benchmark's order."""
+    if suite.benchmark is None:
+        return [collection.name for collection in suite.collections]
+    import mteb
+
+    return [task.metadata.name for task in mteb.get_benchmark(suite.benchmark).tasks]
+
+
+def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]:
+    """Resolve suites and task names to fresh tasks, each once, in the order given.
+
+    Args:
+        names: suites (``beir``) and mteb task names (``SciFact``), in any mix.
+        subsets: run only these subsets (languages) of tasks that have several.
+
+    Raises:
+        UsageError: a name is neither, or a task is of a type that cannot be run, or has none
+            of the subsets.
+    """
+    planned: dict[str, PlannedTask] = {}
+    for name in names:
+        suite = suites().get(name) or suites().get(name.lower())
+        for task in _suite_tasks(suite) if suite else [_single(name)]:
+            planned.setdefault(task.name, task)
+    for task in planned.values():
+        _check_type(task)
+        _choose_subsets(task.task, subsets)
+    return list(planned.values())
+
+
+def _suite_tasks(suite: Suite) -> list[PlannedTask]:
+    if suite.benchmark is None:
+        return [
+            PlannedTask(collection_task(collection), shipped=collection.folder)
+            for collection in suite.collections
+        ]
+    import mteb
+
+    # Benchmarks share their task objects between calls; a copy from the same metadata with the
+    # benchmark's own splits and subsets is fresh.
+    return [_fresh(task) for task in mteb.get_benchmark(suite.benchmark).tasks]
+
+
+def _fresh(task: AbsTask) -> PlannedTask:
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    if isinstance(task, AbsTaskAggregate):
+        parts = tuple(_fresh(part) for part in task.metadata.tasks)
+        return PlannedTask(task, parts=parts)
+    fresh = type(task)()
+    if task.metadata.is_multilingual:
+        fresh.hf_subsets = list(task.hf_subsets)
+    fresh._eval_splits = list(task.eval_splits)
+    return PlannedTask(fresh, folder_names=_folder_names(task.metadata.name))
+
+
+def _single(name: str) -> PlannedTask:
+    import mteb
+
+    for suite in suites().values():
+        for collection in suite.collections:
+            if collection.name == name:
+                return PlannedTask(collection_task(collection), shipped=collection.folder)
+    # A task that belongs to a suite is run on the suite's splits (MSMARCO: dev), not on all.
+    for suite in suites().values():
+        if suite.benchmark is not None:
+            for task in mteb.get_benchmark(suite.benchmark).tasks:
+                if task.metadata.name == name:
+                    return _fresh(task)
+    try:
+        return _fresh(mteb.get_task(name))
+    except KeyError as error:
+        known = [*suites(), *(task.metadata.name for task in mteb.get_tasks())]
+        raise UsageError(
+            f"No suite or task is called '{name}'.{did_you_mean(name, known)}"
+            f" Suites: {', '.join(suites())}; `bge-eval tasks` lists them."
+        ) from error
+
+
+def _check_type(planned: PlannedTask) -> None:
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    for part in planned.parts or (planned,):
+        retrieval = isinstance(part.task, AbsTaskRetrieval)
+        if not retrieval or part.task.metadata.type != "Retrieval":
+            raise UsageError(
+                f"{part.name} is a task of type {part.task.metadata.type}; this version of"
+                " bge-eval runs Retrieval tasks."
+            )
+
+
+def _choose_subsets(task: AbsTask, subsets: Sequence[str]) -> None:
+    if not subsets or not task.metadata.is_multilingual:
+        return
+    present = [subset for subset in task.hf_subsets if subset in subsets]
+    if not present:
+        raise UsageError(
+            f"{task.metadata.name} has none of the subsets {', '.join(subsets)}; it has"
+            f" {', '.join(task.hf_subsets)}."
+        )
+    task.hf_subsets = present
+
+
+def _folder_names(task: str) -> tuple[str, ...]:
+    return tuple(suite.folders[task] for suite in suites().values() if task in suite.folders)
+
+
+def _read_suite(path: Path) -> Suite:
+    known = {"description", "benchmark", "folders", "collection"}
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise DamagedError(f"{path} is not TOML ({error}).") from error
+    if unknown := set(content) - known:
+        raise DamagedError(f"{path} has keys that mean nothing: {', '.join(sorted(unknown))}.")
+    return Suite(
+        name=path.stem,
+        description=content["description"],
+        benchmark=content.get("benchmark"),
+        folders=content.get("folders", {}),
+        collections=tuple(
+            Collection(
+                name=item["name"],
+                folder=path.parent / item["folder"],
+                description=item["description"],
+                languages=tuple(item["languages"]),
+                split=item.get("split", "test"),
+            )
+            for item in content.get("collection", [])
+        ),
+    )

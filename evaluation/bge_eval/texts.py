@@ -1,0 +1,57 @@
+"""Texts of a retrieval task as a model reads them, streamed from an Arrow table.
+
+The joining of title and text, and of query and instruction, is mteb's
+(``mteb._create_dataloaders``): a document is ``title + " " + text`` stripped, a query its text
+followed by its instruction, a conversation its turns joined by "; ".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def document_texts(
+    corpus: Dataset, rows: npt.NDArray[np.int64] | None, size: int
+) -> Iterator[list[str]]:
+    """Yield the texts of the corpus, or of some of its rows, ``size`` at a time."""
+    count = len(corpus) if rows is None else len(rows)
+    columns = [name for name in ("title", "text") if name in corpus.column_names]
+    source = corpus.select_columns(columns)
+    for start in range(0, count, size):
+        stop = min(start + size, count)
+        batch = source[start:stop] if rows is None else source[rows[start:stop]]
+        titles = batch.get("title") or [""] * (stop - start)
+        yield [
+            document_text(title, text) for title, text in zip(titles, batch["text"], strict=True)
+        ]
+
+
+def document_text(title: str | None, text: str) -> str:
+    """Join a document's title and text as mteb does."""
+    return f"{title} {text}".strip() if title else text.strip()
+
+
+def query_texts(queries: Dataset) -> list[str]:
+    """Return every query as the model reads it (few enough to hold)."""
+    instructions: Sequence[str | None] = (
+        queries["instruction"] if "instruction" in queries.column_names else [None] * len(queries)
+    )
+    return [
+        _query_text(text, instruction)
+        for text, instruction in zip(queries["text"], instructions, strict=True)
+    ]
+
+
+def _query_text(text: Any, instruction: str | None) -> str:
+    if isinstance(text, list):
+        turns = [f"{t['role']}: {t['content']}" if isinstance(t, Mapping) else t for t in text]
+        conversation = "; ".join(turns)
+        return f"{instruction} {conversation}" if instruction is not None else conversation
+    return f"{text} {instruction}" if instruction is not None else str(text)
