@@ -14,6 +14,10 @@ from rich.text import Text
 from bge_eval.leaderboard import Leaderboard, Row
 
 
+_NARROWEST_NAME = 28
+"""Columns that a model's name may be folded into on a narrow screen."""
+
+
 class Form(StrEnum):
     """How a table is written."""
 
@@ -77,27 +81,26 @@ def _heading(board: Leaderboard) -> str:
 
 
 def _terminal(board: Leaderboard, console: Console) -> None:
-    """Print tables as wide as the screen, the models repeated where the tasks need several."""
+    """Print models as rows; where the tasks do not fit side by side, models as columns."""
     head, body = _cells(board)
     widths = [max(cell_len(row[i]) for row in [head, *body]) + 3 for i in range(len(head))]
-    fixed = sum(widths[:2])
-    room = max(console.width - fixed - 1, max(widths[2:]))
-    blocks: list[list[int]] = [[]]
-    for column in range(2, len(head)):
-        if blocks[-1] and sum(widths[i] for i in [*blocks[-1], column]) > room:
-            blocks.append([])
-        blocks[-1].append(column)
-    for block in blocks:
-        table = Table(title=_heading(board) if block is blocks[0] else None, title_justify="left")
+    fits = min(widths[0], _NARROWEST_NAME) + sum(widths[1:]) < console.width or len(body) > 6
+    table = Table(title=_heading(board), title_justify="left")
+    if fits:
         table.add_column(head[0], overflow="fold")
         table.add_column(head[1])
-        for column in block:
-            table.add_column(head[column], justify="right", no_wrap=True)
+        for name in head[2:]:
+            table.add_column(name, justify="right", no_wrap=True)
         for row in body:
-            chosen = [row[0], row[1], *(row[column] for column in block)]
             style = "dim" if row[0].strip() == "gain" else ""
-            table.add_row(*(Text(cell) for cell in chosen), style=style)
-        console.print(table)
+            table.add_row(*(Text(cell) for cell in row), style=style)
+    else:
+        table.add_column("task", no_wrap=True)
+        for row in body:
+            table.add_column(Text(row[0].strip()), justify="right", overflow="fold")
+        for column, name in list(enumerate(head))[1:]:
+            table.add_row(name, *(Text(row[column]) for row in body))
+    console.print(table)
     for row in board.rows:
         missing = row.missing(board.tasks)
         if missing and len(board.tasks) > 1:

@@ -11,6 +11,7 @@ import torch
 
 from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles, Vectors
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class TorchEncoder:
         self.batch_tokens = batch_tokens or _BATCH_TOKENS.get(self.device.type, 8192)
         if self.batch_tokens < 1:
             raise UsageError(f"--batch-tokens must be at least 1, not {batch_tokens}.")
-        self.tokenizer, self.model = _load(files, settings, trust_remote_code)
+        with quiet_transformers():
+            self.tokenizer, self.model = _load(files, settings, trust_remote_code)
         self.model.to(self.device).eval()
         self.dimension = _dimension(self.model, settings)
 
@@ -195,13 +197,9 @@ def _load(
     files: ModelFiles, settings: Settings, trust_remote_code: bool
 ) -> tuple[PreTrainedTokenizerBase, Any]:
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
-    from transformers.utils import logging
 
     folder = str(transformer_folder(files.folder))
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(folder, **common)
         positions = getattr(config, "max_position_embeddings", None)
@@ -222,10 +220,6 @@ def _load(
         raise DamagedError(
             f"The weights of {files.name} do not fit its config.json ({_short(error)})."
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
     # A pooler head that the checkpoint lacks is not used here; anything else missing would be
     # random weights.
     missing = [name for name in info["missing_keys"] if "pooler" not in name]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.progress import Progress
+from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class CrossEncoderReranker:
         from mteb.models.sentence_transformer_wrapper import CrossEncoderWrapper
         from sentence_transformers import CrossEncoder
 
-        with self.progress.step("load reranker"):
+        with self.progress.step("load reranker"), quiet_transformers():
             try:
                 model = CrossEncoder(
                     str(self.files.folder),

@@ -1,0 +1,162 @@
+"""Reading the BEIR layout: what is right is read whole, what is wrong is named with its line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from conftest import write_beir
+
+from bge_eval.data.beir_folder import BeirFolder, RetrievalSplit
+from bge_eval.errors import DamagedError, MissingError
+from bge_eval.progress import Progress
+
+CORPUS = [{"_id": f"d{i}", "title": f"t{i}", "text": f"文本 {i}"} for i in range(3)]
+QUERIES = {"q0": "问题", "q1": "unjudged", "q2": "third"}
+QRELS = [("q0", "d0", 1), ("q2", "d2", 2), ("q2", "d0", 0)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_beir(tmp_path / "set", CORPUS, QUERIES, QRELS)
+
+
+def load(path: Path, *, dangling: bool = False) -> RetrievalSplit:
+    scratch = path.parent / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return BeirFolder(path).load(["test"], scratch, Progress(), dangling=dangling)["test"]
+
+
+def gzip_in_place(path: Path) -> None:
+    gzip.open(f"{path}.gz", "wb").write(path.read_bytes())
+    path.unlink()
+
+
+def test_reads_whole(folder: Path) -> None:
+    data = load(folder)
+    assert data.corpus["text"][:] == ["文本 0", "文本 1", "文本 2"]
+    assert data.corpus["id"][:] == ["d0", "d1", "d2"]
+    # As mteb does: queries that the split does not judge are left out, order is the file's.
+    assert data.queries["id"][:] == ["q0", "q2"]
+    assert data.qrels == {"q0": {"d0": 1}, "q2": {"d2": 2, "d0": 0}}
+
+
+def test_gzipped_is_the_same_data(folder: Path) -> None:
+    before = BeirFolder(folder).fingerprint(["test"])
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        gzip_in_place(folder / name)
+    assert BeirFolder(folder).fingerprint(["test"]) == before
+    assert load(folder).qrels == {"q0": {"d0": 1}, "q2": {"d2": 2, "d0": 0}}
+
+
+def test_fingerprint_follows_content(folder: Path) -> None:
+    before = BeirFolder(folder).fingerprint(["test"])
+    path = folder / "corpus.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("t1", "tX"), encoding="utf-8")
+    assert BeirFolder(folder).fingerprint(["test"]) != before
+
+
+def test_forgiven(folder: Path) -> None:
+    """What real files have: a byte order mark, blank lines, Windows line ends, no title, numbers
+    for ids, a judgement said twice alike."""
+    records = [{"_id": 0, "text": "a"}, {"_id": "d1", "title": None, "text": ""}]
+    text = "\r\n\r\n".join(json.dumps(record) for record in records)
+    (folder / "corpus.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\r\n")
+    header = "query-id\tcorpus-id\tscore\r\n"
+    (folder / "qrels/test.tsv").write_bytes((header + "q0\t0\t1\r\nq0\t0\t1\r\n").encode())
+    data = load(folder)
+    assert data.corpus[:] == {"id": ["0", "d1"], "title": ["", ""], "text": ["a", ""]}
+    assert data.qrels == {"q0": {"0": 1}}
+
+
+GOOD = json.dumps(CORPUS[0])
+BAD_CORPUS = {
+    "not json": (f"{GOOD}\n{{oops", "line 2: not JSON"),
+    "no object": (f"{GOOD}\n[1]", "line 2: expected an object"),
+    "missing id": (f'{GOOD}\n{{"text": "x"}}', "line 2: no _id"),
+    "empty id": (f'{GOOD}\n{{"_id": "", "text": "x"}}', "line 2: no _id"),
+    "missing text": (f'{GOOD}\n{{"_id": "d9", "title": "x"}}', "line 2: text is missing"),
+    "text no string": (f'{GOOD}\n{{"_id": "d9", "text": 4}}', "line 2: text is 4, not a string"),
+    "half a character": (f'{GOOD}\n{{"_id": "d9", "text": "\\ud800"}}', "line 2: text holds half"),
+    "duplicate id": (f"{GOOD}\n\n{GOOD}", "line 3: _id 'd0' was already used in line 1"),
+    "empty": ("\n", "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CORPUS)
+def test_bad_corpus(folder: Path, case: str) -> None:
+    content, message = BAD_CORPUS[case]
+    path = folder / "corpus.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedError) as caught:
+        load(folder)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+HEADER = "query-id\tcorpus-id\tscore\n"
+BAD_QRELS = {
+    "no header": ("q0\td0\t1\n", "line 1: expected the header"),
+    "trec format": (HEADER + "q0 0 d0 1\n", "line 2: expected three columns"),
+    "score no integer": (HEADER + "q0\td0\t1\nq2\td2\t0.5\n", "line 3: the score '0.5'"),
+    "unknown query": (HEADER + "q9\td0\t1\n", "line 2: query 'q9' is not in queries.jsonl"),
+    "unknown document": (HEADER + "q0\td9\t1\n", "line 2: document 'd9' is not in corpus.jsonl"),
+    "contradiction": (HEADER + "q0\td0\t1\nq0\td0\t2\n", "line 3: 'q0' and 'd0' were already"),
+    "empty": ("", "holds no judgements"),
+    "header only": (HEADER, "holds no judgements"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QRELS)
+def test_bad_qrels(folder: Path, case: str) -> None:
+    content, message = BAD_QRELS[case]
+    (folder / "qrels/test.tsv").write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedError) as caught:
+        load(folder)
+    assert message in str(caught.value)
+    assert str(folder / "qrels/test.tsv") in str(caught.value)
+
+
+def test_wrong_encoding(folder: Path) -> None:
+    path = folder / "queries.jsonl"
+    path.write_bytes(b'{"_id": "q0", "text": "a"}\n' + '{"_id": "q2", "text": "问"}'.encode("gbk"))
+    with pytest.raises(DamagedError, match=r"queries\.jsonl, line 2: not UTF-8"):
+        load(folder)
+
+
+def test_truncated_gzip(folder: Path) -> None:
+    path = folder / "corpus.jsonl"
+    gzip_in_place(path)
+    packed = Path(f"{path}.gz")
+    packed.write_bytes(packed.read_bytes()[:-12])
+    with pytest.raises(DamagedError, match="damaged or cut off"):
+        load(folder)
+    with pytest.raises(DamagedError, match="damaged or cut off"):
+        BeirFolder(folder).fingerprint(["test"])
+
+
+def test_dangling_on_request(folder: Path) -> None:
+    """Some published sets judge documents that they do not hold (ArguAna of BEIR does)."""
+    (folder / "qrels/test.tsv").write_text(HEADER + "q0\td0\t1\nq0\tgone\t1\n", encoding="utf-8")
+    assert load(folder, dangling=True).qrels == {"q0": {"d0": 1, "gone": 1}}
+
+
+def test_missing_split_names_those_there(folder: Path) -> None:
+    with pytest.raises(MissingError, match=r"qrels/dev\.tsv.*Splits with qrels there: test"):
+        BeirFolder(folder).files(["dev"])
+
+
+def test_missing_queries(folder: Path) -> None:
+    (folder / "queries.jsonl").unlink()
+    with pytest.raises(MissingError, match=r"no queries\.jsonl"):
+        load(folder)
+
+
+def test_many_batches(tmp_path: Path) -> None:
+    corpus = [{"_id": str(i), "text": f"text {i}"} for i in range(10_000)]
+    path = write_beir(tmp_path / "big", corpus, {"q": "x"}, [("q", "9999", 1)])
+    data = load(path)
+    assert len(data.corpus) == 10_000
+    assert data.corpus[9_999]["text"] == "text 9999"
