@@ -95,9 +95,9 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: 
         num_hidden_layers=2,
         num_attention_heads=4,
         intermediate_size=128,
-        num_labels=1,
         initializer_range=0.3,
     )
+    config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(minilm_folder).save_pretrained(folder)
     return folder

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_beir
 
 from bge_eval.data.beir_folder import BeirFolder, RetrievalSplit
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
+from conftest import write_beir
 
 CORPUS = [{"_id": f"d{i}", "title": f"t{i}", "text": f"文本 {i}"} for i in range(3)]
 QUERIES = {"q0": "问题", "q1": "unjudged", "q2": "third"}
@@ -30,7 +30,7 @@ def load(path: Path, *, dangling: bool = False) -> RetrievalSplit:
 
 
 def gzip_in_place(path: Path) -> None:
-    gzip.open(f"{path}.gz", "wb").write(path.read_bytes())
+    Path(f"{path}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
 
 

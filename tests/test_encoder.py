@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BUILTIN, make_encoder
 
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.records import Vectors
+from conftest import BUILTIN, make_encoder
 
 TEXTS = [
     "A short sentence.",
@@ -24,8 +26,8 @@ TEXTS = [
 ]
 
 
-def encoded(folder: Path | str, prompt: str = "", **overrides: object) -> np.ndarray:
-    model = EncoderModel(str(folder), overrides=Overrides(**overrides))  # type: ignore[arg-type]
+def encoded(folder: Path | str, prompt: str = "", **overrides: Any) -> Vectors:
+    model = EncoderModel(str(folder), overrides=Overrides(**overrides))
     return model.encoder.encode(TEXTS, prompt)
 
 
@@ -133,7 +135,7 @@ def test_settings_come_from_the_files(tiny_bge: Path, minilm_folder: Path) -> No
         ({"max_length": 0}, "must be at least 1"),
     ],
 )
-def test_impossible_settings(tiny_bge: Path, overrides: dict[str, int], message: str) -> None:
+def test_impossible_settings(tiny_bge: Path, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         encoded(tiny_bge, **overrides)
 

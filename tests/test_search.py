@@ -62,7 +62,7 @@ def test_depth_beyond_the_corpus() -> None:
 
 def test_unit_rows() -> None:
     rows = unit_rows(np.array([[3, 4], [0, 0]], np.float32))
-    np.testing.assert_allclose(rows, [[0.6, 0.8], [0, 0]], atol=1e-7)
+    np.testing.assert_allclose(rows, np.array([[0.6, 0.8], [0, 0]]), atol=1e-7)
 
 
 def test_chunks_are_bounded() -> None:

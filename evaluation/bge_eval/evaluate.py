@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.source import DataIdentity, DataSource, find_source
 from bge_eval.encode.adapter import EncoderModel
@@ -130,9 +130,7 @@ class _Job:
     options: Options
     progress: Progress
 
-    def run(
-        self, planned: PlannedTask, sources: Mapping[str, _Found]
-    ) -> tuple[list[Path], bool]:
+    def run(self, planned: PlannedTask, sources: Mapping[str, _Found]) -> tuple[list[Path], bool]:
         """Run one task, or an aggregate's parts and then their average."""
         if not planned.parts:
             scored = self._run_single(planned, sources[planned.name])
@@ -148,34 +146,34 @@ class _Job:
         task, source = planned.task, data.source
         self.progress.note(f"{planned.name}: data from {source.origin}")
         first = self._identity(task, asdict(data.identity))
-        meta = self.model.mteb_model_meta
-        stages: list[tuple[Identity, ModelMeta]] = [(first, meta)]
+        stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
         if self.reranker is not None:
             second = self._identity(task, first.data, self._second_stage())
             stages.append((second, self._second_meta()))
-        found = [self._find(identity, stage_meta) for identity, stage_meta in stages]
-        reused = all(found)
+        found = [path for stage in stages if (path := self._find(*stage))]
+        reused = len(found) == len(stages)
         if reused:
             self.progress.note(f"{planned.name}: already done with this identity, not run again")
         else:
             profile = self.progress.fresh_profile()
             with source.loaded(task, self.progress):
-                if found[0] is None:
-                    found[0] = self._first_stage(task, first, meta, source.origin, profile)
-                if self.reranker is not None and found[1] is None:
-                    runs = self.store.load_runs(found[0])
-                    found[1] = self._rerank(task, *stages[1], runs, source.origin)
+                path = self._find(*stages[0], quiet=True)
+                if path is None:
+                    path = self._first_stage(task, *stages[0], source.origin, profile)
+                found = [path]
+                if self.reranker is not None:
+                    runs = self.store.load_runs(path)
+                    found.append(self._rerank(task, *stages[1], runs, source.origin))
         return [
             _Scored(path, identity, reused)
             for path, (identity, _) in zip(found, stages, strict=True)
-            if path is not None
         ]
 
-    def _find(self, identity: Identity, meta: ModelMeta) -> Path | None:
+    def _find(self, identity: Identity, meta: ModelMeta, *, quiet: bool = False) -> Path | None:
         if self.options.overwrite:
             return None
         path = self.store.find(meta, identity)
-        if path is None and (changed := self.store.changed_since(meta, identity)):
+        if path is None and not quiet and (changed := self.store.changed_since(meta, identity)):
             self.progress.note(
                 f"{identity.task}: the result that is there has another {', '.join(changed)};"
                 " it is kept under replaced/ and the task runs again"
@@ -310,9 +308,7 @@ def _judge(model: _Recorder, task: AbsTask, progress: Progress) -> TaskResult:
     import mteb
 
     with progress.step("measure"):
-        results = mteb.evaluate(
-            model, task, cache=None, co2_tracker=False, show_progress_bar=False
-        )
+        results = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     result: TaskResult = results.task_results[0]
     return result
 
@@ -325,7 +321,8 @@ def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:
     """
     merged = whole.model_copy(deep=True)
     for split, entries in merged.scores.items():
-        for entry, top in zip(entries, head.scores[split], strict=True):
+        tops: list[dict[str, Any]] = [dict(top) for top in head.scores[split]]
+        for entry, top in zip(cast("list[dict[str, Any]]", entries), tops, strict=True):
             for key, value in top.items():
                 cutoff = [int(part) for part in key.split("_") if part.isdigit()]
                 if cutoff and cutoff[0] <= depth:

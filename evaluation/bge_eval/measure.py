@@ -94,9 +94,7 @@ def per_query(
     return values
 
 
-def reciprocal_rank(
-    scores: Mapping[str, float], judged: Mapping[str, int], cutoff: int
-) -> float:
+def reciprocal_rank(scores: Mapping[str, float], judged: Mapping[str, int], cutoff: int) -> float:
     """Return one over the rank of the first relevant document, 0 beyond the cutoff."""
     ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)[:cutoff]
     for rank, document in enumerate(ranked, start=1):

@@ -7,7 +7,6 @@ from typing import Any
 
 import mteb
 import pytest
-from conftest import BUILTIN, make_encoder
 
 from bge_eval.data.collection import Collection, collection_task
 from bge_eval.data.source import find_source
@@ -18,6 +17,7 @@ from bge_eval.progress import Progress
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.results.trec import read_run
 from bge_eval.suites import PlannedTask, plan
+from conftest import BUILTIN, make_encoder
 
 # The peers warn while they run as references here; our own warnings are errors in all other tests.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -238,8 +238,9 @@ def test_tail_keeps_its_order(tmp_path: Path, tiny_cross_encoder: Path) -> None:
 
 def test_identical_ids_are_removed_where_mteb_does(tmp_path: Path, minilm_folder: Path) -> None:
     """ArguAna's queries are documents of its corpus; mteb drops them after the search."""
-    from conftest import write_beir
     from sentence_transformers import SentenceTransformer
+
+    from conftest import write_beir
 
     texts = ["bones and vitamins", "sleep and memory", "weight and sugar", "blood and aspirin"]
     write_beir(

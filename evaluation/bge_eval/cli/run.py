@@ -151,7 +151,6 @@ def run(  # one parameter for each option of the command
     """Evaluate a model on tasks, save the results, print the table.
 
     Examples:
-
       bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir
 
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
@@ -257,9 +256,7 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
     ]
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
-    progress.note(
-        f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}"
-    )
+    progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")
     if twin := encoder.unnamed_twin():
         progress.note(
             f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from bge_eval.leaderboard import Leaderboard, Row
 
-
 _NARROWEST_NAME = 28
 """Columns that a model's name may be folded into on a narrow screen."""
 
@@ -101,11 +100,11 @@ def _terminal(board: Leaderboard, console: Console) -> None:
         for column, name in list(enumerate(head))[1:]:
             table.add_row(name, *(Text(row[column]) for row in body))
     console.print(table)
-    for row in board.rows:
-        missing = row.missing(board.tasks)
+    for line in board.rows:
+        missing = line.missing(board.tasks)
         if missing and len(board.tasks) > 1:
             console.print(
-                Text(f"{row.label}: no average, {len(missing)} missing: {', '.join(missing)}"),
+                Text(f"{line.label}: no average, {len(missing)} missing: {', '.join(missing)}"),
                 style="yellow",
             )
 

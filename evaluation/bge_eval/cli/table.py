@@ -27,7 +27,6 @@ def table(
     """Print saved results: models as rows, tasks as columns, and the average.
 
     Examples:
-
       bge-eval table
 
       bge-eval table results/runs --tasks beir --metric R@100

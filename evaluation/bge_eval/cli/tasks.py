@@ -15,7 +15,6 @@ def tasks(
     """List the suites, or the tasks of one suite and the folder names their data may have.
 
     Examples:
-
       bge-eval tasks
 
       bge-eval tasks beir

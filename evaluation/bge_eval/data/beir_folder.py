@@ -302,8 +302,8 @@ def _read_qrels(
             header = False
             if tuple(cell.strip() for cell in cells[:3]) != _QRELS_HEADER:
                 raise DamagedError(
-                    f"{path}, line {number}: expected the header 'query-id<TAB>corpus-id<TAB>score',"
-                    f" found '{line[:60]}'."
+                    f"{path}, line {number}: expected the header"
+                    f" 'query-id<TAB>corpus-id<TAB>score', found '{line[:60]}'."
                 )
             continue
         if len(cells) != 3:

@@ -70,9 +70,7 @@ class LocalFolders:
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
         """Read the folders into the task; the memory-mapped tables go when the context ends."""
-        with tempfile.TemporaryDirectory(
-            prefix="bge-eval-", ignore_cleanup_errors=True
-        ) as scratch:
+        with tempfile.TemporaryDirectory(prefix="bge-eval-", ignore_cleanup_errors=True) as scratch:
             dataset: dict[str, dict[str, Any]] = {}
             for subset, folder in self.folders.items():
                 place = Path(scratch) / subset
@@ -234,5 +232,8 @@ def _subset_folders(task: AbsTask, root: Path) -> dict[str, BeirFolder]:
 
 def _datasets_in(data_dirs: Sequence[Path]) -> list[str]:
     return [
-        entry.name for data_dir in data_dirs for entry in sorted(data_dir.iterdir()) if entry.is_dir()
+        entry.name
+        for data_dir in data_dirs
+        for entry in sorted(data_dir.iterdir())
+        if entry.is_dir()
     ]

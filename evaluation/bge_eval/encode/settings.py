@@ -107,9 +107,9 @@ class ModelConfig:
     """Prompts likewise."""
 
 
-def read_model_config(files: ModelFiles, overrides: Overrides, *, use_registry: bool = True) -> (
-    ModelConfig
-):
+def read_model_config(
+    files: ModelFiles, overrides: Overrides, *, use_registry: bool = True
+) -> ModelConfig:
     """Read a model's settings from its folder and from mteb's registry.
 
     The overrides are only looked at for what the files cannot say: a folder without

@@ -116,7 +116,9 @@ class TorchEncoder:
             longest = max(int(lengths[order[start]]), 1)
             rows = order[start : start + max(self.batch_tokens // longest, 1)]
             features = {
-                name: _pad([column[row] for row in rows], longest, self._pad_value(name), self._left)
+                name: _pad(
+                    [column[row] for row in rows], longest, self._pad_value(name), self._left
+                )
                 for name, column in encoded.items()
             }
             yield rows, features, int(lengths[rows].sum())

@@ -17,7 +17,6 @@ stands one folder down. A task with several splits or subsets has one run file f
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -127,7 +126,7 @@ class ResultStore:
             (target.parent / task).mkdir(exist_ok=True)
             names = [path.relative_to(staged.parent) for path in staged.parent.rglob("*.*")]
             for name in sorted(names, key=lambda name: name == Path(staged.name)):
-                os.replace(staged.parent / name, target.parent / name)
+                (staged.parent / name).replace(target.parent / name)
         return target
 
     def _write_record(self, folder: Path, task: str, record: RunRecord) -> None:

@@ -34,9 +34,9 @@ def read_run(path: Path) -> Run:
         DamagedError: a line has not six columns, or a score is no number.
     """
     run: Run = {}
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open()
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened as file:
+        with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 # Our own files have tabs, so ids may hold spaces; other tools write either.
                 cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
@@ -71,4 +71,4 @@ def read_per_query(path: Path) -> tuple[list[str], dict[str, list[float]]]:
 def _gzip_writer(path: Path) -> io.TextIOWrapper:
     # mtime=0: the same content gives the same bytes.
     binary = gzip.GzipFile(path, "wb", compresslevel=6, mtime=0)
-    return io.TextIOWrapper(binary, encoding="utf-8", newline="\n")  # type: ignore[arg-type]
+    return io.TextIOWrapper(binary, encoding="utf-8", newline="\n")

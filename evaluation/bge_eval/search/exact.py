@@ -35,7 +35,8 @@ def chunk_rows(dimension: int) -> int:
 def unit_rows(vectors: Vectors) -> Vectors:
     """Scale rows to unit L2 norm, so that the inner product is the cosine; zero rows stay zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Vectors = vectors / np.where(norms == 0, np.float32(1), norms)
+    norms[norms == 0] = 1
+    scaled: Vectors = np.divide(vectors, norms, dtype=np.float32)
     return scaled
 
 
