@@ -115,31 +115,41 @@ def _local(folder: Path) -> ModelFiles:
 
 
 def _hub(model: str, revision: str | None, offline: bool) -> ModelFiles:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
-
-    if offline:
-        disable_progress_bars()
-    try:
-        if offline:
-            folder = snapshot_download(model, revision=revision, local_files_only=True)
-        else:
-            info = HfApi().model_info(model, revision=revision)
-            wanted = _wanted(sibling.rfilename for sibling in info.siblings or [])
-            folder = snapshot_download(model, revision=info.sha, allow_patterns=wanted)
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    folder = _cached(model, revision) if offline else _download(model, revision)
+    if folder is None:
         raise MissingError(
             f"The model {model}{_at(revision)} is not in the Hugging Face cache of this machine,"
             " and no connection may be opened (--offline). Download it where there is a network,"
             f" with: hf download {model}; then copy the folder here and give its path to --model."
-        ) from error
+        )
+    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+        raise MissingError(
+            f"{model}{_at(revision)} holds no Hugging Face model (no config.json) in {folder}."
+        )
+    return ModelFiles(model, folder.name, folder, True)
+
+
+def _cached(model: str, revision: str | None) -> Path | None:
+    """Return the snapshot that the Hugging Face cache holds, without any connection."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "modules.json"):
+        found = try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def _download(model: str, revision: str | None) -> Path:
+    """Fetch what a run needs of a repository; what is in the cache is not fetched again."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = HfApi().model_info(model, revision=revision)
+        wanted = _wanted(sibling.rfilename for sibling in info.siblings or [])
+        # By name, not by commit: the cache then knows which commit the name stands for.
+        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except RevisionNotFoundError as error:
         raise MissingError(f"The hub's model {model} has no revision '{revision}'.") from error
     except RepositoryNotFoundError as error:
@@ -147,23 +157,16 @@ def _hub(model: str, revision: str | None, offline: bool) -> ModelFiles:
             f"There is no model {model} on the hub, or it is private (set HF_TOKEN for those), and"
             f" no folder of that name here either."
         ) from error
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
-        try:
-            folder = snapshot_download(model, revision=revision, local_files_only=True)
-        except LocalEntryNotFoundError:
-            raise MissingError(
-                f"The model {model} could not be downloaded ({_first_line(error)}), and it is not"
-                " in the Hugging Face cache. Check the network, or give a local folder to --model."
-            ) from error
-    finally:
-        if offline:
-            enable_progress_bars()
-    path = Path(folder)
-    if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+    except Exception as error:
+        # The hub's client lets errors of its HTTP library through, whichever that is by version.
+        folder = _cached(model, revision)
+        if folder is not None:
+            return folder
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingError(
-            f"{model}{_at(revision)} holds no Hugging Face model (no config.json) in {path}."
-        )
-    return ModelFiles(model, path.name, path, True)
+            f"The model {model} could not be downloaded ({reason}), and it is not in the Hugging"
+            " Face cache. Check the network, or give a local folder to --model."
+        ) from error
 
 
 def _wanted(names: Iterable[str]) -> list[str]:
@@ -190,7 +193,3 @@ def _is_content(path: Path) -> bool:
 
 def _at(revision: str | None) -> str:
     return f" at revision {revision}" if revision else ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

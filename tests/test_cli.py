@@ -1,0 +1,215 @@
+"""The command line as a person meets it: help, errors, exit codes, what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from bge_eval.results.trec import read_per_query, read_run
+from conftest import BUILTIN, ROOT, CommandLine, write_beir
+
+
+def test_help_answers_at_once(bge_eval: CommandLine) -> None:
+    start = time.perf_counter()
+    done = bge_eval("--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("run", "table", "tasks"))
+    # Loading mteb or torch takes seconds; this is a wide bound against that, no benchmark.
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("command", ["run", "table", "tasks"])
+def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: str) -> None:
+    done = bge_eval(command, "--help")
+    assert done.returncode == 0
+    assert f"bge-eval {command}" in done.stdout
+
+
+def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for command in ("run", "table", "tasks"):
+        assert f"bge-eval {command}" in readme
+    shown = bge_eval("run", "--help").stdout
+    for option in set(re.findall(r"--[a-z-]{4,}", readme + changes)) - {"--debug", "--editable"}:
+        others = bge_eval("table", "--help").stdout
+        assert option in shown + others, f"the documents mention {option}, no command has it"
+
+
+def test_tasks(bge_eval: CommandLine) -> None:
+    assert "beir" in bge_eval("tasks").stdout
+    listed = bge_eval("tasks", "beir").stdout
+    assert "CQADupstackRetrieval" in listed and "webis-touche2020" in listed
+    wrong = bge_eval("tasks", "bier")
+    assert wrong.returncode == 2
+    assert "Did you mean beir?" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--tasks", "SciFcat"], 2, "Did you mean SciFact"),
+        (["--tasks", "STSBenchmark"], 2, "is a task of type STS"),
+        (["--tasks", "demo", "--metric", "nDCG@7"], 2, "results hold the cutoffs"),
+        (["--tasks", "demo", "--pooling", "max"], 2, "--pooling"),
+        (["--tasks", "demo", "--max-length", "100000"], 2, "more than .* has positions for"),
+        (["--tasks", "SciFact", "--data-dir", "nowhere"], 3, "data folder nowhere does not exist"),
+        (["--tasks", "SciFact", "--offline"], 3, "The data of SciFact"),
+    ],
+)
+def test_wrong_input(bge_eval: CommandLine, arguments: list[str], code: int, message: str) -> None:
+    done = bge_eval("run", "--model", BUILTIN, *arguments)
+    assert done.returncode == code, done.stderr
+    assert re.search(message, " ".join(done.stderr.split())), done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_data_are_reported_together_before_anything_runs(
+    bge_eval: CommandLine, small_scifact: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    done = bge_eval(
+        *("run", "--model", BUILTIN, "--tasks", "SciFact", "NFCorpus", "ArguAna"),
+        *("--data-dir", small_scifact, "--offline", "--output", output),
+    )
+    assert done.returncode == 3
+    assert "The data of 2 of 3 tasks are missing" in done.stderr
+    assert "nfcorpus" in done.stderr and "Found there: scifact" in done.stderr
+    assert not output.exists()
+
+
+def test_damaged_data(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:
+    path = small_scifact / "scifact" / "queries.jsonl"
+    path.write_text("{}\n", encoding="utf-8")
+    output = tmp_path / "out"
+    done = bge_eval(
+        *("run", "--model", BUILTIN, "--tasks", "SciFact"),
+        *("--data-dir", small_scifact, "--offline", "--output", output),
+    )
+    assert done.returncode == 3
+    assert "queries.jsonl, line 1: no _id" in done.stderr
+    assert not list(output.rglob("*.json"))
+
+
+def test_run_from_end_to_end(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    run = ["run", "--model", BUILTIN, "--tasks", "SciFact", "--data-dir", str(small_scifact)]
+    run += ["--offline", "--output", str(output)]
+    done = bge_eval(*run, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    # stdout is the table and nothing else; stderr says how the model was run.
+    board = json.loads(done.stdout)
+    assert board["measure"] == "nDCG@10" and board["tasks"] == ["SciFact"]
+    assert "mean pooling, normalised, 256 tokens, cosine, float32" in done.stderr
+
+    place = next(output.rglob("SciFact.json")).parent
+    names = sorted(path.name for path in place.iterdir())
+    assert names == [
+        "SciFact",
+        "SciFact.json",
+        "SciFact.queries.tsv.gz",
+        "SciFact.run.tsv.gz",
+        "model_meta.json",
+        "run_settings.jsonl",
+    ]
+    assert set(read_run(place / "SciFact.run.tsv.gz")) == {"q1", "q2", "q3"}
+    measures, values = read_per_query(place / "SciFact.queries.tsv.gz")
+    assert measures == ["nDCG@10", "RR@10", "R@100"]
+    mean = sum(row[0] for row in values.values()) / len(values)
+    assert mean == pytest.approx(board["rows"][0]["scores"]["SciFact"], abs=1e-5)
+    record = json.loads((place / "SciFact" / "run.json").read_text(encoding="utf-8"))
+    assert {"load", "load model", "encode queries", "encode corpus", "search", "measure"} == set(
+        record["seconds"]
+    )
+    assert record["counts"]["encode corpus"] == 5
+    assert record["identity"]["data"]["layout"] == "beir"
+    assert not [path for path in output.iterdir() if path.name.startswith(".staging")]
+
+    # Another precision stands beside it.
+    other = bge_eval(*run, "--dtype", "bfloat16")
+    assert other.returncode == 0, other.stderr
+    assert (place / "experiments" / "dtype_bfloat16" / "SciFact.json").is_file()
+
+    # Changed data: it runs again, says why, and loses nothing.
+    write_beir(
+        small_scifact / "scifact",
+        [{"_id": "d1", "text": "bones"}, {"_id": "d2", "text": "sleep"}],
+        {"q1": "strong bones"},
+        [("q1", "d1", 1)],
+    )
+    changed = bge_eval(*run)
+    assert changed.returncode == 0, changed.stderr
+    assert "another data.fingerprint" in " ".join(changed.stderr.split())
+    assert set(read_run(place / "SciFact.run.tsv.gz")) == {"q1"}
+    kept = next((output / "replaced").rglob("SciFact.run.tsv.gz"))
+    assert set(read_run(kept)) == {"q1", "q2", "q3"}
+
+    # The folder opens in mteb, both settings in it.
+    import mteb
+
+    loaded = mteb.ResultCache(output).load_results(load_experiments="all")
+    assert {result.task_results[0].task_name for result in loaded.model_results} == {"SciFact"}
+
+    table = bge_eval("table", output, "--metric", "R@100", "--format", "csv")
+    assert table.returncode == 0, table.stderr
+    lines = table.stdout.strip().splitlines()
+    assert lines[0].startswith("model,revision,settings,reranker,dtype,SciFact,average")
+    assert len(lines) == 3
+
+
+def test_table_without_results(bge_eval: CommandLine, tmp_path: Path) -> None:
+    done = bge_eval("table")
+    assert done.returncode == 3
+    assert "results/runs does not exist" in " ".join(done.stderr.split())
+    (tmp_path / "empty").mkdir()
+    assert "holds no results" in bge_eval("table", tmp_path / "empty").stderr
+
+
+def test_unforeseen_failure_is_a_paragraph(bge_eval: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["run", "--model", BUILTIN, "--tasks", "demo", "--offline", "-q"]
+    done = bge_eval(*arguments, "--output", tmp_path / "file" / "below")
+    assert done.returncode == 1
+    assert "This was not foreseen" in done.stderr
+    assert "Traceback" not in done.stderr
+    debugged = bge_eval("--debug", *arguments, "--output", tmp_path / "file" / "below")
+    assert "Traceback" in debugged.stderr
+
+
+FORBID_SOCKETS = """
+import sys
+
+def forbid(event, arguments):
+    if event in ("socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind"):
+        raise RuntimeError(f"a socket was opened: {event} {arguments[1:]}")
+
+sys.addaudithook(forbid)
+"""
+
+
+def test_offline_opens_no_socket(bge_eval: CommandLine, tmp_path: Path) -> None:
+    """The whole demo, in a process where the interpreter refuses every socket."""
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / "sitecustomize.py").write_text(FORBID_SOCKETS)
+    done = bge_eval(
+        *("run", "--model", BUILTIN, "--tasks", "demo", "--offline", "--output", tmp_path / "out"),
+        env={"PYTHONPATH": str(tmp_path / "guard"), "HF_HUB_OFFLINE": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "BgeEvalDemo" in done.stdout
+    # The guard is on: without --offline and with a model of the hub, it bites.
+    online = bge_eval(
+        *("run", "--model", "BAAI/bge-base-en-v1.5", "--tasks", "demo"),
+        env={
+            "PYTHONPATH": str(tmp_path / "guard"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / "hf"),
+        },
+    )
+    assert online.returncode == 3
+    assert "a socket was opened" in online.stderr

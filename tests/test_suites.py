@@ -1,0 +1,136 @@
+"""Suites are mteb's benchmarks, and names lead to fresh tasks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import mteb
+import pytest
+
+from bge_eval.data.source import LocalFolders, find_source
+from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.resources import tasks_folder
+from bge_eval.suites import _read_suite, plan, suites, task_names
+
+
+def test_beir_is_mtebs() -> None:
+    theirs = mteb.get_benchmark("BEIR").tasks
+    ours = plan(["beir"])
+    assert [task.name for task in ours] == [task.metadata.name for task in theirs]
+    assert len(ours) == 15
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert list(mine.task.eval_splits) == list(reference.eval_splits)
+        assert mine.task.hf_subsets == reference.hf_subsets
+    assert plan(["MSMARCO"])[0].task.eval_splits == ["dev"]
+
+
+def test_every_folder_name_belongs_to_a_task() -> None:
+    planned = plan(["beir"])
+    names = {part.name for task in planned for part in (task.parts or (task,))}
+    assert set(suites()["beir"].folders) == names
+    assert len(names) == 14 + 12
+
+
+def test_tasks_are_fresh() -> None:
+    assert plan(["SciFact"])[0].task is not plan(["SciFact"])[0].task
+
+
+def test_mix_without_repetition() -> None:
+    assert [t.name for t in plan(["SciFact", "demo", "SciFact"])] == ["SciFact", "BgeEvalDemo"]
+
+
+@pytest.mark.parametrize("name", ["scifat", "SciFcat", "bier"])
+def test_wrong_name(name: str) -> None:
+    with pytest.raises(UsageError, match="Did you mean"):
+        plan([name])
+
+
+def test_wrong_subset() -> None:
+    with pytest.raises(UsageError, match="none of the subsets xx; it has ar"):
+        plan(["XQuADRetrieval"], ["xx"])
+
+
+def test_unknown_key_in_a_suite(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text('description = "x"\nbenchmrak = "BEIR"\n')
+    with pytest.raises(DamagedError, match="benchmrak"):
+        _read_suite(path)
+
+
+def test_demo_collection() -> None:
+    folder = tasks_folder() / "demo"
+    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").open(encoding="utf-8")]
+    queries = [json.loads(line) for line in (folder / "queries.jsonl").open(encoding="utf-8")]
+    qrels = [line.split("\t") for line in (folder / "qrels/test.tsv").open()][1:]
+    assert len(corpus) >= 150 and len(queries) >= 50
+    assert Counter(record["_id"][:2] for record in corpus) == {"en": 129, "zh": 70}
+    assert {int(row[2]) for row in qrels} == {0, 1, 2}
+    answered = {row[0] for row in qrels if int(row[2]) == 2}
+    assert answered == {record["_id"] for record in queries}
+    assert task_names(suites()["demo"]) == ["BgeEvalDemo"]
+
+
+@pytest.mark.parametrize("name", ["SciFact", "scifact", "SCIFACT"])
+def test_folder_is_found_by_any_name(small_scifact: Path, name: str) -> None:
+    (small_scifact / "scifact").rename(small_scifact / name)
+    planned = plan(["SciFact"])[0]
+    source = find_source(planned.task, [small_scifact], planned.folder_names)
+    assert isinstance(source, LocalFolders)
+
+
+def test_folder_itself_may_be_given(small_scifact: Path) -> None:
+    planned = plan(["SciFact"])[0]
+    source = find_source(planned.task, [small_scifact / "scifact"], planned.folder_names)
+    assert isinstance(source, LocalFolders)
+
+
+def test_beirs_nested_forums(small_scifact: Path) -> None:
+    (small_scifact / "cqadupstack").mkdir()
+    (small_scifact / "scifact").rename(small_scifact / "cqadupstack" / "gis")
+    part = next(p for p in plan(["beir"])[7].parts if p.name == "CQADupstackGisRetrieval")
+    source = find_source(part.task, [small_scifact], part.folder_names)
+    assert source.origin.endswith("cqadupstack/gis")
+
+
+def test_first_folder_wins(small_scifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    planned = plan(["SciFact"])[0]
+    source = find_source(planned.task, [tmp_path / "other", small_scifact], planned.folder_names)
+    assert source.origin == str(small_scifact / "scifact")
+
+
+def test_missing_subset_names_those_there(small_scifact: Path) -> None:
+    place = small_scifact / "XQuADRetrieval"
+    place.mkdir()
+    (small_scifact / "scifact").rename(place / "zh")
+    planned = plan(["XQuADRetrieval"])[0]
+    with pytest.raises(MissingError, match=r"there are: zh.*--subset zh"):
+        find_source(planned.task, [small_scifact], ())
+
+
+def test_cqadupstack_is_averaged_over_its_forums(small_scifact: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.evaluate import Options, evaluate
+    from conftest import BUILTIN
+
+    planned = next(task for task in plan(["beir"]) if task.name == "CQADupstackRetrieval")
+    data = tmp_path / "beir"
+    for part in planned.parts:
+        target = data / part.folder_names[0]
+        shutil.copytree(small_scifact / "scifact", target)
+    lines = (data / "cqadupstack/gis/qrels/test.tsv").read_text().replace("q1\td1", "q1\td5")
+    (data / "cqadupstack/gis/qrels/test.tsv").write_text(lines)
+    options = Options(tmp_path / "out", (data,), offline=True)
+    model = EncoderModel(BUILTIN)
+    report = evaluate(model, [planned], options)
+    path = report.done["CQADupstackRetrieval"][0]
+    parts = [path.with_name(f"{part.name}.json") for part in planned.parts]
+    scores = [json.loads(p.read_text())["scores"]["test"][0]["main_score"] for p in parts]
+    assert len(scores) == 12 and len(set(scores)) == 2
+    whole = json.loads(path.read_text())["scores"]["test"][0]["main_score"]
+    assert whole == pytest.approx(sum(scores) / 12, abs=1e-5)
+    assert evaluate(model, [planned], options).reused == ["CQADupstackRetrieval"]
