@@ -152,7 +152,7 @@ def test_run_from_end_to_end(bge_eval: CommandLine, small_scifact: Path, tmp_pat
     # The folder opens in mteb, both settings in it.
     import mteb
 
-    loaded = mteb.ResultCache(output).load_results(load_experiments="all")
+    loaded = mteb.ResultCache(output).load_results(load_experiments="match_name")
     assert {result.task_results[0].task_name for result in loaded.model_results} == {"SciFact"}
 
     table = bge_eval("table", output, "--metric", "R@100", "--format", "csv")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,12 +97,14 @@ def test_dataset_from_the_hub(
     folder = tmp_path / "dataset"
     folder.mkdir()
     configs = []
-    rows = {
-        "corpus": [{"_id": "d1", "title": "", "text": "bones"}, {"_id": "d2", "text": "sleep"}],
+    rows: dict[str, list[dict[str, Any]]] = {
+        "corpus": [
+            {"_id": f"d{i}", "title": "", "text": text}
+            for i, text in enumerate(["bones", "sleep"], 1)
+        ],
         "queries": [{"_id": "q1", "text": "strong bones"}],
         "default": [{"query-id": "q1", "corpus-id": "d1", "score": 1}],
     }
-    rows["corpus"][1]["title"] = "On"
     for name, records in rows.items():
         split = "test" if name == "default" else name
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(r) for r in records) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,9 @@ def board(root: Path, tasks: tuple[str, ...] = ()) -> Leaderboard:
 
 
 def shown(table: Leaderboard, form: Form, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    if form is Form.TERMINAL:
-        show(table, form, console)
-        return console.export_text()
-    import io
-
-    console = Console(file=io.StringIO())
-    show(table, form, console)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    output = io.StringIO()
+    show(table, form, Console(width=width, file=output))
+    return output.getvalue()
 
 
 @pytest.fixture
@@ -70,8 +65,8 @@ def test_average_is_complete_or_not_shown(root: Path) -> None:
     assert "– (1 of 2 tasks)" in text
     assert "b/partial: no average, 1 missing: ArguAna" in text
     frame = table.frame().set_index("model")
-    assert frame.loc["b/partial", "average"] != frame.loc["b/partial", "average"]
-    assert frame.loc["b/partial", "tasks_done"] == 1
+    assert frame["average"].isna()["b/partial"]
+    assert frame["tasks_done"]["b/partial"] == 1
     partial = [row for row in json.loads(shown(table, Form.JSON))["rows"] if "b/" in row["model"]]
     assert partial[0]["average"] is None and partial[0]["missing"] == ["ArguAna"]
 
@@ -85,7 +80,7 @@ def test_second_stage_stands_beneath_with_its_gain(root: Path) -> None:
     table = board(root, ("SciFact",))
     labels = [row.label for row in table.rows]
     assert labels == ["b/partial", "a/full", "a/full + r/tiny (top 50)"]
-    assert table.gain(table.rows[2]) == {"SciFact": pytest.approx(0.125)}
+    assert table.gain(table.rows[2]) == pytest.approx({"SciFact": 0.125})
     assert "+0.12500" in shown(table, Form.TERMINAL)
     assert "| gain |" in shown(table, Form.MARKDOWN)
 
@@ -134,5 +129,5 @@ def test_chinese_names_keep_their_columns(tmp_path: Path) -> None:
 def test_damaged_result_is_named(root: Path) -> None:
     path = next(root.rglob("ArguAna.json"))
     path.write_text("{")
-    with pytest.raises(DamagedError, match="ArguAna.json"):
+    with pytest.raises(DamagedError, match=r"ArguAna\.json"):
         board(root)

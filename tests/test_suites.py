@@ -61,9 +61,13 @@ def test_unknown_key_in_a_suite(tmp_path: Path) -> None:
 
 def test_demo_collection() -> None:
     folder = tasks_folder() / "demo"
-    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").open(encoding="utf-8")]
-    queries = [json.loads(line) for line in (folder / "queries.jsonl").open(encoding="utf-8")]
-    qrels = [line.split("\t") for line in (folder / "qrels/test.tsv").open()][1:]
+
+    def lines(name: str) -> list[str]:
+        return (folder / name).read_text(encoding="utf-8").splitlines()
+
+    corpus = [json.loads(line) for line in lines("corpus.jsonl")]
+    queries = [json.loads(line) for line in lines("queries.jsonl")]
+    qrels = [line.split("\t") for line in lines("qrels/test.tsv")][1:]
     assert len(corpus) >= 150 and len(queries) >= 50
     assert Counter(record["_id"][:2] for record in corpus) == {"en": 129, "zh": 70}
     assert {int(row[2]) for row in qrels} == {0, 1, 2}

@@ -7,8 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bge_eval.errors import DamagedError
 from bge_eval.records import Run
 
@@ -16,15 +14,15 @@ from bge_eval.records import Run
 def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
     """Write a run: ``query Q0 document rank score tag``, tab-separated, best first.
 
-    Scores are written so that they read back as the same float32.
+    Scores are written in full, so that they read back as the same numbers.
     """
     label = "_".join(tag.split()) or "bge-eval"
     with _gzip_writer(path) as file:
         for query, scores in run.items():
             ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
             for rank, document in enumerate(ranked, start=1):
-                score = np.format_float_positional(np.float32(scores[document]), trim="0")
-                file.write(f"{query}\tQ0\t{document}\t{rank}\t{score}\t{label}\n")
+                score = float(scores[document])
+                file.write(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{label}\n")
 
 
 def read_run(path: Path) -> Run:
