@@ -82,6 +82,8 @@ class Progress:
     def step(self, phase: str, total: int | None = None, unit: str = "") -> Iterator[Step]:
         """Time a phase and let the caller report on it.
 
+        A phase may be entered many times (once for each chunk); its amounts add up.
+
         Args:
             phase: the phase's name in the profile and on the screen.
             total: how many items there will be, if that is known.

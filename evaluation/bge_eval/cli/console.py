@@ -50,12 +50,11 @@ class _Bar:
         self._progress = progress
         self._task = task
         self._counter = counter
-        self._tokens = 0
 
     def advance(self, count: int, tokens: int = 0) -> None:
         self._counter.advance(count, tokens)
-        self._tokens += tokens
-        self._progress.update(self._task, advance=count, tokens=self._tokens)
+        known = self._progress.tasks[self._progress.task_ids.index(self._task)].fields["tokens"]
+        self._progress.update(self._task, advance=count, tokens=known + tokens)
 
 
 class TerminalProgress(Reporter):
@@ -70,19 +69,23 @@ class TerminalProgress(Reporter):
         super().__init__()
         self._quiet = quiet
         self._bars: Progress | None = None
-        self._open: list[TaskID] = []
+        self._tasks: dict[str, TaskID] = {}
 
     @contextmanager
     def show(self, phase: str, total: int | None, unit: str, step: Step) -> Iterator[Step]:
-        """Show a bar for the step; nothing when stderr is no terminal."""
+        """Show a bar for the step; nothing when stderr is no terminal.
+
+        A phase that is entered again while the display is up goes on with its bar.
+        """
         if self._quiet or not stderr.is_terminal or not unit:
             yield step
             return
         with self._display() as bars:
-            task = bars.add_task(phase, total=total, unit=unit, tokens=0)
-            try:
-                yield _Bar(bars, task, step)
-            finally:
+            task = self._tasks.get(phase)
+            if task is None:
+                task = self._tasks[phase] = bars.add_task(phase, total=total, unit=unit, tokens=0)
+            yield _Bar(bars, task, step)
+            if total is None:
                 bars.update(task, total=bars.tasks[bars.task_ids.index(task)].completed)
 
     @contextmanager
@@ -106,6 +109,7 @@ class TerminalProgress(Reporter):
                 yield bars
             finally:
                 self._bars = None
+                self._tasks = {}
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""

@@ -237,12 +237,13 @@ class EncoderModel:
             return list(ids[rows]["id"])
 
         search = ExactSearch(queries, top_k, ids_of)
-        row = 0
-        with self.progress.step("encode corpus", len(corpus), "documents") as step:
+        row, whole = 0, len(corpus)
+        with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
-                vectors = self._comparable(self.encoder.encode(texts, prompt, step))
-                with self.progress.step("search"):
-                    search.add(vectors, row)
+                with self.progress.step("encode corpus", whole, "documents") as encoded:
+                    vectors = self._comparable(self.encoder.encode(texts, prompt, encoded))
+                search.add(vectors, row)
+                searched.advance(len(texts))
                 row += len(texts)
         found = search.results()
         rows = np.unique(np.concatenate([rows for rows, _ in found]))
