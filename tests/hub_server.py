@@ -13,7 +13,7 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
@@ -137,19 +137,24 @@ class HubServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def add_model(self, repo_id: str, folder: Path) -> str:
+    def add_model(self, repo_id: str, folder: Path, commit: str | None = None) -> str:
         """Serve a folder as a model repository; return its commit."""
-        return self._add("models", repo_id, folder)
+        return self._add("models", repo_id, folder, commit)
 
-    def add_dataset(self, repo_id: str, folder: Path) -> str:
-        """Serve a folder as a dataset repository; return its commit."""
-        return self._add("datasets", repo_id, folder)
+    def add_dataset(self, repo_id: str, folder: Path, commit: str | None = None) -> str:
+        """Serve a folder as a dataset repository; return its commit.
 
-    def _add(self, kind: str, repo_id: str, folder: Path) -> str:
+        The commit is made from the content, unless the one that mteb pins is to be played.
+        """
+        return self._add("datasets", repo_id, folder, commit)
+
+    def _add(self, kind: str, repo_id: str, folder: Path, commit: str | None) -> str:
         if repo_id.count("/") != 1:
             raise ValueError(f"not of the form organisation/name: {repo_id!r}")
-        self._repositories[kind, repo_id] = _Repository.of_folder(repo_id, folder)
-        return self._repositories[kind, repo_id].commit
+        repository = _Repository.of_folder(repo_id, folder)
+        repository = replace(repository, commit=commit or repository.commit)
+        self._repositories[kind, repo_id] = repository
+        return repository.commit
 
     def reply(self, method: str, target: str, wanted: str | None, form: str) -> _Reply:
         """Answer one request, which may want but a range and may post a form."""

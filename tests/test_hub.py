@@ -13,19 +13,19 @@ import pytest
 
 from bge_eval.results.trec import read_run
 from conftest import CommandLine
-from local_hub import LocalHub
+from hub_server import HubServer
 
 INSTRUCTION = "Represent this sentence for searching relevant passages: "
 
 
 @pytest.fixture
-def hub() -> Iterator[LocalHub]:
-    with LocalHub() as server:
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
         yield server
 
 
 @pytest.fixture
-def online(hub: LocalHub, tmp_path: Path) -> dict[str, str]:
+def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
     """The environment of a process that may only reach the local hub, with an empty cache."""
     return {
         "HF_ENDPOINT": hub.url,
@@ -37,7 +37,7 @@ def online(hub: LocalHub, tmp_path: Path) -> dict[str, str]:
 
 
 def test_bge_from_the_hub(
-    hub: LocalHub,
+    hub: HubServer,
     online: dict[str, str],
     tiny_bge: Path,
     small_scifact: Path,
@@ -49,7 +49,7 @@ def test_bge_from_the_hub(
     (tiny_bge / "onnx").mkdir(exist_ok=True)
     (tiny_bge / "onnx" / "model.onnx").write_bytes(b"not needed")
     (tiny_bge / "pytorch_model.bin").write_bytes(b"not needed beside safetensors")
-    commit = hub.add("models", "BAAI/bge-base-en-v1.5", tiny_bge)
+    commit = hub.add_model("BAAI/bge-base-en-v1.5", tiny_bge)
     arguments = ["run", "--model", "BAAI/bge-base-en-v1.5", "--tasks", "SciFact"]
     arguments += ["--data-dir", str(small_scifact), "--output", str(tmp_path / "out")]
     done = bge_eval(*arguments, env=online)
@@ -89,7 +89,7 @@ def test_bge_from_the_hub(
 
 
 def test_dataset_from_the_hub(
-    hub: LocalHub, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
+    hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
 ) -> None:
     """Without a data folder, mteb's own loading fetches the data set."""
     import mteb
@@ -112,9 +112,8 @@ def test_dataset_from_the_hub(
             f"- config_name: {name}\n  data_files:\n  - split: {split}\n    path: {name}.jsonl\n"
         )
     (folder / "README.md").write_text("---\nconfigs:\n" + "".join(configs) + "---\n")
-    commit = hub.add("datasets", "mteb/scifact", folder)
     pinned = mteb.get_task("SciFact").metadata.dataset["revision"]
-    hub.alias("datasets", "mteb/scifact", pinned)
+    hub.add_dataset("mteb/scifact", folder, commit=pinned)
     arguments = ["run", "--model", "builtin:all-MiniLM-L6-v2", "--tasks", "SciFact"]
     done = bge_eval(*arguments, "--output", str(tmp_path / "out"), env=online)
     assert done.returncode == 0, done.stderr
@@ -124,7 +123,6 @@ def test_dataset_from_the_hub(
     assert identity["data"]["fingerprint"] == f"mteb/scifact@{pinned}"
     run = read_run(record.parent.with_name("SciFact.run.tsv.gz"))
     assert set(run["q1"]) == {"d1", "d2"}
-    assert commit
 
 
 @pytest.mark.parametrize(
@@ -135,7 +133,7 @@ def test_dataset_from_the_hub(
     ],
 )
 def test_wrong_model(
-    hub: LocalHub,
+    hub: HubServer,
     online: dict[str, str],
     tmp_path: Path,
     bge_eval: CommandLine,
@@ -144,7 +142,7 @@ def test_wrong_model(
 ) -> None:
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo" / "README.md").write_text("nothing here")
-    hub.add("models", "BAAI/no-weights", tmp_path / "repo")
+    hub.add_model("BAAI/no-weights", tmp_path / "repo")
     done = bge_eval("run", "--model", model, "--tasks", "demo", env=online)
     assert done.returncode == 3
     assert message in done.stderr
