@@ -9,7 +9,7 @@ from pathlib import Path
 import mteb
 import pytest
 
-from bge_eval.data.source import LocalFolders, find_source
+from bge_eval.data.source import RetrievalSource, find_source
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
 from bge_eval.suites import _read_suite, plan, suites, task_names
@@ -81,13 +81,13 @@ def test_folder_is_found_by_any_name(small_scifact: Path, name: str) -> None:
     (small_scifact / "scifact").rename(small_scifact / name)
     planned = plan(["SciFact"])[0]
     source = find_source(planned.task, [small_scifact], planned.folder_names)
-    assert isinstance(source, LocalFolders)
+    assert isinstance(source, RetrievalSource)
 
 
 def test_folder_itself_may_be_given(small_scifact: Path) -> None:
     planned = plan(["SciFact"])[0]
     source = find_source(planned.task, [small_scifact / "scifact"], planned.folder_names)
-    assert isinstance(source, LocalFolders)
+    assert isinstance(source, RetrievalSource)
 
 
 def test_beirs_nested_forums(small_scifact: Path) -> None:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bge_eval.data.source import DataIdentity, DataSource, find_source
+from bge_eval.data.identity import DataIdentity
+from bge_eval.data.source import DataSource, find_source
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, MissingError
 from bge_eval.measure import PER_QUERY, per_query
@@ -147,7 +148,8 @@ class _Job:
         self.progress.note(f"{planned.name}: data from {source.origin}")
         first = self._identity(task, asdict(data.identity))
         stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
-        if self.reranker is not None:
+        reranking = self.reranker is not None and task.metadata.type == "Retrieval"
+        if reranking:
             second = self._identity(task, first.data, self._second_stage())
             stages.append((second, self._second_meta()))
         found = [path for stage in stages if (path := self._find(*stage))]
@@ -161,7 +163,7 @@ class _Job:
                 if path is None:
                     path = self._first_stage(task, *stages[0], source.origin, profile)
                 found = [path]
-                if self.reranker is not None:
+                if reranking:
                     runs = self.store.load_runs(path)
                     found.append(self._rerank(task, *stages[1], runs, source.origin))
         return [
@@ -183,6 +185,9 @@ class _Job:
     def _first_stage(
         self, task: AbsTask, identity: Identity, meta: ModelMeta, origin: str, profile: Profile
     ) -> Path:
+        if "top_k" not in identity.search:  # no retrieval: mteb calls encode and similarity
+            result = _judge(self.model, task, self.progress)
+            return self._save(task, identity, meta, result, {}, origin, asdict(profile))
         recorder = _Recorder(self.model)
         result = _judge(recorder, task, self.progress)
         return self._save(task, identity, meta, result, recorder.runs, origin, asdict(profile))
@@ -228,6 +233,8 @@ class _Job:
             origin=origin,
             settings=self.model.machine_settings(),
             profile=profile,
+            task_type=task.metadata.type,
+            main_measure=task.metadata.main_score,
         )
         return self.store.save(meta, result, record)
 
@@ -247,7 +254,12 @@ class _Job:
             return _Scored(path, identity, all(part.reused for part in parts))
         task: Any = planned.task
         result = task.combine_task_results([TaskResult.from_disk(part.path) for part in parts])
-        record = RunRecord(identity, aggregate_of=tuple(part.identity.task for part in parts))
+        record = RunRecord(
+            identity,
+            aggregate_of=tuple(part.identity.task for part in parts),
+            task_type=task.metadata.type,
+            main_measure=task.metadata.main_score,
+        )
         return _Scored(self.store.save(meta, result, record), identity, False)
 
     def _identity(
@@ -258,11 +270,7 @@ class _Job:
             task_revision=str(task.metadata.dataset.get("revision", "")),
             model=self.model.identity(task.metadata),
             data=data,
-            search={
-                "index": "flat",
-                "top_k": SEARCH_DEPTH,
-                "drop_identical_ids": bool(getattr(task, "ignore_identical_ids", False)),
-            },
+            search=_search_identity(task),
             reranker=reranker,
             packages=packages(reranking=reranker is not None),
         )
@@ -303,7 +311,20 @@ class _Recorder:
         return run
 
 
-def _judge(model: _Recorder, task: AbsTask, progress: Progress) -> TaskResult:
+def _search_identity(task: AbsTask) -> dict[str, Any]:
+    """Return how documents are searched; nothing for tasks that search none."""
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    if not isinstance(task, AbsTaskRetrieval):
+        return {}
+    return {
+        "index": "flat",
+        "top_k": SEARCH_DEPTH,
+        "drop_identical_ids": bool(task.ignore_identical_ids),
+    }
+
+
+def _judge(model: _Recorder | EncoderModel, task: AbsTask, progress: Progress) -> TaskResult:
     """Let mteb evaluate a model on a task whose data are loaded."""
     import mteb
 

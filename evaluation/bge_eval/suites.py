@@ -8,7 +8,8 @@ A suite is a TOML file in ``tasks/``::
     [folders]                            # names under which BEIR's own copies lie on disk
     FiQA2018 = "fiqa"
 
-or, for a collection that ships with the package::
+or ``tasks = ["MSMARCO", …]`` where mteb has no benchmark of them; or, for a collection that
+ships with the package (``shipped = false``: that the user brings)::
 
     description = "…"
     [[collection]]
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
 
+_SPLITS_FROM = ("beir", "mteb-en", "c-mteb")
+"""Suites whose splits and subsets a single task is run on, before those of others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
     """A named list of tasks, as its TOML file states it."""
@@ -44,6 +49,10 @@ class Suite:
     """One sentence for people."""
     benchmark: str | None = None
     """mteb's benchmark of the same membership, if the suite is one."""
+    public_only: bool = False
+    """Whether the benchmark's tasks with private data are left out."""
+    tasks: tuple[str, ...] = ()
+    """mteb's task names, where mteb has no benchmark of them."""
     folders: dict[str, str] = field(default_factory=dict)
     """mteb's task name → the folder name that BEIR's own copies have."""
     collections: tuple[Collection, ...] = ()
@@ -76,12 +85,9 @@ def suites() -> dict[str, Suite]:
 
 
 def task_names(suite: Suite) -> list[str]:
-    """Return mteb's names of a suite's tasks, in the benchmark's order."""
-    if suite.benchmark is None:
-        return [collection.name for collection in suite.collections]
-    import mteb
-
-    return [task.metadata.name for task in mteb.get_benchmark(suite.benchmark).tasks]
+    """Return mteb's names of a suite's tasks, in the benchmark's order, then its collections."""
+    members = [task.metadata.name for task in _members(suite)]
+    return members + [collection.name for collection in suite.collections]
 
 
 def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]:
@@ -92,8 +98,7 @@ def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]
         subsets: run only these subsets (languages) of tasks that have several.
 
     Raises:
-        UsageError: a name is neither, or a task is of a type that cannot be run, or has none
-            of the subsets.
+        UsageError: a name is neither, or a task has none of the subsets.
     """
     planned: dict[str, PlannedTask] = {}
     for name in names:
@@ -101,22 +106,35 @@ def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]
         for task in _suite_tasks(suite) if suite else [_single(name)]:
             planned.setdefault(task.name, task)
     for task in planned.values():
-        _check_type(task)
         _choose_subsets(task.task, subsets)
     return list(planned.values())
 
 
-def _suite_tasks(suite: Suite) -> list[PlannedTask]:
-    if suite.benchmark is None:
-        return [
-            PlannedTask(collection_task(collection), shipped=collection.folder)
-            for collection in suite.collections
-        ]
+def _members(suite: Suite) -> list[AbsTask]:
+    """Return mteb's own task objects of a suite: shared, so not to be evaluated."""
+    if suite.benchmark is None and not suite.tasks:
+        return []
     import mteb
 
+    if suite.benchmark is None:
+        return [mteb.get_task(name) for name in suite.tasks]
+    tasks = list(mteb.get_benchmark(suite.benchmark).tasks)
+    return [task for task in tasks if task.metadata.is_public or not suite.public_only]
+
+
+def _suite_tasks(suite: Suite) -> list[PlannedTask]:
     # Benchmarks share their task objects between calls; a copy from the same metadata with the
     # benchmark's own splits and subsets is fresh.
-    return [_fresh(task) for task in mteb.get_benchmark(suite.benchmark).tasks]
+    return [_fresh(task) for task in _members(suite)] + [
+        _own(collection) for collection in suite.collections
+    ]
+
+
+def _own(collection: Collection) -> PlannedTask:
+    task = collection_task(collection)
+    if collection.shipped:
+        return PlannedTask(task, shipped=collection.folder)
+    return PlannedTask(task, folder_names=(collection.folder.name,))
 
 
 def _fresh(task: AbsTask) -> PlannedTask:
@@ -138,11 +156,11 @@ def _single(name: str) -> PlannedTask:
     for suite in suites().values():
         for collection in suite.collections:
             if collection.name == name:
-                return PlannedTask(collection_task(collection), shipped=collection.folder)
+                return _own(collection)
     # A task that belongs to a suite is run on the suite's splits (MSMARCO: dev), not on all.
-    for suite in suites().values():
+    for suite in sorted(suites().values(), key=lambda suite: suite.name not in _SPLITS_FROM):
         if suite.benchmark is not None:
-            for task in mteb.get_benchmark(suite.benchmark).tasks:
+            for task in _members(suite):
                 if task.metadata.name == name:
                     return _fresh(task)
     try:
@@ -153,18 +171,6 @@ def _single(name: str) -> PlannedTask:
             f"No suite or task is called '{name}'.{did_you_mean(name, known)}"
             f" Suites: {', '.join(suites())}; `bge-eval tasks` lists them."
         ) from error
-
-
-def _check_type(planned: PlannedTask) -> None:
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
-
-    for part in planned.parts or (planned,):
-        retrieval = isinstance(part.task, AbsTaskRetrieval)
-        if not retrieval or part.task.metadata.type != "Retrieval":
-            raise UsageError(
-                f"{part.name} is a task of type {part.task.metadata.type}; this version of"
-                " bge-eval runs Retrieval tasks."
-            )
 
 
 def _choose_subsets(task: AbsTask, subsets: Sequence[str]) -> None:
@@ -184,7 +190,7 @@ def _folder_names(task: str) -> tuple[str, ...]:
 
 
 def _read_suite(path: Path) -> Suite:
-    known = {"description", "benchmark", "folders", "collection"}
+    known = {"description", "benchmark", "public_only", "tasks", "folders", "collection"}
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -195,6 +201,8 @@ def _read_suite(path: Path) -> Suite:
         name=path.stem,
         description=content["description"],
         benchmark=content.get("benchmark"),
+        public_only=content.get("public_only", False),
+        tasks=tuple(content.get("tasks", ())),
         folders=content.get("folders", {}),
         collections=tuple(
             Collection(
@@ -203,6 +211,7 @@ def _read_suite(path: Path) -> Suite:
                 description=item["description"],
                 languages=tuple(item["languages"]),
                 split=item.get("split", "test"),
+                shipped=item.get("shipped", True),
             )
             for item in content.get("collection", [])
         ),

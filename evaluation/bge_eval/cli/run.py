@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.progress import Progress
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+    from bge_eval.suites import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
 
@@ -130,8 +131,9 @@ def run(  # one parameter for each option of the command
         typer.Option("--overwrite", help="Run again what is there.", rich_help_panel=_DATA),
     ] = False,
     metric: Annotated[
-        str, typer.Option(help="Measure of the table: nDCG@10, RR@10, R@100, MAP@100 …")
-    ] = "nDCG@10",
+        str,
+        typer.Option(help="Measure of the table: main (each task's own), nDCG@10, RR@10, R@100 …"),
+    ] = "main",
     form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr.")] = False,
     device: Annotated[
@@ -163,7 +165,7 @@ def run(  # one parameter for each option of the command
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
 
-    measure = parse_measure(metric)
+    measure = None if metric == "main" else parse_measure(metric)
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
 
@@ -212,8 +214,8 @@ def run(  # one parameter for each option of the command
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
         board = leaderboard(
             paths,
-            measure=str(measure),
-            key=mteb_key(measure),
+            measure=str(measure or _main_measure(planned)),
+            key=mteb_key(measure) if measure else "main_score",
             tasks=[task.name for task in planned],
             title=title,
         )
@@ -224,6 +226,12 @@ def run(  # one parameter for each option of the command
         for name, error in report.failed.items():
             typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
         raise typer.Exit(worst)
+
+
+def _main_measure(planned: list[PlannedTask]) -> str:
+    """Name the main measure of some tasks, if they share it."""
+    mains = {task.task.metadata.main_score for task in planned}
+    return "nDCG@10" if mains == {"ndcg_at_10"} else "main score"
 
 
 def _prepare(offline: bool) -> None:

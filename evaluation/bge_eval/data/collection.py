@@ -25,6 +25,8 @@ class Collection:
     """mteb's language codes, e.g. ("eng-Latn", "zho-Hans")."""
     split: str = "test"
     """The split to score."""
+    shipped: bool = True
+    """Whether the folder comes with the package; otherwise it is looked for in data folders."""
 
 
 def collection_task(collection: Collection) -> AbsTaskRetrieval:

@@ -1,34 +1,30 @@
-"""Where one task's data come from, and how they get into mteb's task object."""
+"""Where one task's data come from, and how they get into mteb's task object.
+
+Resolution order: the user's data folders, each task under any of its names and in any known
+layout; the Hugging Face cache; then, unless offline, the hub.
+"""
 
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bge_eval.data.beir_folder import BeirFolder
-from bge_eval.errors import BgeEvalError, MissingError
+from bge_eval.data.files import Place
+from bge_eval.data.hub import HubData, cached_snapshot
+from bge_eval.data.identity import DataIdentity
+from bge_eval.data.retrieval_folder import RetrievalFolder
+from bge_eval.data.rows import RowsFolder, columns_of, split_names
+from bge_eval.data.snapshot import Snapshot, load_retrieval, load_rows
+from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
-
-
-@dataclass(frozen=True, slots=True)
-class DataIdentity:
-    """What data a score was made on; part of the run's identity."""
-
-    layout: str
-    """"beir" for a local folder, "hub" for mteb's own loading."""
-    fingerprint: str
-    """Made from the files' content, or the dataset's repository and revision."""
-    splits: tuple[str, ...]
-    """The splits that are scored."""
-    subsets: tuple[str, ...]
-    """The subsets (languages) that are scored; ("default",) where a task has none."""
 
 
 class DataSource(Protocol):
@@ -46,13 +42,13 @@ class DataSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFolders:
-    """BEIR folders on this machine, one for each subset of the task."""
+class RetrievalSource:
+    """Folders of plain text files, one for each subset of a retrieval task."""
 
-    folders: Mapping[str, BeirFolder]
-    """Subset name → its folder."""
-    root: Path
-    """The folder that was found under the task's name."""
+    folders: Mapping[str, RetrievalFolder]
+    """Subset → its folder."""
+    root: Place
+    """What was found under the task's name."""
     dangling: bool = False
     """Accept judgements of documents that the corpus lacks."""
 
@@ -65,15 +61,16 @@ class LocalFolders:
         """Fingerprint the files of the task's splits."""
         splits = tuple(task.eval_splits)
         prints = [folder.fingerprint(splits) for folder in self.folders.values()]
-        return DataIdentity("beir", "+".join(prints), splits, tuple(self.folders))
+        layout = next(iter(self.folders.values())).dialect.name
+        return DataIdentity(layout, "+".join(prints), splits, tuple(self.folders))
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
         """Read the folders into the task; the memory-mapped tables go when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="bge-eval-", ignore_cleanup_errors=True) as scratch:
+        with _scratch() as scratch:
             dataset: dict[str, dict[str, Any]] = {}
-            for subset, folder in self.folders.items():
-                place = Path(scratch) / subset
+            for number, (subset, folder) in enumerate(self.folders.items()):
+                place = scratch / str(number)
                 place.mkdir()
                 splits = folder.load(task.eval_splits, place, progress, dangling=self.dangling)
                 dataset[subset] = {
@@ -85,63 +82,79 @@ class LocalFolders:
                     }
                     for split, data in splits.items()
                 }
-            task.dataset = dataset
-            task.data_loaded = True
-            try:
+            with _holding(task, dataset):
                 yield
-            finally:
-                task.dataset = None
-                task.data_loaded = False
 
 
 @dataclass(frozen=True, slots=True)
-class HubData:
-    """mteb's own loading, from the Hugging Face cache or the hub."""
+class RowsSource:
+    """Plain files of rows, one folder for each subset."""
 
-    repository: str
-    """The dataset's repository on the hub."""
-    revision: str
-    """The revision that mteb pins."""
-    offline: bool
-    """Whether only the cache may be used."""
+    folders: Mapping[str, RowsFolder]
+    """Subset → its folder."""
+    root: Place
+    """What was found under the task's name."""
 
     @property
     def origin(self) -> str:
-        """Return the repository."""
-        return f"{self.repository} (Hugging Face)"
+        """Return the folder."""
+        return str(self.root)
 
     def identity(self, task: AbsTask) -> DataIdentity:
-        """Name the repository and the revision that mteb pins."""
-        fingerprint = f"{self.repository}@{self.revision}"
-        return DataIdentity("hub", fingerprint, tuple(task.eval_splits), tuple(task.hf_subsets))
+        """Fingerprint the splits that the task scores and trains on."""
+        prints = [folder.fingerprint(split_names(task)) for folder in self.folders.values()]
+        return DataIdentity("rows", "+".join(prints), tuple(task.eval_splits), tuple(self.folders))
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
-        """Let mteb load the task."""
-        name = task.metadata.name
-        try:
-            with progress.step("load", None, "documents"):
-                task.load_data()
-        except BgeEvalError:
-            raise
-        except Exception as error:
-            # mteb, datasets and the hub client raise a dozen unrelated types here; for the
-            # person they all mean that the data could not be had.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            how = (
-                "no connection may be opened (--offline) and the Hugging Face cache of this"
-                " machine does not hold it"
-                if self.offline
-                else f"it could not be loaded ({reason})"
-            )
-            raise MissingError(
-                f"The data of {name} ({self.repository}) are not to be had: {how}. Put a copy in"
-                f" the BEIR layout under <dir>/{name} and say --data-dir <dir>."
-            ) from error
-        try:
+        """Read the files into the task and let it transform them as it does after loading."""
+        from datasets import DatasetDict
+
+        with progress.step("load"):
+            splits = split_names(task)
+            tables = {
+                subset: DatasetDict(folder.load(task, splits))
+                for subset, folder in self.folders.items()
+            }
+            dataset = tables if task.metadata.is_multilingual else tables["default"]
+        with _holding(task, dataset, transform=True):
             yield
-        finally:
-            task.unload_data()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSource:
+    """A copy of the task's dataset repository."""
+
+    snapshot: Snapshot
+    """The repository's files."""
+    revision: str = ""
+    """The commit, where the copy tells it (a snapshot in the hub's cache)."""
+
+    @property
+    def origin(self) -> str:
+        """Return the folder."""
+        return str(self.snapshot.folder)
+
+    def identity(self, task: AbsTask) -> DataIdentity:
+        """Fingerprint every data file of the repository."""
+        return DataIdentity(
+            "snapshot",
+            self.snapshot.fingerprint(),
+            tuple(task.eval_splits),
+            tuple(task.hf_subsets),
+        )
+
+    @contextmanager
+    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
+        """Read the configurations that the task needs, through mteb's own loader."""
+        with _scratch() as scratch:
+            with progress.step("load"):
+                if _is_retrieval(task):
+                    dataset = load_retrieval(self.snapshot, task, scratch)
+                else:
+                    dataset = load_rows(self.snapshot, task, split_names(task), scratch)
+            with _holding(task, dataset, transform=True):
+                yield
 
 
 def find_source(
@@ -152,88 +165,204 @@ def find_source(
     offline: bool = False,
     dangling: bool = False,
 ) -> DataSource:
-    """Decide where a task's data come from: the first data folder that has it, else the hub.
+    """Decide where a task's data come from.
 
     Args:
         task: mteb's task.
         data_dirs: the user's folders, searched in order.
-        names: folder names under which the task may lie, beside its own.
+        names: folder names under which the task may lie, beside its own and its repository's.
         offline: open no connection.
         dangling: accept judgements of documents that the corpus lacks.
 
     Raises:
-        MissingError: a data folder or a subset in it is not there, or the task is in none of
-            the folders and offline was asked for without a cached copy.
+        MissingError: a data folder is not there; what lies under the task's name is in no known
+            layout or lacks a subset; or the task is in no folder and may not be downloaded.
     """
-    metadata = task.metadata
-    repository = str(metadata.dataset.get("path", ""))
-    wanted = [metadata.name, *names, repository.rsplit("/", 1)[-1]]
+    repository = str(task.metadata.dataset.get("path", ""))
+    wanted = list(dict.fromkeys([task.metadata.name, *names, repository.rsplit("/", 1)[-1]]))
     for data_dir in data_dirs:
         if not data_dir.is_dir():
             raise MissingError(f"The data folder {data_dir} does not exist.")
-        for name in wanted:
-            root = _find_folder(data_dir, name)
+        for name in filter(None, wanted):
+            root = _find(data_dir, name)
             if root is not None:
-                return LocalFolders(_subset_folders(task, root), root, dangling)
-    if data_dirs and offline:
-        looked = ", ".join(dict.fromkeys(wanted))
-        present = ", ".join(_datasets_in(data_dirs)) or "none"
-        raise MissingError(
-            f"The data of {metadata.name} are in none of the data folders"
-            f" ({', '.join(map(str, data_dirs))}): looked for a folder named {looked}, with"
-            f" corpus.jsonl inside. Found there: {present}."
-        )
-    return HubData(repository, str(metadata.dataset.get("revision", "")), offline)
+                return _recognise(task, root, dangling)
+    revision = str(task.metadata.dataset.get("revision", ""))
+    if offline:
+        cached = cached_snapshot(repository, revision)
+        snapshot = Snapshot.recognise(cached) if cached else None
+        if cached and snapshot:
+            return SnapshotSource(snapshot, cached.name)
+        if data_dirs:
+            raise MissingError(
+                f"The data of {task.metadata.name} are in none of the data folders"
+                f" ({', '.join(map(str, data_dirs))}): looked for a folder or zip named"
+                f" {', '.join(filter(None, wanted))}. Found there:"
+                f" {', '.join(_present(data_dirs)) or 'nothing'}."
+            )
+    return HubData(repository, revision, offline)
 
 
-def _find_folder(data_dir: Path, name: str) -> Path | None:
-    """Find a dataset folder by name, letter case aside; ``cqadupstack/android`` goes two deep."""
-    place = data_dir
-    for part in name.split("/"):
-        if not part:
+def _recognise(task: AbsTask, root: Place, dangling: bool) -> DataSource:
+    """Return the source of what was found under a task's name."""
+    if isinstance(root, Path) and (snapshot := _repository(task, root)):
+        return SnapshotSource(snapshot)
+    name = task.metadata.name
+    multilingual = bool(task.metadata.is_multilingual)
+    subsets = list(task.hf_subsets) if multilingual else ["default"]
+    places = {subset: root.joinpath(subset) if multilingual else root for subset in subsets}
+    if _is_retrieval(task):
+        folders = {
+            subset: RetrievalFolder.recognise(place)
+            for subset, place in places.items()
+            if place.is_dir()
+        }
+        found = {subset: folder for subset, folder in folders.items() if folder}
+        _need_all(name, root, subsets, list(found), "corpus.jsonl (or corpus.jsonl.gz)")
+        if task.metadata.type not in ("Retrieval",):
+            raise MissingError(
+                f"{root} holds a corpus, queries and qrels, but {name} is a task of type"
+                f" {task.metadata.type}, which needs candidate lists or instructions too: give a"
+                " copy of its dataset repository (hf download --repo-type dataset --local-dir …)."
+            )
+        return RetrievalSource(found, root, dangling)
+    rows = {
+        subset: RowsFolder.recognise(place, task.eval_splits) for subset, place in places.items()
+    }
+    present = {subset: folder for subset, folder in rows.items() if folder}
+    _need_all(name, root, subsets, list(present), f"{task.eval_splits[0]}.jsonl")
+    return RowsSource(present, root)
+
+
+def _repository(task: AbsTask, root: Path) -> Snapshot | None:
+    """Return the folder as a dataset repository, unless it is one of the plain layouts."""
+    if not (root / "README.md").is_file():
+        plain = RetrievalFolder.recognise(root) or RowsFolder.recognise(root, task.eval_splits)
+        by_subset = any((root / subset).is_dir() for subset in task.hf_subsets)
+        if plain or by_subset:
             return None
-        match = next(
-            (
-                entry
-                for entry in sorted(place.iterdir())
-                if entry.is_dir() and entry.name.casefold() == part.casefold()
-            ),
-            None,
+    snapshot = Snapshot.recognise(root)
+    if (
+        snapshot
+        and _is_retrieval(task)
+        and not any(config.endswith("corpus") for config in snapshot.configs)
+    ):
+        return None
+    return snapshot
+
+
+def _need_all(
+    name: str, root: Place, subsets: Sequence[str], found: Sequence[str], file: str
+) -> None:
+    """Raise unless every subset is there."""
+    missing = [subset for subset in subsets if subset not in found]
+    if not missing:
+        return
+    if subsets == ["default"]:
+        inside = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+        raise MissingError(
+            f"{root} has the name of {name}, but no {file} and no dataset repository in it. It"
+            f" holds: {inside}."
         )
-        if match is None:
+    there = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    raise MissingError(
+        f"{name} has language subsets, and {root} has no folder '{missing[0]}' with a"
+        f" {file}; there are: {', '.join(there) or 'none'}. To run only some,"
+        f" say --subset {there[0] if there else missing[0]}."
+    )
+
+
+def _find(data_dir: Path, name: str) -> Place | None:
+    """Find a dataset by name, letter case aside; ``cqadupstack/android`` goes two deep."""
+    place: Place = data_dir
+    for part in name.split("/"):
+        entry = _entry(place, part)
+        if entry is None:
             same = data_dir.resolve().name.casefold() == name.casefold()
-            return data_dir if same and BeirFolder.recognise(data_dir) else None
-        place = match
+            return data_dir if same else None
+        place = entry
     return place
 
 
-def _subset_folders(task: AbsTask, root: Path) -> dict[str, BeirFolder]:
-    name = task.metadata.name
-    if not task.metadata.is_multilingual:
-        folder = BeirFolder.recognise(root)
-        if folder is None:
-            raise MissingError(
-                f"{root} has the name of {name}, but no corpus.jsonl (or corpus.jsonl.gz) in it."
-            )
-        return {"default": folder}
-    found: dict[str, BeirFolder] = {}
-    for subset in task.hf_subsets:
-        folder = BeirFolder.recognise(root / subset)
-        if folder is None:
-            present = [path.name for path in sorted(root.iterdir()) if path.is_dir()]
-            raise MissingError(
-                f"{name} has language subsets, and {root} has no folder '{subset}' with a"
-                f" corpus.jsonl; there are: {', '.join(present) or 'none'}. To run only some,"
-                f" say --subset {present[0] if present else subset}."
-            )
-        found[subset] = folder
-    return found
+def _entry(folder: Place, name: str) -> Place | None:
+    """Return the folder of that name, or the inside of a zip of that name."""
+    entries: list[Place] = list(folder.iterdir())
+    entries.sort(key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_dir() and entry.name.casefold() == name.casefold():
+            return entry
+    for entry in entries:
+        if isinstance(entry, Path) and entry.name.casefold() == f"{name}.zip".casefold():
+            return _inside(entry)
+    return None
 
 
-def _datasets_in(data_dirs: Sequence[Path]) -> list[str]:
+def _inside(path: Path) -> Place:
+    """Return the root of a zip, or its single folder, as BEIR's own zips have it."""
+    try:
+        root = zipfile.Path(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DamagedError(f"{path} is no zip, or cut off ({error}); get it again.") from error
+    entries = [entry for entry in root.iterdir() if not entry.name.startswith("__MACOSX")]
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else root
+
+
+def _present(data_dirs: Sequence[Path]) -> list[str]:
     return [
         entry.name
         for data_dir in data_dirs
         for entry in sorted(data_dir.iterdir())
-        if entry.is_dir()
+        if entry.is_dir() or entry.suffix == ".zip"
     ]
+
+
+def _is_retrieval(task: AbsTask) -> bool:
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    return isinstance(task, AbsTaskRetrieval)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="bge-eval-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _holding(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator[None]:
+    """Let the task hold data as if it had loaded them."""
+    task.dataset = dataset
+    if transform:
+        _transform(task)
+    task.data_loaded = True
+    try:
+        yield
+    finally:
+        task.dataset = None
+        task.data_loaded = False
+
+
+def _transform(task: AbsTask) -> None:
+    """Run the task's own transformation, which is written for the repository's columns.
+
+    Plain files may hold what comes out of it already; then it has nothing to rename and fails,
+    and the data stay as they are.
+    """
+    before = task.dataset
+    try:
+        task.dataset_transform(num_proc=None)
+    except (ValueError, KeyError) as error:
+        tables = [table for table in _tables(before) if hasattr(table, "column_names")]
+        wanted = set(columns_of(task))
+        if not tables or not all(wanted <= set(table.column_names) for table in tables):
+            raise DamagedError(
+                f"The data of {task.metadata.name} have not the columns that its task expects"
+                f" ({', '.join(sorted(wanted))}): {error}"
+            ) from error
+        task.dataset = before
+
+
+def _tables(dataset: Any) -> list[Any]:
+    if isinstance(dataset, Mapping):
+        return [table for value in dataset.values() for table in _tables(value)]
+    return [dataset]

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from bge_eval.encode.torch_encoder import TorchEncoder
 
+_TYPES_WITH_ROLES = {"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"}
+"""Task types whose texts are queries and documents; in the others mteb gives no role."""
+
 # Loaders of mteb's registry whose prompts are plain text before the input, as they are here.
 _PLAIN_LOADERS = {"SentenceTransformerEncoderWrapper", "sentence_transformers_loader"}
 
@@ -105,7 +108,7 @@ class EncoderModel:
             "name": self.files.name,
             "revision": self.files.revision,
             **asdict(self.settings),
-            "prompts": {role.value: self.prompt(task, role) for role in Role},
+            "prompts": self._prompts(task),
         }
 
     def unnamed_twin(self) -> str | None:
@@ -133,6 +136,11 @@ class EncoderModel:
             "batch_tokens": self._encoder.batch_tokens,
             "dimension": self._encoder.dimension,
         }
+
+    def _prompts(self, task: TaskMetadata) -> dict[str, str]:
+        if task.type in _TYPES_WITH_ROLES:
+            return {role.value: self.prompt(task, role) for role in Role}
+        return {"text": self.prompt(task, None)}
 
     @property
     def mteb_model_meta(self) -> ModelMeta:

@@ -58,6 +58,10 @@ class RunRecord:
     """Seconds, counts and tokens by phase."""
     aggregate_of: tuple[str, ...] = ()
     """For an aggregate, the tasks whose scores it averages."""
+    task_type: str = ""
+    """mteb's task type, e.g. "Retrieval"."""
+    main_measure: str = ""
+    """mteb's key of the task's main score, e.g. "ndcg_at_10"."""
 
 
 class ResultStore:
@@ -149,6 +153,8 @@ class ResultStore:
             "format": RUN_FORMAT,
             "identity_digest": record.identity.digest,
             "identity": record.identity.as_dict(),
+            "task_type": record.task_type,
+            "main_measure": record.main_measure,
             "aggregate_of": list(record.aggregate_of),
             "data_origin": record.origin,
             "settings": dict(record.settings),

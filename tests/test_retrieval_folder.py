@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bge_eval.data.beir_folder import BeirFolder, RetrievalSplit
+from bge_eval.data.retrieval_folder import BEIR, RetrievalFolder, RetrievalSplit
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
 from conftest import write_beir
@@ -26,7 +26,9 @@ def folder(tmp_path: Path) -> Path:
 def load(path: Path, *, dangling: bool = False) -> RetrievalSplit:
     scratch = path.parent / "scratch"
     scratch.mkdir(exist_ok=True)
-    return BeirFolder(path).load(["test"], scratch, Progress(), dangling=dangling)["test"]
+    return RetrievalFolder(path, BEIR).load(["test"], scratch, Progress(), dangling=dangling)[
+        "test"
+    ]
 
 
 def gzip_in_place(path: Path) -> None:
@@ -44,18 +46,18 @@ def test_reads_whole(folder: Path) -> None:
 
 
 def test_gzipped_is_the_same_data(folder: Path) -> None:
-    before = BeirFolder(folder).fingerprint(["test"])
+    before = RetrievalFolder(folder, BEIR).fingerprint(["test"])
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
         gzip_in_place(folder / name)
-    assert BeirFolder(folder).fingerprint(["test"]) == before
+    assert RetrievalFolder(folder, BEIR).fingerprint(["test"]) == before
     assert load(folder).qrels == {"q0": {"d0": 1}, "q2": {"d2": 2, "d0": 0}}
 
 
 def test_fingerprint_follows_content(folder: Path) -> None:
-    before = BeirFolder(folder).fingerprint(["test"])
+    before = RetrievalFolder(folder, BEIR).fingerprint(["test"])
     path = folder / "corpus.jsonl"
     path.write_text(path.read_text(encoding="utf-8").replace("t1", "tX"), encoding="utf-8")
-    assert BeirFolder(folder).fingerprint(["test"]) != before
+    assert RetrievalFolder(folder, BEIR).fingerprint(["test"]) != before
 
 
 def test_forgiven(folder: Path) -> None:
@@ -134,7 +136,7 @@ def test_truncated_gzip(folder: Path) -> None:
     with pytest.raises(DamagedError, match="damaged or cut off"):
         load(folder)
     with pytest.raises(DamagedError, match="damaged or cut off"):
-        BeirFolder(folder).fingerprint(["test"])
+        RetrievalFolder(folder, BEIR).fingerprint(["test"])
 
 
 def test_dangling_on_request(folder: Path) -> None:
@@ -145,7 +147,7 @@ def test_dangling_on_request(folder: Path) -> None:
 
 def test_missing_split_names_those_there(folder: Path) -> None:
     with pytest.raises(MissingError, match=r"qrels/dev\.tsv.*Splits with qrels there: test"):
-        BeirFolder(folder).files(["dev"])
+        RetrievalFolder(folder, BEIR).files(["dev"])
 
 
 def test_missing_queries(folder: Path) -> None:

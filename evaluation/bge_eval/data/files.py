@@ -1,0 +1,134 @@
+"""Reading files of a data set line by line, every fault named with its file and line.
+
+A place is a path on disk or inside a zip file; a file whose name ends in ``.gz`` is unpacked
+while it is read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+from bge_eval.errors import DamagedError
+
+Place: TypeAlias = "Path | zipfile.Path"
+"""A folder or file on disk or inside a zip file."""
+
+_BLOCK = 2**20
+
+
+def find_file(folder: Place, name: str) -> Place | None:
+    """Return ``name`` or ``name.gz`` below a folder, if one is there."""
+    for candidate in (name, f"{name}.gz"):
+        place = folder.joinpath(candidate)
+        if place.is_file():
+            return place
+    return None
+
+
+def fingerprint(files: Mapping[str, Place]) -> str:
+    """Return 16 hexadecimal digits made from the content of files under their logical names.
+
+    The same data give the same fingerprint, packed or not.
+
+    Raises:
+        DamagedError: a file is cut off.
+    """
+    digest = hashlib.sha256()
+    for name, place in sorted(files.items()):
+        content = hashlib.sha256()
+        with _open(place) as file:
+            while block := _read(file, place):
+                content.update(block)
+        digest.update(f"{name}\0{content.hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def lines(place: Place) -> Iterator[tuple[int, str]]:
+    """Yield (line number, text) of every line that is not blank.
+
+    Raises:
+        DamagedError: a line is not UTF-8, or the file is cut off.
+    """
+    number = 0
+    with _open(place) as file:
+        try:
+            for number, raw in enumerate(file, start=1):
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if line.strip():
+                    yield number, line
+        except UnicodeDecodeError as error:
+            raise DamagedError(
+                f"{place}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at"
+                f" position {error.start}). Convert it, for example: iconv -f GB18030 -t UTF-8."
+            ) from error
+        except (OSError, EOFError, zipfile.BadZipFile) as error:
+            raise DamagedError(
+                f"{place}, after line {number}: damaged or cut off ({error}); get it again."
+            ) from error
+
+
+def records(place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, object) of a jsonl file.
+
+    Raises:
+        DamagedError: a line is no JSON object.
+    """
+    for number, line in lines(place):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DamagedError(f"{place}, line {number}: not JSON ({error}).") from error
+        if not isinstance(record, dict):
+            raise DamagedError(
+                f"{place}, line {number}: expected an object, found {type(record).__name__}."
+            )
+        yield number, record
+
+
+def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> str:
+    """Return a text field; only a title may be absent.
+
+    Raises:
+        DamagedError: it is missing, no string, or no text that can be stored.
+    """
+    value = record.get(name)
+    if isinstance(value, str):
+        if "\\ud" in ascii(value) and not _encodable(value):
+            raise DamagedError(f"{place}, line {number}: {name} holds half of a surrogate pair.")
+        return value
+    if value is None and name == "title":
+        return ""
+    found = "is missing" if name not in record else f"is {json.dumps(value)[:40]}, not a string"
+    raise DamagedError(f"{place}, line {number}: {name} {found}.")
+
+
+def _encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@contextmanager
+def _open(place: Place) -> Iterator[IO[bytes]]:
+    with place.open("rb") as binary:
+        if place.name.endswith(".gz"):
+            with gzip.GzipFile(fileobj=binary, mode="rb") as unpacked:
+                yield cast("IO[bytes]", unpacked)
+        else:
+            yield cast("IO[bytes]", binary)
+
+
+def _read(file: IO[bytes], place: Place) -> bytes:
+    try:
+        return file.read(_BLOCK)
+    except (OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedError(f"{place} is damaged or cut off ({error}); get it again.") from error
