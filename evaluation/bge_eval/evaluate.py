@@ -6,6 +6,7 @@ made twice.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -328,7 +329,10 @@ def _judge(model: _Recorder | EncoderModel, task: AbsTask, progress: Progress) -
     """Let mteb evaluate a model on a task whose data are loaded."""
     import mteb
 
-    with progress.step("measure"):
+    with progress.step("measure"), warnings.catch_warnings():
+        # A suite names the version of a task that its benchmark has; that there is a newer one
+        # is no news to whoever runs the suite.
+        warnings.filterwarnings("ignore", message="The task .* is superseded by")
         results = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     result: TaskResult = results.task_results[0]
     return result

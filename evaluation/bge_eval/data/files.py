@@ -124,7 +124,7 @@ def _open(place: Place) -> Iterator[IO[bytes]]:
             with gzip.GzipFile(fileobj=binary, mode="rb") as unpacked:
                 yield cast("IO[bytes]", unpacked)
         else:
-            yield cast("IO[bytes]", binary)
+            yield binary
 
 
 def _read(file: IO[bytes], place: Place) -> bytes:

@@ -93,8 +93,8 @@ class Snapshot:
         try:
             return datasets.load_dataset(
                 _READERS[_suffix(files[0])],
-                data_files={"all": [str(path) for path in files]},
-                split="all",
+                data_files={"rows": [str(path) for path in files]},
+                split="rows",
                 cache_dir=str(scratch),
                 **options,
             )
