@@ -94,6 +94,22 @@ def test_only_the_same_identity_is_reused(small_scifact: Path, tmp_path: Path) -
     assert run(output, small_scifact, pooling=Pooling.MEAN).reused == ["SciFact"]
 
 
+def test_a_task_with_a_dot_in_its_name(tmp_path: Path) -> None:
+    """STSBenchmark.v2 stands beside STSBenchmark, and neither takes the other's files along."""
+    from test_layouts import STS, write_rows
+
+    options = Options(tmp_path / "out", (tmp_path,), offline=True, overwrite=True)
+    for name in ("STSBenchmark", "STSBenchmark.v2"):
+        for split in ("train", "validation", "dev", "test"):
+            write_rows(tmp_path / name / f"{split}.jsonl", STS)
+    planned = plan(["STSBenchmark.v2", "STSBenchmark"])
+    first = evaluate(EncoderModel(BUILTIN), planned, options)
+    assert not first.failed
+    evaluate(EncoderModel(BUILTIN), plan(["STSBenchmark"]), options)
+    kept = [path for paths in first.done.values() for path in paths]
+    assert all(path.is_file() and (path.parent / path.stem / "run.json").is_file() for path in kept)
+
+
 def test_killed_between_two_files(small_scifact: Path, tmp_path: Path) -> None:
     """mteb's JSON is put in place last: without it there is no result, and the task runs."""
     output = tmp_path / "out"

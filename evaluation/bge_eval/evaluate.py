@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.identity import DataIdentity
-from bge_eval.data.source import DataSource, find_source
+from bge_eval.data.source import DataSource, find_source, recognise
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, MissingError
 from bge_eval.measure import PER_QUERY, per_query
@@ -146,6 +146,7 @@ class _Job:
 
     def _run_single(self, planned: PlannedTask, data: _Found) -> list[_Scored]:
         task, source = planned.task, data.source
+        self.model.task_prompts[planned.name] = planned.prompts
         self.progress.note(f"{planned.name}: data from {source.origin}")
         first = self._identity(task, asdict(data.identity))
         stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
@@ -361,16 +362,17 @@ def _find_sources(tasks: Sequence[PlannedTask], options: Options) -> dict[str, _
     missing: list[str] = []
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
-        shipped = (planned.shipped.parent,) if planned.shipped else ()
-        names = (planned.shipped.name,) if planned.shipped else planned.folder_names
         try:
-            source = find_source(
-                planned.task,
-                (*options.data_dirs, *shipped),
-                names,
-                offline=options.offline,
-                dangling=options.dangling,
-            )
+            if planned.shipped:
+                source = recognise(planned.task, planned.shipped, dangling=options.dangling)
+            else:
+                source = find_source(
+                    planned.task,
+                    options.data_dirs,
+                    planned.folder_names,
+                    offline=options.offline,
+                    dangling=options.dangling,
+                )
             found = _Found(source, source.identity(planned.task))
         except MissingError as error:
             missing.append(str(error))

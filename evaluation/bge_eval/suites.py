@@ -21,13 +21,13 @@ ships with the package (``shipped = false``: that the user brings)::
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.collection import Collection, collection_task
+from bge_eval.data.collection import Collection, collection_task, read_collection
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.resources import tasks_folder
 
@@ -69,6 +69,8 @@ class PlannedTask:
     """Other names under which its data may lie in a data folder."""
     shipped: Path | None = None
     """The folder of a collection that ships with the package."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Prompts that the collection's task.toml gives, by role."""
     parts: tuple[PlannedTask, ...] = ()
     """For an aggregate (CQADupstack), the tasks whose scores it averages."""
 
@@ -90,12 +92,17 @@ def task_names(suite: Suite) -> list[str]:
     return members + [collection.name for collection in suite.collections]
 
 
-def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]:
+def plan(
+    names: Sequence[str], subsets: Sequence[str] = (), languages: Sequence[str] = ()
+) -> list[PlannedTask]:
     """Resolve suites and task names to fresh tasks, each once, in the order given.
 
     Args:
-        names: suites (``beir``) and mteb task names (``SciFact``), in any mix.
+        names: suites (``beir``), mteb task names (``SciFact``) and folders of the user's own
+            (``./tickets``), in any mix.
         subsets: run only these subsets (languages) of tasks that have several.
+        languages: run only tasks and subsets of these languages, as mteb (``eng``,
+            ``zho-Hans``) or people (``en``) write them.
 
     Raises:
         UsageError: a name is neither, or a task has none of the subsets.
@@ -103,11 +110,20 @@ def plan(names: Sequence[str], subsets: Sequence[str] = ()) -> list[PlannedTask]
     planned: dict[str, PlannedTask] = {}
     for name in names:
         suite = suites().get(name) or suites().get(name.lower())
+        if suite is None and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
+            own = _folder(Path(name).expanduser())
+            planned.setdefault(own.name, own)
+            continue
         for task in _suite_tasks(suite) if suite else [_single(name)]:
             planned.setdefault(task.name, task)
     for task in planned.values():
         _choose_subsets(task.task, subsets)
-    return list(planned.values())
+    if not languages:
+        return list(planned.values())
+    spoken = [task for task in planned.values() if _speaks(task, languages)]
+    if not spoken:
+        raise UsageError(f"None of the tasks is in {' or '.join(languages)}.")
+    return spoken
 
 
 def _members(suite: Suite) -> list[AbsTask]:
@@ -130,10 +146,16 @@ def _suite_tasks(suite: Suite) -> list[PlannedTask]:
     ]
 
 
+def _folder(folder: Path) -> PlannedTask:
+    if not folder.is_dir():
+        raise UsageError(f"--tasks {folder}: there is no such folder.")
+    return _own(read_collection(folder))
+
+
 def _own(collection: Collection) -> PlannedTask:
     task = collection_task(collection)
     if collection.shipped:
-        return PlannedTask(task, shipped=collection.folder)
+        return PlannedTask(task, shipped=collection.folder, prompts=collection.prompts)
     return PlannedTask(task, folder_names=(collection.folder.name,))
 
 
@@ -183,6 +205,30 @@ def _choose_subsets(task: AbsTask, subsets: Sequence[str]) -> None:
             f" {', '.join(task.hf_subsets)}."
         )
     task.hf_subsets = present
+
+
+_LANGUAGES = {"en": ("eng",), "zh": ("zho", "cmn"), "zho": ("zho", "cmn"), "cmn": ("zho", "cmn")}
+"""Codes that stand for others: mteb writes Chinese as zho and as cmn."""
+
+
+def _speaks(planned: PlannedTask, languages: Sequence[str]) -> bool:
+    """Reduce a task to its subsets in some languages; return whether any is left."""
+    wanted: set[str] = set()
+    for language in languages:
+        wanted |= {*_LANGUAGES.get(language, ()), language}
+    if planned.parts:
+        return all(_speaks(part, languages) for part in planned.parts)
+    task = planned.task
+    subsets = task.metadata.hf_subsets_to_langscripts
+    kept = [
+        subset
+        for subset in task.hf_subsets
+        if subset in wanted
+        or any(code in wanted or code.split("-")[0] in wanted for code in subsets[subset])
+    ]
+    if kept and task.metadata.is_multilingual:
+        task.hf_subsets = kept
+    return bool(kept)
 
 
 def _folder_names(task: str) -> tuple[str, ...]:

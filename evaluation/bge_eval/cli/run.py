@@ -41,6 +41,10 @@ def run(  # one parameter for each option of the command
         list[str] | None,
         typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
     ] = None,
+    lang: Annotated[
+        list[str] | None,
+        typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+    ] = None,
     revision: Annotated[
         str | None,
         typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL),
@@ -75,6 +79,13 @@ def run(  # one parameter for each option of the command
     document_prompt: Annotated[
         str | None,
         typer.Option(help="Text before every document, likewise.", rich_help_panel=_MODEL),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file: task name, task type, 'query' or 'document' = text.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     truncate_dim: Annotated[
         int | None,
@@ -170,11 +181,12 @@ def run(  # one parameter for each option of the command
     progress.note("Loading mteb and torch …")
 
     from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
-    planned = plan(names, subset or [])
+    planned = plan(names, subset or [], lang or [])
     encoder = EncoderModel(
         model,
         revision,
@@ -188,6 +200,7 @@ def run(  # one parameter for each option of the command
             truncate_dim=truncate_dim,
             query_prompt=query_prompt,
             document_prompt=document_prompt,
+            prompts=read_prompts(prompts) if prompts else None,
         ),
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
@@ -262,6 +275,11 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
         str(settings.dtype),
         f"query prompt {query!r} ({source})" if query else "no query prompt",
     ]
+    if prompts.instructions is not None and said is None:
+        parts[-1] = f"mteb's task instructions ({source})"
+    if encoder.overrides.prompts:
+        parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
+    parts += []
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
     progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")

@@ -1,19 +1,52 @@
-"""A folder of one's own as an mteb retrieval task."""
+"""A folder of one's own as an mteb task.
+
+A folder in the BEIR or FlagEmbedding layout, or a dataset repository with a corpus, is a
+retrieval task; a folder of ``<split>.jsonl`` files is an STS or a reranking task, by its
+columns. ``task.toml`` in the folder says what cannot be seen::
+
+    name = "Tickets"               # default: the folder's name
+    split = "test"                 # default: test, or the only split
+    languages = ["deu-Latn"]       # mteb's codes; default: eng-Latn
+    main_measure = "mrr_at_10"     # mteb's key; default: by task type
+    drop_identical_ids = true      # queries are documents of the corpus; default: false
+    query_prompt = "query: "       # before every query of this task
+    document_prompt = "passage: "  # likewise
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.data.candidates import is_candidates
+from bge_eval.data.retrieval_folder import RetrievalFolder
+from bge_eval.data.rows import RowsFolder
+from bge_eval.data.snapshot import Snapshot
+from bge_eval.errors import DamagedError, MissingError, did_you_mean
 
 if TYPE_CHECKING:
-    from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from mteb.abstasks import AbsTask
+
+_MAIN = {"Retrieval": "ndcg_at_10", "Reranking": "map_at_1000", "STS": "cosine_spearman"}
+_OPTIONS = {
+    "name": str,
+    "split": str,
+    "languages": list,
+    "main_measure": str,
+    "drop_identical_ids": bool,
+    "query_prompt": str,
+    "document_prompt": str,
+    "description": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A retrieval collection in the BEIR layout that is no task of mteb's."""
+    """A data set that is no task of mteb's."""
 
     name: str
     """The task's name, as results are filed."""
@@ -26,34 +59,139 @@ class Collection:
     split: str = "test"
     """The split to score."""
     shipped: bool = True
-    """Whether the folder comes with the package; otherwise it is looked for in data folders."""
+    """Whether the folder is there; otherwise it is looked for in data folders by its name."""
+    type: str = "Retrieval"
+    """mteb's task type: Retrieval, Reranking or STS."""
+    main_measure: str | None = None
+    """mteb's key of the main score; None for the type's usual one."""
+    drop_identical_ids: bool = False
+    """Whether a document with the query's own id is left out."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Prompts of this task by role ("query", "document")."""
 
 
-def collection_task(collection: Collection) -> AbsTaskRetrieval:
-    """Return a fresh mteb task for a collection; its data are attached like any local folder's."""
+def read_collection(folder: Path) -> Collection:
+    """Recognise a folder of the user's as a collection.
+
+    Raises:
+        MissingError: it is in no layout that can be run, or has no such split.
+        DamagedError: its task.toml is wrong.
+    """
+    options = _options(folder / "task.toml")
+    kind, splits = _kind(folder)
+    split = options.get("split") or ("test" if "test" in splits else splits[0])
+    if split not in splits or (not options.get("split") and "test" not in splits and splits[1:]):
+        raise MissingError(
+            f"{folder} has the splits {', '.join(splits)}, and no '{split}' to score: say which"
+            ' in its task.toml (split = "…").'
+        )
+    prompts = {
+        role: options[f"{role}_prompt"]
+        for role in ("query", "document")
+        if f"{role}_prompt" in options
+    }
+    name = options.get("name") or re.sub(r"[^\w.-]", "_", folder.resolve().name)
+    return Collection(
+        name=name,
+        folder=folder,
+        description=options.get("description", f"The user's own collection {name}."),
+        languages=tuple(options.get("languages", ("eng-Latn",))),
+        split=split,
+        type=kind,
+        main_measure=options.get("main_measure"),
+        drop_identical_ids=options.get("drop_identical_ids", False),
+        prompts=prompts,
+    )
+
+
+def collection_task(collection: Collection) -> AbsTask:
+    """Return a fresh mteb task for a collection; its data are attached like any local folder's.
+
+    Raises:
+        DamagedError: a language code is none of mteb's.
+    """
+    from mteb.abstasks import AbsTask
     from mteb.abstasks.retrieval import AbsTaskRetrieval
+    from mteb.abstasks.sts import AbsTaskSTS
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    metadata = TaskMetadata(
-        name=collection.name,
-        description=collection.description,
-        reference=None,
-        dataset={"path": f"local/{collection.name}", "revision": "local"},
-        type="Retrieval",
-        category="t2t",
-        modalities=["text"],
-        eval_splits=[collection.split],
-        eval_langs=list(collection.languages),
-        main_score="ndcg_at_10",
-        date=None,
-        domains=None,
-        task_subtypes=None,
-        license=None,
-        annotations_creators=None,
-        dialect=None,
-        sample_creation=None,
-        bibtex_citation=None,
-    )
-    task = type(collection.name, (AbsTaskRetrieval,), {"metadata": metadata})()
-    assert isinstance(task, AbsTaskRetrieval)
+    try:
+        metadata = TaskMetadata(
+            name=collection.name,
+            description=collection.description,
+            reference=None,
+            dataset={"path": f"local/{collection.name}", "revision": "local"},
+            type=collection.type,  # type: ignore[arg-type]
+            category="t2t",
+            modalities=["text"],
+            eval_splits=[collection.split],
+            eval_langs=list(collection.languages),
+            main_score=collection.main_measure or _MAIN[collection.type],
+            date=None,
+            domains=None,
+            task_subtypes=None,
+            license=None,
+            annotations_creators=None,
+            dialect=None,
+            sample_creation=None,
+            bibtex_citation=None,
+        )
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DamagedError(f"{collection.folder}: its options make no task ({reason}).") from error
+    body: dict[str, Any] = {"metadata": metadata}
+    base: type[AbsTask] = AbsTaskSTS
+    if collection.type != "STS":
+        base = AbsTaskRetrieval
+        body["ignore_identical_ids"] = collection.drop_identical_ids
+    task = type(collection.name, (base,), body)()
+    assert isinstance(task, AbsTask)
     return task
+
+
+def _kind(folder: Path) -> tuple[str, list[str]]:
+    """Return the task type that a folder's content makes, and its splits."""
+    plain = RetrievalFolder.recognise(folder)
+    if plain and plain.splits():
+        return "Retrieval", plain.splits()
+    snapshot = Snapshot.recognise(folder) if (folder / "README.md").is_file() else None
+    if snapshot and "corpus" in snapshot.configs:
+        kind = "Reranking" if "top_ranked" in snapshot.configs else "Retrieval"
+        qrels = snapshot.configs.get("default") or snapshot.configs.get("qrels") or {}
+        return kind, list(qrels)
+    rows = RowsFolder.recognise(folder, ())
+    if rows:
+        splits = rows.splits()
+        first = rows.files(splits[:1])[splits[0]]
+        return ("Reranking" if is_candidates(first) else "STS"), splits
+    inside = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+    raise MissingError(
+        f"{folder} is no collection: it holds {inside}. Expected corpus.jsonl, queries.jsonl and"
+        " qrels/<split>.tsv; or <split>.jsonl with sentence1, sentence2, score (STS) or query,"
+        " positive, negative (reranking)."
+    )
+
+
+def _options(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(f"{path} is not TOML ({error}).") from error
+    for name, value in options.items():
+        kind = _OPTIONS.get(name)
+        if kind is None:
+            raise DamagedError(
+                f"{path}: there is no option '{name}'.{did_you_mean(name, _OPTIONS)} Options:"
+                f" {', '.join(_OPTIONS)}."
+            )
+        if not isinstance(value, kind):
+            raise DamagedError(f"{path}: {name} must be a {kind.__name__}, not {value!r}.")
+    for language in options.get("languages", ()):
+        if not isinstance(language, str) or not re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", language):
+            raise DamagedError(
+                f"{path}: '{language}' is no language as mteb writes it, such as eng-Latn or"
+                " zho-Hans."
+            )
+    return options

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bge_eval.data.candidates import load_candidates
 from bge_eval.data.files import Place
 from bge_eval.data.hub import HubData, cached_snapshot
 from bge_eval.data.identity import DataIdentity
@@ -122,6 +123,41 @@ class RowsSource:
 
 
 @dataclass(frozen=True, slots=True)
+class CandidatesSource:
+    """Plain files of reranking rows, one folder for each subset."""
+
+    folders: Mapping[str, RowsFolder]
+    """Subset → its folder."""
+    root: Place
+    """What was found under the task's name."""
+
+    @property
+    def origin(self) -> str:
+        """Return the folder."""
+        return str(self.root)
+
+    def identity(self, task: AbsTask) -> DataIdentity:
+        """Fingerprint the splits that the task scores."""
+        splits = tuple(task.eval_splits)
+        prints = [folder.fingerprint(splits) for folder in self.folders.values()]
+        return DataIdentity("candidates", "+".join(prints), splits, tuple(self.folders))
+
+    @contextmanager
+    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
+        """Read the rows into corpus, queries, judgements and candidate lists."""
+        with progress.step("load"):
+            dataset = {
+                subset: {
+                    split: load_candidates(place, split)
+                    for split, place in folder.files(task.eval_splits).items()
+                }
+                for subset, folder in self.folders.items()
+            }
+        with _holding(task, dataset):
+            yield
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotSource:
     """A copy of the task's dataset repository."""
 
@@ -186,7 +222,7 @@ def find_source(
         for name in filter(None, wanted):
             root = _find(data_dir, name)
             if root is not None:
-                return _recognise(task, root, dangling)
+                return recognise(task, root, dangling=dangling)
     revision = str(task.metadata.dataset.get("revision", ""))
     if offline:
         cached = cached_snapshot(repository, revision)
@@ -203,35 +239,42 @@ def find_source(
     return HubData(repository, revision, offline)
 
 
-def _recognise(task: AbsTask, root: Place, dangling: bool) -> DataSource:
-    """Return the source of what was found under a task's name."""
+def recognise(task: AbsTask, root: Place, *, dangling: bool = False) -> DataSource:
+    """Return the source of what lies in a place, in whichever layout it is.
+
+    Raises:
+        MissingError: it is in none that the task can be read from, or lacks a subset.
+    """
     if isinstance(root, Path) and (snapshot := _repository(task, root)):
         return SnapshotSource(snapshot)
     name = task.metadata.name
     multilingual = bool(task.metadata.is_multilingual)
     subsets = list(task.hf_subsets) if multilingual else ["default"]
     places = {subset: root.joinpath(subset) if multilingual else root for subset in subsets}
-    if _is_retrieval(task):
-        folders = {
-            subset: RetrievalFolder.recognise(place)
-            for subset, place in places.items()
-            if place.is_dir()
-        }
-        found = {subset: folder for subset, folder in folders.items() if folder}
-        _need_all(name, root, subsets, list(found), "corpus.jsonl (or corpus.jsonl.gz)")
-        if task.metadata.type not in ("Retrieval",):
-            raise MissingError(
-                f"{root} holds a corpus, queries and qrels, but {name} is a task of type"
-                f" {task.metadata.type}, which needs candidate lists or instructions too: give a"
-                " copy of its dataset repository (hf download --repo-type dataset --local-dir …)."
-            )
-        return RetrievalSource(found, root, dangling)
     rows = {
         subset: RowsFolder.recognise(place, task.eval_splits) for subset, place in places.items()
     }
-    present = {subset: folder for subset, folder in rows.items() if folder}
-    _need_all(name, root, subsets, list(present), f"{task.eval_splits[0]}.jsonl")
-    return RowsSource(present, root)
+    plain = {subset: folder for subset, folder in rows.items() if folder}
+    if not _is_retrieval(task):
+        _need_all(name, root, subsets, list(plain), f"{task.eval_splits[0]}.jsonl")
+        return RowsSource(plain, root)
+    folders = {
+        subset: RetrievalFolder.recognise(place)
+        for subset, place in places.items()
+        if place.is_dir()
+    }
+    found = {subset: folder for subset, folder in folders.items() if folder}
+    if task.metadata.type != "Retrieval" and not found and plain:
+        _need_all(name, root, subsets, list(plain), f"{task.eval_splits[0]}.jsonl")
+        return CandidatesSource(plain, root)
+    _need_all(name, root, subsets, list(found), "corpus.jsonl (or corpus.jsonl.gz)")
+    if task.metadata.type != "Retrieval":
+        raise MissingError(
+            f"{root} holds a corpus, queries and qrels, but {name} is a task of type"
+            f" {task.metadata.type}, which needs candidate lists or instructions too: give a copy"
+            " of its dataset repository (hf download --repo-type dataset --local-dir …)."
+        )
+    return RetrievalSource(found, root, dangling)
 
 
 def _repository(task: AbsTask, root: Path) -> Snapshot | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bge_eval.encode.locate import locate
-from bge_eval.encode.prompts import Role, resolve_prompt
+from bge_eval.encode.prompts import Role, resolve_instruction, resolve_prompt
 from bge_eval.encode.settings import (
     Overrides,
     Prompts,
@@ -40,8 +40,13 @@ if TYPE_CHECKING:
 _TYPES_WITH_ROLES = {"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"}
 """Task types whose texts are queries and documents; in the others mteb gives no role."""
 
-# Loaders of mteb's registry whose prompts are plain text before the input, as they are here.
-_PLAIN_LOADERS = {"SentenceTransformerEncoderWrapper", "sentence_transformers_loader"}
+# Loaders of mteb's registry whose prompts or instructions are text before the input, as here.
+_PLAIN_LOADERS = {
+    "SentenceTransformerEncoderWrapper",
+    "sentence_transformers_loader",
+    "InstructSentenceTransformerModel",
+    "q3e_instruct_loader",
+}
 
 
 class EncoderModel:
@@ -86,6 +91,8 @@ class EncoderModel:
         self.prompts: Prompts = config.prompts
         self.settings = apply_overrides(config.settings, self.overrides)
         self.progress = progress or Progress()
+        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        """Task → role → prompt, for collections that state their own; the user's still wins."""
         self._own_settings = config.settings
         self._device = device
         self._batch_tokens = batch_tokens
@@ -98,9 +105,20 @@ class EncoderModel:
 
     def prompt(self, task: TaskMetadata, role: Role | None) -> str:
         """Return the prompt that texts of one role get in one task ("" for none)."""
-        return resolve_prompt(
+        of_task = self.task_prompts.get(task.name, {})
+        if role is not None and role.value in of_task and self._unsaid(role):
+            return of_task[role.value]
+        said = resolve_prompt(
             self.prompts, self.overrides, task=task.name, task_type=task.type, role=role
         )
+        instructions = self.prompts.instructions
+        if instructions is None or said or (role is not None and not self._unsaid(role)):
+            return said
+        return resolve_instruction(instructions, task, role)
+
+    def _unsaid(self, role: Role) -> bool:
+        said = self.overrides
+        return (said.query_prompt if role is Role.QUERY else said.document_prompt) is None
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return everything about this model that the scores of one task depend on."""
@@ -347,6 +365,8 @@ class EncoderModel:
             text = getattr(self.overrides, name)
             if text is not None:
                 changed[name] = _digest(text) if text else "none"
+        if self.overrides.prompts:
+            changed["prompts"] = _digest(repr(sorted(self.overrides.prompts.items())))
         return {
             name: str(value) if isinstance(value, str) else value for name, value in changed.items()
         }

@@ -8,7 +8,7 @@ mteb's model registry (prompts and similarity of the models it knows), and what 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -83,6 +83,22 @@ class Overrides:
     """``--query-prompt``"""
     document_prompt: str | None = None
     """``--document-prompt``"""
+    prompts: Mapping[str, str] | None = None
+    """``--prompts``: prompt name (task, task type, role) → text, before the model's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """How an instruction-tuned model gets mteb's task instructions."""
+
+    template: str | Callable[..., str]
+    """Text with ``{instruction}``, or mteb's function of instruction and prompt type."""
+    by_name: Mapping[str, str] | None = None
+    """The model's own instructions by task, task type or role, before mteb's."""
+    for_documents: bool = True
+    """Whether documents get one too."""
+    priority: tuple[str, ...] | None = None
+    """Order of mteb's instruction sources, where the model has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,8 @@ class Prompts:
     """Name of the prompt used where no other fits (sentence-transformers' default_prompt_name)."""
     source: str = "none"
     """Where they come from: "model files", "mteb registry" or "none"."""
+    instructions: Instructions | None = None
+    """For instruction-tuned models, how mteb's task instructions are put to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +262,8 @@ def _prompts_and_similarity(
         registered = registry.loader_kwargs.get("model_prompts")
         if registered:
             prompts = Prompts(dict(registered), None, "mteb registry")
+        if (instructions := _instructions(registry)) is not None:
+            prompts = Prompts(source="mteb registry", instructions=instructions)
         if registry.similarity_fn_name is not None:
             named = str(registry.similarity_fn_name.value)
     if named in (None, "cosine", "dot"):
@@ -251,6 +271,26 @@ def _prompts_and_similarity(
     raise DamagedError(
         f"The model compares vectors by '{named}'; bge-eval searches by cosine or dot."
         + did_you_mean(str(named), Similarity)
+    )
+
+
+def _instructions(registry: Any) -> Instructions | None:
+    """Read from mteb's entry how it instructs a model, or None if it does not."""
+    options = registry.loader_kwargs
+    loader = getattr(registry.loader, "func", registry.loader)
+    name = getattr(loader, "__name__", "")
+    if name == "q3e_instruct_loader":
+        from mteb.models.model_implementations.qwen3_models import instruction_template
+
+        return Instructions(instruction_template, for_documents=False)
+    if name != "InstructSentenceTransformerModel" or not options.get("instruction_template"):
+        return None
+    priority = options.get("prompt_priority")
+    return Instructions(
+        options["instruction_template"],
+        options.get("prompts_dict"),
+        bool(options.get("apply_instruction_to_passages", True)),
+        tuple(map(str, priority)) if priority else None,
     )
 
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
     from mteb.results import TaskResult
 
+_SIDE_FILES = ("run", "queries")
+"""Keys of run.json's ``files`` that name a file beside the result."""
+
 RUN_FORMAT = 1
 """Version of run.json's form."""
 
@@ -128,7 +131,9 @@ class ResultStore:
             self._write_record(staged.parent, task, record)
             self._set_aside(target)
             (target.parent / task).mkdir(exist_ok=True)
-            names = [path.relative_to(staged.parent) for path in staged.parent.rglob("*.*")]
+            # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
+            files = (path for path in staged.parent.rglob("*") if path.is_file())
+            names = [path.relative_to(staged.parent) for path in files]
             for name in sorted(names, key=lambda name: name == Path(staged.name)):
                 (staged.parent / name).replace(target.parent / name)
         return target
@@ -168,11 +173,11 @@ class ResultStore:
 
     def _set_aside(self, target: Path) -> None:
         """Move an earlier result of another identity to ``<output>/replaced/``."""
-        old = [path for path in target.parent.glob(f"{target.stem}.*") if path.is_file()]
         record = read_record(target)
-        folder = target.parent / target.stem
-        if folder.is_dir():
-            old.append(folder)
+        # Named one by one: "STSBenchmark.*" would take STSBenchmark.v2 along.
+        names = [target.name, target.stem]
+        names += [item[kind] for item in (record or {}).get("files", []) for kind in _SIDE_FILES]
+        old = [path for path in (target.parent / name for name in names) if path.exists()]
         if not old:
             return
         digest = (record or {}).get("identity_digest", "incomplete")
