@@ -40,25 +40,43 @@ def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None
         assert option in shown + others, f"the documents mention {option}, no command has it"
 
 
-def test_tasks(bge_eval: CommandLine) -> None:
-    assert "beir" in bge_eval("tasks").stdout
-    listed = bge_eval("tasks", "beir").stdout
-    assert "CQADupstackRetrieval" in listed and "webis-touche2020" in listed
+def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
+    listed = bge_eval("tasks").stdout
+    assert all(name in listed for name in ("beir", "mteb-en", "c-mteb", "demo"))
     wrong = bge_eval("tasks", "bier")
     assert wrong.returncode == 2
-    assert "Did you mean beir?" in wrong.stderr
+    assert "Did you mean beir" in wrong.stderr
+    (small_scifact / "nfcorpus").mkdir()
+    beir = bge_eval("tasks", "beir", "--data-dir", small_scifact, "--json")
+    rows = {row["task"]: row for row in json.loads(beir.stdout)}
+    assert len(rows) == 14 + 12
+    assert rows["SciFact"]["origin"] == str(small_scifact / "scifact")
+    assert rows["SciFact"]["size"] == 5183
+    assert "has the name of NFCorpus, but no corpus.jsonl" in rows["NFCorpus"]["missing"]
+    assert "looked for a folder or zip named ArguAna" in rows["ArguAna"]["missing"]
+    shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
+    assert "1 of 26 tasks can be run offline from here." in shown.stdout
+
+
+def test_tasks_tells_the_truth_about_splits(bge_eval: CommandLine, small_scifact: Path) -> None:
+    (small_scifact / "scifact" / "qrels" / "test.tsv").rename(
+        small_scifact / "scifact" / "qrels" / "dev.tsv"
+    )
+    done = bge_eval("tasks", "SciFact", "--data-dir", small_scifact, "--json")
+    assert "no qrels/test.tsv" in json.loads(done.stdout)[0]["missing"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--tasks", "SciFcat"], 2, "Did you mean SciFact"),
-        (["--tasks", "STSBenchmark"], 2, "is a task of type STS"),
         (["--tasks", "demo", "--metric", "nDCG@7"], 2, "results hold the cutoffs"),
         (["--tasks", "demo", "--pooling", "max"], 2, "--pooling"),
         (["--tasks", "demo", "--max-length", "100000"], 2, "more than .* has positions for"),
         (["--tasks", "SciFact", "--data-dir", "nowhere"], 3, "data folder nowhere does not exist"),
         (["--tasks", "SciFact", "--offline"], 3, "The data of SciFact"),
+        (["--tasks", "demo", "--lang", "deu"], 2, "None of the tasks is in deu"),
+        (["--tasks", "./nowhere"], 2, "no such folder"),
     ],
 )
 def test_wrong_input(bge_eval: CommandLine, arguments: list[str], code: int, message: str) -> None:

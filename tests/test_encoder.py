@@ -243,7 +243,7 @@ def test_note_for_a_copied_folder(tiny_bge: Path, minilm_folder: Path) -> None:
 
 def test_model_with_a_loader_of_its_own_is_refused(tmp_path: Path, minilm_folder: Path) -> None:
     """Instruction-tuned models format prompts in ways of their own; no silent wrong number."""
-    folder = make_encoder(tmp_path / "intfloat" / "e5-mistral-7b-instruct", minilm_folder, "mean")
+    folder = make_encoder(tmp_path / "nvidia" / "NV-Embed-v2", minilm_folder, "mean")
     with pytest.raises(UsageError, match="loader of its own"):
         EncoderModel(str(folder))
     EncoderModel(str(folder), overrides=Overrides(query_prompt="Instruct: find\nQuery: "))

@@ -15,15 +15,59 @@ from bge_eval.resources import tasks_folder
 from bge_eval.suites import _read_suite, plan, suites, task_names
 
 
-def test_beir_is_mtebs() -> None:
-    theirs = mteb.get_benchmark("BEIR").tasks
-    ours = plan(["beir"])
+@pytest.mark.parametrize(
+    ("suite", "benchmark", "count"),
+    [
+        ("beir", "BEIR", 15),
+        ("mteb-en", "MTEB(eng, v1)", 56),
+        ("mteb-en-v2", "MTEB(eng, v2)", 41),
+        ("c-mteb", "MTEB(cmn, v1)", 31),
+        ("nanobeir", "NanoBEIR", 13),
+        ("bright", "BRIGHT(v1.1)", 20),
+        ("coir", "CoIR", 10),
+    ],
+)
+def test_suites_are_mtebs(suite: str, benchmark: str, count: int) -> None:
+    theirs = mteb.get_benchmark(benchmark).tasks
+    ours = plan([suite])
     assert [task.name for task in ours] == [task.metadata.name for task in theirs]
-    assert len(ours) == 15
+    assert task_names(suites()[suite]) == [task.name for task in ours]
+    assert len(ours) == count
     for mine, reference in zip(ours, theirs, strict=True):
         assert list(mine.task.eval_splits) == list(reference.eval_splits)
-        assert mine.task.hf_subsets == reference.hf_subsets
-    assert plan(["MSMARCO"])[0].task.eval_splits == ["dev"]
+        assert list(mine.task.hf_subsets) == list(reference.hf_subsets)
+        assert mine.task is not reference or mine.parts
+
+
+def test_rteb_is_the_public_part() -> None:
+    theirs = mteb.get_benchmark("RTEB(beta)").tasks
+    public = [task.metadata.name for task in theirs if task.metadata.is_public]
+    assert task_names(suites()["rteb"]) == public
+    assert len(public) < len(theirs)
+
+
+def test_suites_without_a_benchmark() -> None:
+    for name in ("msmarco", "miracl", "mldr", "mkqa"):
+        assert [task.name for task in plan([name])] == list(suites()[name].tasks)
+    assert plan(["msmarco"])[0].task.eval_splits == ["dev"]
+    licensed = ["BioASQ", "Signal1M", "TRECNEWS", "Robust04"]
+    assert task_names(suites()["beir-18"]) == [*task_names(suites()["beir"]), *licensed]
+
+
+def test_licensed_set_comes_from_the_users_copy(small_scifact: Path) -> None:
+    (small_scifact / "scifact").rename(small_scifact / "bioasq")
+    planned = next(task for task in plan(["beir-18"]) if task.name == "BioASQ")
+    source = find_source(planned.task, [small_scifact], planned.folder_names, offline=True)
+    assert source.origin == str(small_scifact / "bioasq")
+
+
+def test_languages() -> None:
+    planned = plan(["XQuADRetrieval", "SciFact", "STSB"], languages=["zh"])
+    assert [task.name for task in planned] == ["XQuADRetrieval", "STSB"]
+    assert planned[0].task.hf_subsets == ["zh"]
+    assert [task.name for task in plan(["SciFact", "STSB"], languages=["eng"])] == ["SciFact"]
+    with pytest.raises(UsageError, match="None of the tasks is in tlh"):
+        plan(["SciFact"], languages=["tlh"])
 
 
 def test_every_folder_name_belongs_to_a_task() -> None:

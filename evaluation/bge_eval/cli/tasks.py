@@ -1,45 +1,117 @@
-"""``bge-eval tasks``: what can be run."""
+"""``bge-eval tasks``: what can be run, and what of it without a network."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from bge_eval.suites import PlannedTask
 
 
 def tasks(
     name: Annotated[
-        str | None, typer.Argument(metavar="SUITE", help="List the tasks of this suite.")
+        str | None, typer.Argument(metavar="SUITE | TASK", help="List the tasks of this suite.")
     ] = None,
+    data_dir: Annotated[
+        list[Path] | None, typer.Option(help="Look for data here, as `run` does; repeat.")
+    ] = None,
+    lang: Annotated[
+        list[str] | None, typer.Option(help="Only tasks of these languages; repeat.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the suites, or the tasks of one suite and the folder names their data may have.
+    """List the suites, or a suite's tasks and whether each can be run offline from here.
 
     Examples:
       bge-eval tasks
 
-      bge-eval tasks beir
+      bge-eval tasks c-mteb --data-dir ./datasets
     """
+    if name is None:
+        _list_suites(as_json)
+        return
+    from bge_eval.suites import plan
+
+    planned = [part for task in plan([name], (), lang or ()) for part in (task.parts or (task,))]
+    rows = [_describe(task, data_dir or []) for task in planned]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from bge_eval.cli.console import stdout
+
+    table = Table()
+    for heading in ("task", "type", "languages", "measure", "size", "offline from here"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "task")
+    for row in rows:
+        state = Text(row["origin"] or row["missing"], style="green" if row["origin"] else "yellow")
+        size = f"{row['size']:,}" if row["size"] else "?"
+        table.add_row(row["task"], row["type"], row["languages"], row["measure"], size, state)
+    stdout.print(table)
+    ready = sum(bool(row["origin"]) for row in rows)
+    stdout.print(f"{ready} of {len(rows)} tasks can be run offline from here.")
+
+
+def _list_suites(as_json: bool) -> None:
+    from bge_eval.suites import suites
+
+    if as_json:
+        content = {suite.name: suite.description for suite in suites().values()}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
     from rich.table import Table
 
     from bge_eval.cli.console import stdout
-    from bge_eval.errors import UsageError, did_you_mean
-    from bge_eval.suites import suites, task_names
 
-    listing = Table(title=None)
-    if name is None:
-        listing.add_column("suite", no_wrap=True)
-        listing.add_column("what it is")
-        for suite in suites().values():
-            listing.add_row(suite.name, suite.description)
-    else:
-        chosen = suites().get(name)
-        if chosen is None:
-            raise UsageError(
-                f"There is no suite '{name}'.{did_you_mean(name, suites())}"
-                f" Suites: {', '.join(suites())}."
-            )
-        listing.add_column("task", no_wrap=True)
-        listing.add_column("also found in a folder named")
-        for task in task_names(chosen):
-            listing.add_row(task, chosen.folders.get(task, ""))
-    stdout.print(listing)
+    table = Table("suite", "what it is")
+    for suite in suites().values():
+        table.add_row(suite.name, suite.description)
+    stdout.print(table)
+
+
+def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
+    """Return what a person wants to know of a task before running it."""
+    from bge_eval.data.source import find_source, recognise
+    from bge_eval.errors import BgeEvalError
+
+    task = planned.task
+    origin, missing = "", ""
+    try:
+        if planned.shipped:
+            source = recognise(task, planned.shipped)
+        else:
+            source = find_source(task, data_dirs, planned.folder_names, offline=True)
+        source.check(task)
+        origin = source.origin
+    except BgeEvalError as error:
+        missing = str(error)
+    languages = list(dict.fromkeys(code.split("-")[0] for code in task.languages))
+    shown = ", ".join(languages[:4]) + (f" and {len(languages) - 4} more" if languages[4:] else "")
+    return {
+        "task": planned.name,
+        "type": task.metadata.type,
+        "languages": shown,
+        "measure": task.metadata.main_score,
+        "splits": list(task.eval_splits),
+        "size": _size(task),
+        "origin": origin,
+        "missing": missing,
+    }
+
+
+def _size(task: Any) -> int | None:
+    """Return how many documents (or samples) mteb counted in the task's splits."""
+    statistics = task.metadata.descriptive_stats or {}
+    counts = [
+        statistics[split].get("num_documents") or statistics[split].get("num_samples")
+        for split in task.eval_splits
+        if split in statistics
+    ]
+    known = [int(count) for count in counts if count]
+    return sum(known) if known else None

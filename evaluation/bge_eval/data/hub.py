@@ -37,6 +37,11 @@ class HubData:
         fingerprint = f"{self.repository}@{self.revision}"
         return DataIdentity("hub", fingerprint, tuple(task.eval_splits), tuple(task.hf_subsets))
 
+    def check(self, task: AbsTask) -> None:
+        """See that it may be downloaded; what the hub holds is not asked."""
+        if self.offline:
+            raise MissingError(f"{self.repository} is in no data folder and in no cache here.")
+
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
         """Let mteb load the task."""

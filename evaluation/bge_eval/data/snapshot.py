@@ -118,6 +118,37 @@ class Snapshot:
         return digest.hexdigest()[:16]
 
 
+def check_snapshot(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> None:
+    """See that a snapshot has every configuration and split that a task needs.
+
+    Raises:
+        MissingError: one is not there; lists those that are.
+    """
+    subsets = list(task.hf_subsets) if task.metadata.is_multilingual else ["default"]
+    for subset in subsets:
+        if not retrieval:
+            config = _rows_config(snapshot, task) if subset == "default" else subset
+            _need(snapshot, config)
+            for split in task.eval_splits:
+                if split not in snapshot.configs[config]:
+                    raise MissingError(
+                        f"{snapshot.folder}, configuration '{config}': no split '{split}'. Splits"
+                        f" there: {', '.join(snapshot.configs[config])}."
+                    )
+            continue
+        prefix = "" if subset == "default" else f"{subset}-"
+        needed = [f"{prefix}corpus", f"{prefix}queries"]
+        if task.metadata.type == "Reranking":
+            needed.append(f"{prefix}top_ranked")
+        for config in needed:
+            _need(snapshot, config)
+        judged = "default" if "default" in snapshot.configs else "qrels"
+        qrels = f"{prefix}qrels" if prefix else judged
+        _need(snapshot, qrels)
+        for split in task.eval_splits:
+            snapshot.split(qrels, split)
+
+
 def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str, Any]:
     """Read a retrieval or reranking task's data from a snapshot through mteb's own loader.
 
@@ -175,10 +206,15 @@ def load_rows(
 
     if task.metadata.is_multilingual:
         return {subset: of(subset) for subset in task.hf_subsets}
-    named = task.metadata.dataset.get("name")
-    config = named if named in snapshot.configs else next(iter(snapshot.configs))
-    whole: dict[str, Any] = of("default" if "default" in snapshot.configs else str(config))
+    whole: dict[str, Any] = of(_rows_config(snapshot, task))
     return whole
+
+
+def _rows_config(snapshot: Snapshot, task: AbsTask) -> str:
+    named = task.metadata.dataset.get("name")
+    if named in snapshot.configs:
+        return str(named)
+    return "default" if "default" in snapshot.configs else next(iter(snapshot.configs))
 
 
 def _need(snapshot: Snapshot, config: str) -> None:

@@ -20,7 +20,7 @@ from bge_eval.data.hub import HubData, cached_snapshot
 from bge_eval.data.identity import DataIdentity
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder, columns_of, split_names
-from bge_eval.data.snapshot import Snapshot, load_retrieval, load_rows
+from bge_eval.data.snapshot import Snapshot, check_snapshot, load_retrieval, load_rows
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
 
@@ -37,6 +37,9 @@ class DataSource(Protocol):
 
     def identity(self, task: AbsTask) -> DataIdentity:
         """Return what the task will be scored on, without loading it."""
+
+    def check(self, task: AbsTask) -> None:
+        """Raise MissingError if a file, configuration or split that the task needs is not there."""
 
     def loaded(self, task: AbsTask, progress: Progress) -> Any:
         """Return a context manager inside which the task holds its data."""
@@ -64,6 +67,11 @@ class RetrievalSource:
         prints = [folder.fingerprint(splits) for folder in self.folders.values()]
         layout = next(iter(self.folders.values())).dialect.name
         return DataIdentity(layout, "+".join(prints), splits, tuple(self.folders))
+
+    def check(self, task: AbsTask) -> None:
+        """See that every file is there."""
+        for folder in self.folders.values():
+            folder.files(task.eval_splits)
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
@@ -106,6 +114,11 @@ class RowsSource:
         prints = [folder.fingerprint(split_names(task)) for folder in self.folders.values()]
         return DataIdentity("rows", "+".join(prints), tuple(task.eval_splits), tuple(self.folders))
 
+    def check(self, task: AbsTask) -> None:
+        """See that every split is there, the one the task trains on too."""
+        for folder in self.folders.values():
+            folder.files(split_names(task))
+
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
         """Read the files into the task and let it transform them as it does after loading."""
@@ -141,6 +154,11 @@ class CandidatesSource:
         splits = tuple(task.eval_splits)
         prints = [folder.fingerprint(splits) for folder in self.folders.values()]
         return DataIdentity("candidates", "+".join(prints), splits, tuple(self.folders))
+
+    def check(self, task: AbsTask) -> None:
+        """See that every split is there."""
+        for folder in self.folders.values():
+            folder.files(task.eval_splits)
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
@@ -179,6 +197,10 @@ class SnapshotSource:
             tuple(task.eval_splits),
             tuple(task.hf_subsets),
         )
+
+    def check(self, task: AbsTask) -> None:
+        """See that every configuration and split is there."""
+        check_snapshot(self.snapshot, task, retrieval=_is_retrieval(task))
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:

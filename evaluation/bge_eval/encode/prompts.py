@@ -114,11 +114,14 @@ def read_prompts(path: Path) -> dict[str, str]:
     for name, text in content.items():
         if not isinstance(text, str):
             raise UsageError(f"{path}: the prompt of '{name}' is no text but {text!r}.")
-    _, wrong = AbsEncoder.validate_task_to_prompt_name(content, raise_for_invalid_keys=False)
-    if wrong:
-        raise UsageError(
-            f"{path}: {' '.join(' '.join(wrong).split())[:300]} A prompt is named by a task"
-            " (SciFact), a task type (Retrieval), 'query' or 'document', or one of the first two"
-            " with the role (SciFact-query)."
-        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                AbsEncoder.validate_task_to_prompt_name({name: text})
+        except KeyError as error:
+            raise UsageError(
+                f"{path}: '{name}' names nothing that has a prompt. A prompt is named by a task"
+                " (SciFact), a task type (Retrieval), 'query' or 'document', or one of the first"
+                " two with the role (SciFact-query)."
+            ) from error
     return content

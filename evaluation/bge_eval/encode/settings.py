@@ -61,6 +61,8 @@ class Settings:
     """Whether texts are put in lower case before the tokenizer sees them."""
     pool_prompt: bool = True
     """Whether the prompt's tokens take part in the pooling."""
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the tokenizer that mteb's registry states (add_eos_token, padding_side)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,8 @@ def read_model_config(
         similarity=stated,
         truncate_dim=st_config.get("truncate_dim"),
         lower_case=bool(body.get("do_lower_case", False)),
-        pool_prompt=pool_prompt,
+        pool_prompt=pool_prompt and (registry is None or _registered(registry, "include_prompt")),
+        tokenizer=_tokenizer_options(registry) if registry is not None else {},
     )
     return ModelConfig(settings, prompts)
 
@@ -272,6 +275,21 @@ def _prompts_and_similarity(
         f"The model compares vectors by '{named}'; bge-eval searches by cosine or dot."
         + did_you_mean(str(named), Similarity)
     )
+
+
+def _registered(registry: Any, name: str) -> bool:
+    return bool(registry.loader_kwargs.get(name, True))
+
+
+def _tokenizer_options(registry: Any) -> dict[str, Any]:
+    """Return what mteb's entry tells the tokenizer.
+
+    Without its end token a model like e5-mistral would be pooled at the wrong place.
+    """
+    options = registry.loader_kwargs
+    told = dict(options.get("tokenizer_kwargs") or {})
+    told |= {name: options[name] for name in ("add_eos_token", "padding_side") if name in options}
+    return {name: value for name, value in told.items() if isinstance(value, str | int | bool)}
 
 
 def _instructions(registry: Any) -> Instructions | None:

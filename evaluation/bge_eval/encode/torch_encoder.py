@@ -210,7 +210,7 @@ def _load(
                 f"--max-length {settings.max_length} is more than {files.name} has positions for"
                 f" ({positions})."
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder, **common)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **settings.tokenizer, **common)
         # An encoder-decoder embeds with its encoder alone, as sentence-transformers does.
         auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         model, info = auto.from_pretrained(
