@@ -32,9 +32,10 @@ def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: 
 def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    for command in ("run", "table", "tasks"):
+    for command in ("run", "table", "tasks", "data fetch", "data check"):
         assert f"bge-eval {command}" in readme
-    commands = ([], ["run"], ["table"], ["tasks"])
+    commands: tuple[list[str], ...]
+    commands = ([], ["run"], ["table"], ["tasks"], ["data", "fetch"], ["data", "check"])
     shown = "".join(bge_eval(*command, "--help").stdout for command in commands)
     documents = re.sub(r"hf download[^`]*", "", readme + changes)
     for option in set(re.findall(r"--[a-z-]{4,}", documents)):
@@ -57,6 +58,24 @@ def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert "looked for a folder or zip named ArguAna" in rows["ArguAna"]["missing"]
     shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
     assert "1 of 26 tasks can be run offline from here." in shown.stdout
+
+
+def test_data_check(bge_eval: CommandLine, small_scifact: Path) -> None:
+    done = bge_eval("data", "check", "--tasks", "SciFact,NFCorpus", "--data-dir", small_scifact)
+    assert done.returncode == 3
+    shown = " ".join(done.stdout.split())
+    assert "5 test documents, 3 test queries" in shown
+    assert "5 here" in shown and "5,183 in" in shown
+    assert "2 of 2 data sets are missing or not as expected" in done.stderr
+    fine = bge_eval("data", "check", "--tasks", "demo", "--data-dir", small_scifact)
+    assert fine.returncode == 0, fine.stderr
+    assert "199 test documents, 68 test queries" in " ".join(fine.stdout.split())
+
+
+def test_data_check_of_real_sets(bge_eval: CommandLine, real_data: Path) -> None:
+    names = "SciFact,STSBenchmark,LCQMC,Ocnli,Banking77Classification"
+    done = bge_eval("data", "check", "--tasks", names, "--data-dir", real_data)
+    assert done.returncode == 0, done.stdout
 
 
 def test_tasks_tells_the_truth_about_splits(bge_eval: CommandLine, small_scifact: Path) -> None:

@@ -125,6 +125,42 @@ def test_dataset_from_the_hub(
     assert set(run["q1"]) == {"d1", "d2"}
 
 
+def test_data_fetch(
+    hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
+) -> None:
+    """What fetch brings can be run offline, and is not fetched twice."""
+    import mteb
+
+    folder = tmp_path / "dataset"
+    rows = [{"sentence1": "a cat", "sentence2": f"cat {i}", "score": i} for i in range(4)]
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: test\n"
+        "    path: data/test.jsonl\n---\n"
+    )
+    pinned = mteb.get_task("STSBenchmark").metadata.dataset
+    hub.add_dataset(pinned["path"], folder, commit=pinned["revision"])
+    place = tmp_path / "datasets"
+    fetch = ["data", "fetch", "--tasks", "STSBenchmark", "--data-dir", str(place)]
+    done = bge_eval(*fetch, env=online)
+    assert done.returncode == 0, done.stderr
+    assert (place / "STSBenchmark" / "data" / "test.jsonl").is_file()
+    sent = [request for request in hub.requests if request.startswith("GET /datasets")]
+    assert bge_eval(*fetch, env=online).returncode == 0
+    assert [r for r in hub.requests if r.startswith("GET /datasets")] == sent
+    run = ["run", "--model", "builtin:all-MiniLM-L6-v2", "--tasks", "STSBenchmark", "--offline"]
+    done = bge_eval(*run, "--data-dir", place, "--output", tmp_path / "out", env=online)
+    assert done.returncode == 0, done.stderr
+
+    both = bge_eval(
+        "data", "fetch", "--tasks", "STS12,STSBenchmark", "--data-dir", place, env=online
+    )
+    assert both.returncode == 3
+    assert "STS12 (mteb/sts12-sts" in both.stderr and "1 of 2 data sets" in both.stderr
+    assert "Traceback" not in both.stderr
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

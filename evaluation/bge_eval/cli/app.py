@@ -10,6 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bge_eval.cli.data import check, fetch
+from bge_eval.cli.quiet import DEBUG
 from bge_eval.cli.run import run
 from bge_eval.cli.table import table
 from bge_eval.cli.tasks import tasks
@@ -26,7 +28,6 @@ app = typer.Typer(
 )
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_DEBUG = "BGE_EVAL_DEBUG"
 
 
 def _friendly(command: _Command) -> _Command:
@@ -37,7 +38,7 @@ def _friendly(command: _Command) -> _Command:
         try:
             return command(*args, **kwargs)
         except BgeEvalError as error:
-            if os.environ.get(_DEBUG):
+            if os.environ.get(DEBUG):
                 raise
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
@@ -51,7 +52,7 @@ def _friendly(command: _Command) -> _Command:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if os.environ.get(_DEBUG):
+            if os.environ.get(DEBUG):
                 raise
             reason = " ".join(str(error).split())
             typer.echo(
@@ -82,12 +83,17 @@ def _root(
     ] = False,
 ) -> None:
     if debug:
-        os.environ[_DEBUG] = "1"
+        os.environ[DEBUG] = "1"
 
 
 app.command()(_friendly(run))
 app.command()(_friendly(table))
 app.command()(_friendly(tasks))
+
+_data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")
+_data.command()(_friendly(fetch))
+_data.command()(_friendly(check))
+app.add_typer(_data, name="data")
 
 
 def main() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 
@@ -170,7 +168,7 @@ def run(  # one parameter for each option of the command
 
       bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
     """
-    _prepare(offline)
+    prepare(offline=offline)
     from bge_eval.cli.console import TerminalProgress, stdout
     from bge_eval.cli.show import show
     from bge_eval.leaderboard import leaderboard
@@ -245,19 +243,6 @@ def _main_measure(planned: list[PlannedTask]) -> str:
     """Name the main measure of some tasks, if they share it."""
     mains = {task.task.metadata.main_score for task in planned}
     return "nDCG@10" if mains == {"ndcg_at_10"} else "main score"
-
-
-def _prepare(offline: bool) -> None:
-    """Set what libraries read at import: no connections if so asked, no chatter."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    if offline:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ[name] = "1"
-    if not os.environ.get("BGE_EVAL_DEBUG"):
-        warnings.simplefilter("ignore")
-        for name in ("mteb", "datasets", "sentence_transformers", "huggingface_hub"):
-            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _introduce(encoder: EncoderModel, progress: Progress) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bge_eval.cli.quiet import prepare
+
 if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
 
@@ -34,6 +36,7 @@ def tasks(
     if name is None:
         _list_suites(as_json)
         return
+    prepare(offline=True)
     from bge_eval.suites import plan
 
     planned = [part for task in plan([name], (), lang or ()) for part in (task.parts or (task,))]
