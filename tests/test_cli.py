@@ -55,7 +55,7 @@ def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert rows["SciFact"]["origin"] == str(small_scifact / "scifact")
     assert rows["SciFact"]["size"] == 5183
     assert "has the name of NFCorpus, but no corpus.jsonl" in rows["NFCorpus"]["missing"]
-    assert "looked for a folder or zip named ArguAna" in rows["ArguAna"]["missing"]
+    assert "no folder or zip named ArguAna" in rows["ArguAna"]["missing"]
     shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
     assert "1 of 26 tasks can be run offline from here." in shown.stdout
 
@@ -117,8 +117,25 @@ def test_missing_data_are_reported_together_before_anything_runs(
     )
     assert done.returncode == 3
     assert "The data of 2 of 3 tasks are missing" in done.stderr
-    assert "nfcorpus" in done.stderr and "Found there: scifact" in done.stderr
+    assert "- NFCorpus: no folder or zip named NFCorpus or nfcorpus" in done.stderr
+    assert "found there: scifact" in done.stderr
+    assert "--available runs the tasks whose data are here" in done.stderr
     assert not output.exists()
+
+
+def test_available_runs_what_is_here(
+    bge_eval: CommandLine, small_scifact: Path, tmp_path: Path
+) -> None:
+    done = bge_eval(
+        *("run", "--model", BUILTIN, "--tasks", "beir", "--available", "--data-dir", small_scifact),
+        *("--offline", "--output", tmp_path / "out", "--format", "json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NFCorpus is left out: no folder or zip named" in done.stderr
+    row = json.loads(done.stdout)["rows"][0]
+    assert row["average"] is None
+    assert len(row["missing"]) == 14
+    assert row["scores"]["SciFact"] is not None
 
 
 def test_damaged_data(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:

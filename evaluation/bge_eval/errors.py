@@ -6,6 +6,7 @@
     ├── UsageError          exit 2   an option, a name or a combination that cannot be meant
     └── NotReadyError       exit 3   something needed cannot be used as it is
         ├── MissingError    exit 3   a model, a dataset or a package is not there
+        │   └── NoFolderError        no data folder holds a task under any of its names
         └── DamagedError    exit 3   it is there, but its content is wrong
 
 A message says what was given, what was expected and what to do next. The command line prints
@@ -16,7 +17,7 @@ foreign call is made.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class BgeEvalError(Exception):
@@ -39,6 +40,22 @@ class NotReadyError(BgeEvalError):
 
 class MissingError(NotReadyError):
     """A model, a dataset or a package is not there."""
+
+
+class NoFolderError(MissingError):
+    """No data folder holds a task; keeps the parts, so that several can be reported together."""
+
+    def __init__(self, task: str, wanted: Sequence[str], looked: str) -> None:
+        """Make the message.
+
+        Args:
+            task: mteb's task name.
+            wanted: the folder names under which it would have been found.
+            looked: where was looked and what is there, a sentence.
+        """
+        self.short = f"no folder or zip named {' or '.join(wanted)}"
+        self.looked = looked
+        super().__init__(f"The data of {task} are not here: {self.short}. {looked}")
 
 
 class DamagedError(NotReadyError):

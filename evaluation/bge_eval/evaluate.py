@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bge_eval.data.identity import DataIdentity
 from bge_eval.data.source import DataSource, find_source, recognise
 from bge_eval.encode.adapter import EncoderModel
-from bge_eval.errors import BgeEvalError, MissingError
+from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
 from bge_eval.measure import PER_QUERY, per_query
 from bge_eval.progress import Profile, Progress
 from bge_eval.records import Run, SplitKey
@@ -48,6 +48,8 @@ class Options:
     """Run tasks again whose result is there."""
     dangling: bool = False
     """Accept judgements of documents that the corpus lacks."""
+    available: bool = False
+    """Leave out tasks whose data are known to be missing, instead of refusing to start."""
     rerank_top_k: int = 100
     """Documents of each query that the reranker re-orders."""
 
@@ -83,16 +85,19 @@ def evaluate(
 
     Returns:
         What was done, reused and failed. A task whose data cannot be used does not stop the
-        others, but data that are known to be missing are refused before anything is encoded.
+        others, but data that are known to be missing are refused before anything is encoded
+        (or left out, with ``options.available``).
 
     Raises:
         MissingError: data of some tasks are not there.
     """
     progress = progress or Progress()
-    sources = _find_sources(tasks, options)
+    sources = _find_sources(tasks, options, progress)
     job = _Job(model, reranker, ResultStore(options.output), options, progress)
     report = Report()
     for planned in tasks:
+        if any(part.name not in sources for part in planned.parts or (planned,)):
+            continue
         try:
             paths, reused = job.run(planned, sources)
         except BgeEvalError as error:
@@ -356,10 +361,12 @@ def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:
     return merged
 
 
-def _find_sources(tasks: Sequence[PlannedTask], options: Options) -> dict[str, _Found]:
+def _find_sources(
+    tasks: Sequence[PlannedTask], options: Options, progress: Progress
+) -> dict[str, _Found]:
     """Find every task's data before anything runs, and report all that are missing together."""
     sources: dict[str, _Found] = {}
-    missing: list[str] = []
+    missing: dict[str, MissingError] = {}
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
         try:
@@ -375,14 +382,28 @@ def _find_sources(tasks: Sequence[PlannedTask], options: Options) -> dict[str, _
                 )
             found = _Found(source, source.identity(planned.task))
         except MissingError as error:
-            missing.append(str(error))
+            missing[planned.name] = error
         else:
             sources[planned.name] = found
-    if len(missing) == 1:
-        raise MissingError(missing[0])
-    if missing:
-        raise MissingError(
-            f"The data of {len(missing)} of {len(singles)} tasks are missing:\n- "
-            + "\n- ".join(missing)
-        )
+    if missing and not options.available:
+        raise _all_missing(missing, len(singles))
+    for name, reason in missing.items():
+        short = reason.short if isinstance(reason, NoFolderError) else str(reason)
+        progress.note(f"{name} is left out: {short}")
     return sources
+
+
+def _all_missing(missing: Mapping[str, MissingError], total: int) -> MissingError:
+    """Report what is missing together; where was looked is said once."""
+    if len(missing) == 1:
+        return next(iter(missing.values()))
+    lines = [f"The data of {len(missing)} of {total} tasks are missing:"]
+    looked: dict[str, None] = {}
+    for name, reason in missing.items():
+        if isinstance(reason, NoFolderError):
+            lines.append(f"- {name}: {reason.short}")
+            looked.setdefault(reason.looked)
+        else:
+            lines.append(f"- {name}: {reason}")
+    advice = "--available runs the tasks whose data are here."
+    return MissingError("\n".join([*lines, *looked, advice]))

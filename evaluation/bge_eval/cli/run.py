@@ -124,6 +124,12 @@ def run(  # one parameter for each option of the command
     offline: Annotated[
         bool, typer.Option("--offline", help="Open no connection.", rich_help_panel=_DATA)
     ] = False,
+    available: Annotated[
+        bool,
+        typer.Option(
+            "--available", help="Leave out tasks whose data are missing.", rich_help_panel=_DATA
+        ),
+    ] = False,
     allow_dangling_qrels: Annotated[
         bool,
         typer.Option(
@@ -217,6 +223,7 @@ def run(  # one parameter for each option of the command
         offline=offline,
         overwrite=overwrite,
         dangling=allow_dangling_qrels,
+        available=available,
         rerank_top_k=rerank_top_k,
     )
     report = evaluate(encoder, planned, options, reranker=second, progress=progress)

@@ -81,7 +81,7 @@ def _list_suites(as_json: bool) -> None:
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
     """Return what a person wants to know of a task before running it."""
     from bge_eval.data.source import find_source, recognise
-    from bge_eval.errors import BgeEvalError
+    from bge_eval.errors import BgeEvalError, NoFolderError
 
     task = planned.task
     origin, missing = "", ""
@@ -92,6 +92,8 @@ def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
             source = find_source(task, data_dirs, planned.folder_names, offline=True)
         source.check(task)
         origin = source.origin
+    except NoFolderError as error:
+        missing = error.short
     except BgeEvalError as error:
         missing = str(error)
     languages = list(dict.fromkeys(code.split("-")[0] for code in task.languages))

@@ -21,7 +21,7 @@ from bge_eval.data.identity import DataIdentity
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder, columns_of, split_names
 from bge_eval.data.snapshot import Snapshot, check_snapshot, load_retrieval, load_rows
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.errors import DamagedError, MissingError, NoFolderError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -252,12 +252,9 @@ def find_source(
         if cached and snapshot:
             return SnapshotSource(snapshot, cached.name)
         if data_dirs:
-            raise MissingError(
-                f"The data of {task.metadata.name} are in none of the data folders"
-                f" ({', '.join(map(str, data_dirs))}): looked for a folder or zip named"
-                f" {', '.join(filter(None, wanted))}. Found there:"
-                f" {', '.join(_present(data_dirs)) or 'nothing'}."
-            )
+            present = ", ".join(_present(data_dirs)) or "nothing"
+            looked = f"Looked in {', '.join(map(str, data_dirs))}; found there: {present}."
+            raise NoFolderError(task.metadata.name, list(filter(None, wanted)), looked)
     return HubData(repository, revision, offline)
 
 
