@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bge_eval.data.identity import DataIdentity
 from bge_eval.data.source import DataSource, find_source, recognise
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
@@ -81,7 +80,7 @@ def evaluate(
         tasks: what to run; see `bge_eval.suites.plan`.
         options: data folders, output folder, reuse.
         reranker: an optional second stage over the first ``rerank_top_k`` documents.
-        progress: told of every step.
+        progress: told of every step; the model's own by default.
 
     Returns:
         What was done, reused and failed. A task whose data cannot be used does not stop the
@@ -91,7 +90,7 @@ def evaluate(
     Raises:
         MissingError: data of some tasks are not there.
     """
-    progress = progress or Progress()
+    progress = progress or model.progress
     sources = _find_sources(tasks, options, progress)
     job = _Job(model, reranker, ResultStore(options.output), options, progress)
     report = Report()
@@ -108,14 +107,6 @@ def evaluate(
         if reused:
             report.reused.append(planned.name)
     return report
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A task's data: where they come from, and what they are."""
-
-    source: DataSource
-    identity: DataIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +128,9 @@ class _Job:
     options: Options
     progress: Progress
 
-    def run(self, planned: PlannedTask, sources: Mapping[str, _Found]) -> tuple[list[Path], bool]:
+    def run(
+        self, planned: PlannedTask, sources: Mapping[str, DataSource]
+    ) -> tuple[list[Path], bool]:
         """Run one task, or an aggregate's parts and then their average."""
         if not planned.parts:
             scored = self._run_single(planned, sources[planned.name])
@@ -149,11 +142,11 @@ class _Job:
             ]
         return [stage.path for stage in scored], all(stage.reused for stage in scored)
 
-    def _run_single(self, planned: PlannedTask, data: _Found) -> list[_Scored]:
-        task, source = planned.task, data.source
+    def _run_single(self, planned: PlannedTask, source: DataSource) -> list[_Scored]:
+        task = planned.task
         self.model.task_prompts[planned.name] = planned.prompts
         self.progress.note(f"{planned.name}: data from {source.origin}")
-        first = self._identity(task, asdict(data.identity))
+        first = self._identity(task, asdict(source.identity(task)))
         stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
         reranking = self.reranker is not None and task.metadata.type == "Retrieval"
         if reranking:
@@ -363,9 +356,9 @@ def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:
 
 def _find_sources(
     tasks: Sequence[PlannedTask], options: Options, progress: Progress
-) -> dict[str, _Found]:
+) -> dict[str, DataSource]:
     """Find every task's data before anything runs, and report all that are missing together."""
-    sources: dict[str, _Found] = {}
+    sources: dict[str, DataSource] = {}
     missing: dict[str, MissingError] = {}
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
@@ -380,11 +373,11 @@ def _find_sources(
                     offline=options.offline,
                     dangling=options.dangling,
                 )
-            found = _Found(source, source.identity(planned.task))
+            source.check(planned.task)
         except MissingError as error:
             missing[planned.name] = error
         else:
-            sources[planned.name] = found
+            sources[planned.name] = source
     if missing and not options.available:
         raise _all_missing(missing, len(singles))
     for name, reason in missing.items():
