@@ -38,14 +38,13 @@ class HubData:
         return DataIdentity("hub", fingerprint, tuple(task.eval_splits), tuple(task.hf_subsets))
 
     def check(self, task: AbsTask) -> None:
-        """See that it may be downloaded; what the hub holds is not asked."""
-        if self.offline:
-            raise MissingError(f"{self.repository} is in no data folder and in no cache here.")
+        """See that it may be downloaded, or that datasets' own cache has a table of it."""
+        if self.offline and not _prepared(self.repository):
+            raise self._missing(task)
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
         """Let mteb load the task."""
-        name = task.metadata.name
         try:
             with progress.step("load"):
                 task.load_data()
@@ -55,22 +54,33 @@ class HubData:
         except Exception as error:
             # mteb, datasets and the hub client raise a dozen unrelated types here; for the
             # person they all mean that the data could not be had.
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            how = (
-                "no connection may be opened (--offline) and the Hugging Face cache of this"
-                " machine does not hold it"
-                if self.offline
-                else f"it could not be loaded ({reason})"
-            )
-            raise MissingError(
-                f"The data of {name} ({self.repository}) are not to be had: {how}. Put a copy"
-                f" under <dir>/{name} (a BEIR folder, or the repository as `hf download"
-                " --repo-type dataset --local-dir` leaves it) and say --data-dir <dir>."
-            ) from error
+            raise self._missing(task, error) from error
         try:
             yield
         finally:
             task.unload_data()
+
+    def _missing(self, task: AbsTask, error: Exception | None = None) -> MissingError:
+        name = task.metadata.name
+        how = (
+            "no connection may be opened (--offline) and the Hugging Face cache of this machine"
+            " does not hold them"
+        )
+        if not self.offline:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            how = f"they could not be loaded ({reason})"
+        return MissingError(
+            f"The data of {name} ({self.repository}) are not to be had: {how}. Put a copy"
+            f" under <dir>/{name} (a BEIR folder, or the repository as `hf download"
+            " --repo-type dataset --local-dir` leaves it) and say --data-dir <dir>."
+        )
+
+
+def _prepared(repository: str) -> bool:
+    """Tell whether datasets' own cache holds a table made of this repository."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    return bool(repository) and (Path(HF_DATASETS_CACHE) / repository.replace("/", "___")).is_dir()
 
 
 def cached_snapshot(repository: str, revision: str) -> Path | None:
