@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from bge_eval.cli.show import Form, show
+from bge_eval.cli.show import Form, notes, show
 from bge_eval.errors import DamagedError
-from bge_eval.leaderboard import Leaderboard, find_results, leaderboard
+from bge_eval.leaderboard import (
+    MAIN_KEY,
+    Aggregates,
+    Column,
+    Disagreement,
+    Leaderboard,
+    Mean,
+    find_results,
+    leaderboard,
+)
 
 
 def save(
@@ -23,6 +33,8 @@ def save(
     *,
     experiment: dict[str, Any] | None = None,
     aggregate_of: tuple[str, ...] = (),
+    subset: str = "default",
+    recorded: dict[str, str] | None = None,
 ) -> None:
     folder = root / "results" / model.replace("/", "__") / "rev12345"
     if experiment:
@@ -30,9 +42,17 @@ def save(
     (folder / task).mkdir(parents=True, exist_ok=True)
     meta = {"name": model, "revision": "rev12345", "experiment_kwargs": experiment}
     (folder / "model_meta.json").write_text(json.dumps(meta))
-    scores = {split: [{"hf_subset": "default", "ndcg_at_10": v}] for split, v in values.items()}
-    (folder / f"{task}.json").write_text(json.dumps({"task_name": task, "scores": scores}))
-    record = {"identity": {"model": {"dtype": "float32"}}, "aggregate_of": aggregate_of}
+    path = folder / f"{task}.json"
+    scores = json.loads(path.read_text())["scores"] if path.is_file() else {}
+    for split, value in values.items():
+        entry = {"hf_subset": subset, "ndcg_at_10": value, "main_score": value}
+        scores.setdefault(split, []).append(entry)
+    path.write_text(json.dumps({"task_name": task, "scores": scores}))
+    record: dict[str, Any] = {
+        "identity": {"model": {"dtype": "float32"}},
+        "aggregate_of": aggregate_of,
+    }
+    record |= recorded or {}
     (folder / task / "run.json").write_text(json.dumps(record))
 
 
@@ -40,9 +60,14 @@ def board(root: Path, tasks: tuple[str, ...] = ()) -> Leaderboard:
     return leaderboard(find_results([root]), measure="nDCG@10", key="ndcg_at_10", tasks=tasks)
 
 
-def shown(table: Leaderboard, form: Form, width: int = 120) -> str:
+def typed(root: Path, *columns: Column, key: str = MAIN_KEY, **more: Any) -> Leaderboard:
+    paths = find_results([root])
+    return leaderboard(paths, measure="main score", key=key, columns=columns, **more)
+
+
+def shown(table: Leaderboard, form: Form, width: int = 120, *, types: bool = False) -> str:
     output = io.StringIO()
-    show(table, form, Console(width=width, file=output))
+    show(table, form, Console(width=width, file=output), types=types)
     return output.getvalue()
 
 
@@ -131,3 +156,159 @@ def test_damaged_result_is_named(root: Path) -> None:
     path.write_text("{")
     with pytest.raises(DamagedError, match=r"ArguAna\.json"):
         board(root)
+
+
+SCIFACT = Column("SciFact", "Retrieval", ("test",), ("default",), "ndcg_at_10")
+ARGUANA = Column("ArguAna", "Retrieval", ("test",), ("default",), "ndcg_at_10")
+STS12 = Column("STS12", "STS", ("test",), ("default",), "cosine_spearman")
+
+
+@pytest.fixture
+def several_types(tmp_path: Path) -> Path:
+    for task, value in (("SciFact", 0.5), ("ArguAna", 0.25), ("STS12", 0.75)):
+        save(tmp_path, "a/full", task, {"test": value})
+    save(tmp_path, "b/partial", "SciFact", {"test": 0.5})
+    save(tmp_path, "b/partial", "STS12", {"test": 0.5})
+    return tmp_path
+
+
+def test_means_by_type(several_types: Path) -> None:
+    table = typed(several_types, SCIFACT, ARGUANA, STS12)
+    full, partial = table.rows
+    assert table.means(full) == {
+        "Mean (Task)": Mean(0.5, 3, 3),
+        "Mean (TaskType)": Mean(0.5625, 2, 2),
+        "Retrieval": Mean(0.375, 2, 2),
+        "STS": Mean(0.75, 1, 1),
+    }
+    assert table.means(partial) == {
+        "Mean (Task)": Mean(None, 2, 3),
+        "Mean (TaskType)": Mean(None, 1, 2),
+        "Retrieval": Mean(None, 1, 2),
+        "STS": Mean(0.5, 1, 1),
+    }
+
+
+def test_types_in_every_form(several_types: Path) -> None:
+    table = typed(several_types, SCIFACT, ARGUANA, STS12)
+    csv = shown(table, Form.CSV, types=True).splitlines()
+    assert csv[0] == (
+        "model,revision,settings,reranker,dtype,Mean (Task),Mean (TaskType),Retrieval,STS,"
+        "tasks_done,tasks_total"
+    )
+    assert csv[1:] == [
+        "a/full,rev12345,,,float32,0.5,0.5625,0.375,0.75,3,3",
+        "b/partial,rev12345,,,float32,,,,0.5,2,3",
+    ]
+    markdown = shown(table, Form.MARKDOWN, types=True).splitlines()
+    assert markdown[2] == "| model | precision | Mean (Task) | Mean (TaskType) | Retrieval | STS |"
+    assert markdown[5] == (
+        "| b/partial (rev12345) | float32 | – (2 of 3) | – (1 of 2) | – (1 of 2) | 0.50000 |"
+    )
+    terminal = shown(table, Form.TERMINAL, types=True)
+    assert "0.56250" in terminal and "– (2 of 3)" in terminal
+    assert "b/partial: no average, 1 missing: ArguAna" in terminal
+    partial = json.loads(shown(table, Form.JSON))["rows"][1]["means"]
+    assert partial["Mean (Task)"] == {"value": None, "done": 2, "total": 3}
+
+
+def test_gain_of_means(several_types: Path) -> None:
+    reranked = {"reranker": "r/tiny@12345678", "rerank_top_k": 50}
+    for task in ("SciFact", "ArguAna"):
+        save(several_types, "a/full", task, {"test": 0.625}, experiment=reranked)
+    table = typed(several_types, SCIFACT, ARGUANA, STS12)
+    assert table.gain_of_means(table.rows[1]) == {"Retrieval": 0.25}
+    assert "| gain |  | – | – | +0.25000 | – |" in shown(table, Form.MARKDOWN, types=True)
+
+
+@pytest.mark.parametrize(
+    ("splits", "subsets", "expected"),
+    [
+        (("test",), ("en",), 0.5),
+        (("test",), ("en", "de"), 0.375),
+        (("validation", "test"), ("en",), None),
+        (("dev", "test"), ("en",), 0.75),
+        (("test",), ("fr",), None),
+        (("test",), (), 0.375),
+        ((), (), (0.5 + 0.25 + 1.0) / 3),
+    ],
+)
+def test_only_the_benchmarks_splits_and_subsets_count(
+    tmp_path: Path, splits: tuple[str, ...], subsets: tuple[str, ...], expected: float | None
+) -> None:
+    save(tmp_path, "a/b", "STS22", {"test": 0.5, "dev": 1.0}, subset="en")
+    save(tmp_path, "a/b", "STS22", {"test": 0.25}, subset="de")
+    rows = typed(tmp_path, Column("STS22", "STS", splits, subsets)).rows
+    assert [row.scores["STS22"] for row in rows] == ([] if expected is None else [expected])
+
+
+def test_the_record_tells_type_and_main_measure(tmp_path: Path) -> None:
+    recorded = {"task_type": "Retrieval", "main_measure": "ndcg_at_10"}
+    save(tmp_path, "a/b", "SciFact", {"test": 0.5}, recorded=recorded)
+    table = leaderboard(find_results([tmp_path]), measure="main score", key=MAIN_KEY)
+    assert table.columns == (Column("SciFact", "Retrieval", main="ndcg_at_10"),)
+    save(tmp_path, "a/b", "Older", {"test": 0.5})
+    older = leaderboard(find_results([tmp_path]), measure="main score", key=MAIN_KEY)
+    assert json.loads(shown(older, Form.JSON))["rows"][0]["means"] is None
+
+
+def test_a_measure_that_is_not_there_is_missing(several_types: Path) -> None:
+    assert typed(several_types, SCIFACT, key="recall_at_100").rows == ()
+
+
+def test_nan_is_missing(tmp_path: Path) -> None:
+    save(tmp_path, "a/b", "SciFact", {"test": float("nan")})
+    assert typed(tmp_path, SCIFACT).rows == ()
+
+
+WHOLE = Column("Whole", "Retrieval", ("test",), ("default",), parts=(Column("One"), Column("Two")))
+
+
+@pytest.mark.parametrize(
+    ("aggregates", "saved", "expected", "disagrees"),
+    [
+        (Aggregates.RECOMPUTED, {"Whole": 0.25, "One": 0.5, "Two": 0.75}, 0.625, True),
+        (Aggregates.PUBLISHED, {"Whole": 0.25, "One": 0.5, "Two": 0.75}, 0.25, True),
+        (Aggregates.RECOMPUTED, {"Whole": 0.625001, "One": 0.5, "Two": 0.75}, 0.625, False),
+        (Aggregates.RECOMPUTED, {"Whole": 0.25, "One": 0.5}, 0.25, False),
+        (Aggregates.RECOMPUTED, {"One": 0.5, "Two": 0.75}, 0.625, False),
+        (Aggregates.PUBLISHED, {"One": 0.5, "Two": 0.75}, None, False),
+        (Aggregates.RECOMPUTED, {"One": 0.5}, None, False),
+    ],
+)
+def test_aggregate_and_its_parts(
+    tmp_path: Path,
+    aggregates: Aggregates,
+    saved: dict[str, float],
+    expected: float | None,
+    disagrees: bool,
+) -> None:
+    for task, value in saved.items():
+        save(tmp_path, "a/b", task, {"test": value})
+    table = typed(tmp_path, WHOLE, aggregates=aggregates)
+    assert [row.scores["Whole"] for row in table.rows] == ([] if expected is None else [expected])
+    marks = {"Whole": Disagreement(0.25, 0.625, 2)} if disagrees else {}
+    assert all(row.disagreements == marks for row in table.rows)
+    line = "* a/b: Whole: saved 0.250000, over its 2 parts 0.625000"
+    assert notes(table) == ([line] if disagrees else [])
+    if disagrees:
+        assert "| a/b (rev12345) \\* |" in shown(table, Form.MARKDOWN)
+
+
+def test_a_thousand_results_are_read_at_once(tmp_path: Path) -> None:
+    for number in range(100):
+        for task in range(10):
+            save(tmp_path, f"a/model{number}", f"Task{task}", {"test": 0.5})
+    start = time.perf_counter()
+    assert len(board(tmp_path).rows) == 100
+    assert time.perf_counter() - start < 1
+
+
+def test_wide_table_comes_in_pieces(tmp_path: Path) -> None:
+    tasks = [f"ATaskWithALongName{number}" for number in range(8)]
+    for model in range(7):
+        for task in tasks:
+            save(tmp_path, f"a/model{model}", task, {"test": 0.5})
+    lines = shown(board(tmp_path), Form.TERMINAL, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(sum(task in line for line in lines) == 1 for task in tasks)
