@@ -267,10 +267,10 @@ def find_results(folders: Iterable[Path]) -> list[Path]:
         root = folder / "results" if (folder / "results").is_dir() else folder
         inside = [
             path
-            for path in sorted(root.rglob("*.json"))
+            for meta in sorted(root.rglob("model_meta.json"), key=lambda path: path.parent)
+            if "replaced" not in meta.relative_to(root).parts
+            for path in sorted(meta.parent.glob("*.json"))
             if path.name not in ("model_meta.json", "run.json")
-            and (path.parent / "model_meta.json").is_file()
-            and "replaced" not in path.relative_to(root).parts
         ]
         if not inside:
             what = "holds no results" if folder.is_dir() else "does not exist"

@@ -74,7 +74,7 @@ def table(  # one parameter for each option of the command
     measure, key = _measure(metric)
     paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])
     names = [name for item in tasks or [] for name in item.split(",") if name]
-    title, columns = _suite(names), _columns(names)
+    title, columns = (_suite(names), _columns(names)) if names else ("", [])
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=aggregates
     )
