@@ -9,32 +9,41 @@ import typer
 
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
+from bge_eval.cli.stages import (
+    FirstStage,
+    RerankerMaxLength,
+    RerankerName,
+    RerankTopK,
+    second_stage,
+    without_model,
+)
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.evaluate import Model
     from bge_eval.progress import Progress
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
     from bge_eval.suites import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
 
-_MODEL, _STAGE, _DATA, _MACHINE = "Model", "Second stage", "Data and results", "Machine"
+_MODEL, _DATA, _MACHINE = "Model", "Data and results", "Machine"
 
 
 def run(  # one parameter for each option of the command
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Hub id (BAAI/bge-base-en-v1.5), local folder, or builtin:all-MiniLM-L6-v2.",
-            rich_help_panel=_MODEL,
-        ),
-    ],
     tasks: Annotated[
         list[str],
         typer.Option(help="Suites (beir, demo) and tasks (SciFact); repeat, or list after it."),
     ],
     more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Hub id (BAAI/bge-base-en-v1.5), local folder, or builtin:all-MiniLM-L6-v2.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     subset: Annotated[
         list[str] | None,
         typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
@@ -104,16 +113,10 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = False,
-    reranker: Annotated[
-        str | None,
-        typer.Option(
-            help="A cross-encoder that re-orders the first documents.", rich_help_panel=_STAGE
-        ),
-    ] = None,
-    rerank_top_k: Annotated[
-        int,
-        typer.Option(min=1, max=1000, help="How many it re-orders.", rich_help_panel=_STAGE),
-    ] = 100,
+    reranker: RerankerName = None,
+    rerank_top_k: RerankTopK = 100,
+    reranker_max_length: RerankerMaxLength = None,
+    first_stage: FirstStage = None,
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
@@ -187,36 +190,52 @@ def run(  # one parameter for each option of the command
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.rerank.families import RerankerOptions
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
-    encoder = EncoderModel(
-        model,
-        revision,
-        device=device,
-        overrides=Overrides(
-            pooling=pooling,
-            normalize=normalize,
-            max_length=max_length,
-            similarity=similarity,
-            dtype=dtype,
-            truncate_dim=truncate_dim,
-            query_prompt=query_prompt,
-            document_prompt=document_prompt,
-            prompts=read_prompts(prompts) if prompts else None,
-        ),
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        offline=offline,
-        progress=progress,
-    )
-    _introduce(encoder, progress)
-    second = (
-        _reranker(reranker, dtype, device, trust_remote_code, offline, progress)
-        if reranker
-        else None
-    )
+    second = None
+    if reranker is not None:
+        second = second_stage(
+            reranker,
+            RerankerOptions(
+                dtype=str(dtype),
+                max_length=reranker_max_length,
+                device=device,
+                batch_tokens=batch_tokens,
+                trust_remote_code=trust_remote_code,
+            ),
+            offline=offline,
+            progress=progress,
+        )
+    first: Model
+    if model is None:
+        first, second = without_model(first_stage, second, progress)
+    elif first_stage is not None:
+        raise UsageError("--model and --first-stage both name the first stage: give one of them.")
+    else:
+        first = encoder = EncoderModel(
+            model,
+            revision,
+            device=device,
+            overrides=Overrides(
+                pooling=pooling,
+                normalize=normalize,
+                max_length=max_length,
+                similarity=similarity,
+                dtype=dtype,
+                truncate_dim=truncate_dim,
+                query_prompt=query_prompt,
+                document_prompt=document_prompt,
+                prompts=read_prompts(prompts) if prompts else None,
+            ),
+            batch_tokens=batch_tokens,
+            trust_remote_code=trust_remote_code,
+            offline=offline,
+            progress=progress,
+        )
+        _introduce(encoder, progress)
     options = Options(
         output=output,
         data_dirs=tuple(data_dir or ()),
@@ -226,7 +245,7 @@ def run(  # one parameter for each option of the command
         available=available,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluate(encoder, planned, options, reranker=second, progress=progress)
+    report = evaluate(first, planned, options, reranker=second, progress=progress)
     paths = [path for found in report.done.values() for path in found]
     if paths:
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
@@ -280,23 +299,3 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
             f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
             " it brings none itself. If it is that model, give it with --query-prompt."
         )
-
-
-def _reranker(
-    name: str,
-    dtype: Dtype,
-    device: str | None,
-    trust_remote_code: bool,
-    offline: bool,
-    progress: Progress,
-) -> CrossEncoderReranker:
-    from bge_eval.encode.locate import locate
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-
-    return CrossEncoderReranker(
-        locate(name, offline=offline),
-        dtype=str(dtype),
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )
