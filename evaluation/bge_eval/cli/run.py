@@ -11,9 +11,14 @@ from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.cli.stages import (
     FirstStage,
+    RerankerCompress,
+    RerankerCompressLayers,
+    RerankerKindOption,
+    RerankerLayers,
     RerankerMaxLength,
     RerankerName,
     RerankTopK,
+    layer_list,
     second_stage,
     without_model,
 )
@@ -116,6 +121,10 @@ def run(  # one parameter for each option of the command
     reranker: RerankerName = None,
     rerank_top_k: RerankTopK = 100,
     reranker_max_length: RerankerMaxLength = None,
+    reranker_kind: RerankerKindOption = None,
+    reranker_layers: RerankerLayers = None,
+    reranker_compress: RerankerCompress = None,
+    reranker_compress_layers: RerankerCompressLayers = None,
     first_stage: FirstStage = None,
     data_dir: Annotated[
         list[Path] | None,
@@ -201,7 +210,11 @@ def run(  # one parameter for each option of the command
             reranker,
             RerankerOptions(
                 dtype=str(dtype),
+                kind=reranker_kind,
                 max_length=reranker_max_length,
+                layers=reranker_layers,
+                compress_ratio=reranker_compress,
+                compress_layers=layer_list(reranker_compress_layers),
                 device=device,
                 batch_tokens=batch_tokens,
                 trust_remote_code=trust_remote_code,
