@@ -13,9 +13,9 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure", "results"]
-FLOW += ["published", "leaderboard"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
+FLOW += ["rerank", "remote", "measure", "results", "published", "leaderboard"]
+SHARED = {"errors", "records", "progress", "protocols", "resources", "texts"}
 
 
 def _room(path: Path) -> str:

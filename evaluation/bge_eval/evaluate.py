@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.source import DataSource, find_source, recognise
-from bge_eval.encode.adapter import EncoderModel
-from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
+from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
 from bge_eval.measure import PER_QUERY, per_query
 from bge_eval.progress import Profile, Progress
+from bge_eval.protocols import Model, PairReranker
 from bge_eval.records import Run, SplitKey
-from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import ResultStore, RunRecord
@@ -66,17 +65,17 @@ class Report:
 
 
 def evaluate(
-    model: EncoderModel,
+    model: Model,
     tasks: Sequence[PlannedTask],
     options: Options,
     *,
-    reranker: CrossEncoderReranker | None = None,
+    reranker: PairReranker | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Evaluate a model on tasks and save every result as it is done.
 
     Args:
-        model: the encoder.
+        model: what is evaluated.
         tasks: what to run; see `bge_eval.suites.plan`.
         options: data folders, output folder, reuse.
         reranker: an optional second stage over the first ``rerank_top_k`` documents.
@@ -122,8 +121,8 @@ class _Scored:
 class _Job:
     """The model, the stages and the places of one call of `evaluate`."""
 
-    model: EncoderModel
-    reranker: CrossEncoderReranker | None
+    model: Model
+    reranker: PairReranker | None
     store: ResultStore
     options: Options
     progress: Progress
@@ -186,6 +185,12 @@ class _Job:
         self, task: AbsTask, identity: Identity, meta: ModelMeta, origin: str, profile: Profile
     ) -> Path:
         if "top_k" not in identity.search:  # no retrieval: mteb calls encode and similarity
+            if not hasattr(self.model, "encode"):
+                raise UsageError(
+                    f"{identity.model['name']} ranks documents and has no vectors, which a task of"
+                    f" the type {task.metadata.type} is about. It can be run on retrieval and"
+                    " reranking tasks."
+                )
             result = _judge(self.model, task, self.progress)
             return self._save(task, identity, meta, result, {}, origin, asdict(profile))
         recorder = _Recorder(self.model)
@@ -285,9 +290,9 @@ class _Job:
         experiment = dict(self.model.mteb_model_meta.experiment_kwargs or {})
         experiment["reranker"] = f"{stage['name']}@{stage['revision'][:8]}"
         experiment["rerank_top_k"] = stage["top_k"]
-        if stage["dtype"] != "float32":
+        if stage.get("dtype", "float32") != "float32":
             experiment["reranker_dtype"] = stage["dtype"]
-        if stage["max_length"] is not None:
+        if stage.get("max_length") is not None:
             experiment["reranker_max_length"] = stage["max_length"]
         return self.model.mteb_model_meta.model_copy(update={"experiment_kwargs": experiment})
 
@@ -299,7 +304,7 @@ class _Recorder:
     what is kept here is exactly what was measured.
     """
 
-    def __init__(self, model: EncoderModel | SecondStage) -> None:
+    def __init__(self, model: Model | SecondStage) -> None:
         self.index: Callable[..., None] = model.index
         self.mteb_model_meta = model.mteb_model_meta
         self.runs: dict[SplitKey, Run] = {}
@@ -324,7 +329,7 @@ def _search_identity(task: AbsTask) -> dict[str, Any]:
     }
 
 
-def _judge(model: _Recorder | EncoderModel, task: AbsTask, progress: Progress) -> TaskResult:
+def _judge(model: _Recorder | Model, task: AbsTask, progress: Progress) -> TaskResult:
     """Let mteb evaluate a model on a task whose data are loaded."""
     import mteb
 

@@ -14,6 +14,7 @@ from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.progress import Progress
+    from bge_eval.protocols import Model
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
     from bge_eval.suites import PlannedTask
 
@@ -184,18 +185,16 @@ def run(  # one parameter for each option of the command
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
 
-    from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.models import ModelOptions, open_model
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
-    encoder = EncoderModel(
-        model,
+    chosen = ModelOptions(
         revision,
-        device=device,
-        overrides=Overrides(
+        Overrides(
             pooling=pooling,
             normalize=normalize,
             max_length=max_length,
@@ -206,12 +205,13 @@ def run(  # one parameter for each option of the command
             document_prompt=document_prompt,
             prompts=read_prompts(prompts) if prompts else None,
         ),
+        device=device,
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
         offline=offline,
-        progress=progress,
     )
-    _introduce(encoder, progress)
+    opened = open_model(model, chosen, progress)
+    _introduce(opened, progress)
     second = (
         _reranker(reranker, dtype, device, trust_remote_code, offline, progress)
         if reranker
@@ -226,7 +226,7 @@ def run(  # one parameter for each option of the command
         available=available,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluate(encoder, planned, options, reranker=second, progress=progress)
+    report = evaluate(opened, planned, options, reranker=second, progress=progress)
     paths = [path for found in report.done.values() for path in found]
     if paths:
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
@@ -252,8 +252,17 @@ def _main_measure(planned: list[PlannedTask]) -> str:
     return "nDCG@10" if mains == {"ndcg_at_10"} else "main score"
 
 
-def _introduce(encoder: EncoderModel, progress: Progress) -> None:
+def _introduce(model: Model, progress: Progress) -> None:
     """Say how the model will be run, since every one of these decides the score."""
+    from bge_eval.encode.adapter import EncoderModel
+
+    if isinstance(model, EncoderModel):
+        _introduce_encoder(model, progress)
+    else:
+        progress.note(str(model))
+
+
+def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
     settings = encoder.settings
     prompts = encoder.prompts
     said = encoder.overrides.query_prompt
