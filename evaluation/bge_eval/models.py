@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bge_eval.encode.settings import Dtype, Overrides
@@ -30,21 +31,32 @@ class ModelOptions:
     """Run Python code that comes with the model."""
     offline: bool = False
     """Open no connection."""
+    shared: bool = False
+    """Meant for several models: a kind that a setting means nothing to passes over it."""
 
 
 def open_model(name: str, options: ModelOptions, progress: Progress | None = None) -> Model:
-    """Return the model of a name: an encoder, ``bm25``.
+    """Return the model of a name.
+
+    Args:
+        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, or ``run:PATH``.
+        options: how it is to be run.
+        progress: told of long steps.
 
     Raises:
         UsageError: an option does not fit this kind of model.
         MissingError: the model, or a package that it needs, is not to be had.
         DamagedError: its files cannot be used.
     """
+    from bge_eval.fusion import PREFIX, SavedRuns
     from bge_eval.lexical.bm25 import NAME, BM25Model
 
     if name == NAME:
         refuse(NAME, options)
         return BM25Model(progress=progress)
+    if name.startswith(PREFIX):
+        refuse(name, options)
+        return SavedRuns(Path(name.removeprefix(PREFIX)).expanduser(), progress=progress)
     from bge_eval.encode.adapter import EncoderModel
 
     return EncoderModel(
@@ -70,6 +82,8 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
     Raises:
         UsageError: a setting was given that means nothing here.
     """
+    if options.shared:
+        return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
     given["revision"] = options.revision
     if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default

@@ -10,9 +10,12 @@ import typer
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.errors import UsageError
+from bge_eval.fusion import FusedModel, Fusion, SavedRuns, check_parts, parse_weights
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.evaluate import Report
     from bge_eval.progress import Progress
     from bge_eval.protocols import Model
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
@@ -25,9 +28,10 @@ _MODEL, _STAGE, _DATA, _MACHINE = "Model", "Second stage", "Data and results", "
 
 def run(  # one parameter for each option of the command
     model: Annotated[
-        str,
+        list[str],
         typer.Option(
-            help="Hub id (BAAI/bge-base-en-v1.5), local folder, or builtin:all-MiniLM-L6-v2.",
+            help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
+            " or run:PATH for saved runs; repeat for several.",
             rich_help_panel=_MODEL,
         ),
     ],
@@ -43,6 +47,20 @@ def run(  # one parameter for each option of the command
     lang: Annotated[
         list[str] | None,
         typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+    ] = None,
+    fuse: Annotated[
+        Fusion | None,
+        typer.Option(
+            help="Evaluate the models, then their rankings fused: reciprocal ranks (rrf), scores"
+            " scaled to [0, 1] (minmax) or by their spread (dbsf).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the fused models, in their order: 1,0.5.", rich_help_panel=_MODEL
+        ),
     ] = None,
     revision: Annotated[
         str | None,
@@ -174,6 +192,8 @@ def run(  # one parameter for each option of the command
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
 
       bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
+
+      bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
     from bge_eval.cli.console import TerminalProgress, stdout
@@ -209,9 +229,10 @@ def run(  # one parameter for each option of the command
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
         offline=offline,
+        shared=len(model) > 1,
     )
-    opened = open_model(model, chosen, progress)
-    _introduce(opened, progress)
+    weighed = _weights(weights, model, fuse)
+    opened = [open_model(name, chosen, progress) for name in model]
     second = (
         _reranker(reranker, dtype, device, trust_remote_code, offline, progress)
         if reranker
@@ -226,8 +247,17 @@ def run(  # one parameter for each option of the command
         available=available,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluate(opened, planned, options, reranker=second, progress=progress)
-    paths = [path for found in report.done.values() for path in found]
+    reports = []
+    for each in opened:
+        _introduce(each, progress)
+        if not (fuse and isinstance(each, SavedRuns)):
+            own = None if fuse else second
+            reports.append(evaluate(each, planned, options, reranker=own, progress=progress))
+    if fuse:
+        fused = _fused(fuse, weighed, opened, reports, progress)
+        _introduce(fused, progress)
+        reports.append(evaluate(fused, planned, options, reranker=second, progress=progress))
+    paths = [path for report in reports for found in report.done.values() for path in found]
     if paths:
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
         board = leaderboard(
@@ -239,11 +269,44 @@ def run(  # one parameter for each option of the command
         )
         show(board, form, stdout)
         progress.note(f"Results are in {output}.")
-    if report.failed:
-        worst = max(error.exit_code for error in report.failed.values())
-        for name, error in report.failed.items():
+    failed = [failure for report in reports for failure in report.failed.items()]
+    if failed:
+        for name, error in failed:
             typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
-        raise typer.Exit(worst)
+        raise typer.Exit(max(error.exit_code for _, error in failed))
+
+
+def _weights(weights: str | None, models: list[str], fuse: Fusion | None) -> list[float] | None:
+    """Read and check what the fusion needs, before any model is opened."""
+    if fuse is None:
+        if weights:
+            raise UsageError("--weights belongs to --fuse; add --fuse rrf or --fuse minmax.")
+        return None
+    weighed = parse_weights(weights) if weights else None
+    check_parts(len(models), weighed)
+    return weighed
+
+
+def _fused(
+    fuse: Fusion,
+    weights: list[float] | None,
+    models: list[Model],
+    reports: list[Report],
+    progress: Progress,
+) -> FusedModel:
+    """Fuse the runs that the models have just left, and those that were there before."""
+    done = iter(reports)
+    parts: list[Model] = []
+    for each in models:
+        if isinstance(each, SavedRuns):
+            parts.append(each)
+            continue
+        report = next(done)
+        paths = [path for found in report.done.values() for path in found]
+        if not paths:
+            raise next(iter(report.failed.values()))
+        parts.append(SavedRuns(paths[0].parent, progress=progress))
+    return FusedModel(parts, fuse, weights, progress=progress)
 
 
 def _main_measure(planned: list[PlannedTask]) -> str:
