@@ -72,6 +72,7 @@ class ExactSearch:
         low, high = _BLOCK_ROWS
         wanted = _BLOCK_BYTES // (4 * max(len(self._queries), 1))
         self._block = max(low, min(high, wanted)) // _LANES * _LANES
+        self._out = np.empty((len(self._queries), self._block), np.float32)
         self._gpu: Any = _gpu_resources() if k < _GPU_K_LIMIT else None
 
     def add(self, documents: Vectors, first_row: int) -> None:
@@ -89,7 +90,8 @@ class ExactSearch:
             return
         for start in range(0, len(documents), self._block):
             block = documents[start : start + self._block]
-            scores = self._queries @ _padded(block).T
+            whole = len(block) == self._block
+            scores = np.matmul(self._queries, _padded(block).T, out=self._out if whole else None)
             self._take(scores[: self._count, : len(block)], first_row + start)
 
     def results(self) -> list[tuple[Rows, Vectors]]:
@@ -107,6 +109,7 @@ class ExactSearch:
             scores: ``(n_queries, n_documents)``.
             first_row: the corpus row of the first column.
         """
+        scores = np.ascontiguousarray(scores)
         found, counts = self._reaching(scores)
         if (self._filled + counts > self._scores.shape[1]).any():
             self._reduce()
@@ -116,9 +119,8 @@ class ExactSearch:
                 self._take(scores[:, :half], first_row)
                 self._take(scores[:, half:], first_row + half)
                 return
-        query = np.repeat(np.arange(self._count), counts)
-        column = found - query * scores.shape[1]
-        self._put(counts, scores[query, column], first_row + column)
+        starts = np.repeat(np.arange(self._count) * scores.shape[1] - first_row, counts)
+        self._put(counts, scores.reshape(-1)[found], found - starts)
 
     def _reaching(self, scores: Vectors) -> tuple[Rows, Rows]:
         """Return the flat positions of scores that reach the k-th best, and how many by query."""
