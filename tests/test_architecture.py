@@ -14,7 +14,7 @@ import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
-FLOW += ["rerank", "remote", "measure", "results", "published", "leaderboard"]
+FLOW += ["rerank", "remote", "measure", "published", "leaderboard", "results"]
 SHARED = {"errors", "records", "progress", "protocols", "resources", "texts"}
 
 

@@ -22,6 +22,7 @@ from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import ResultStore, RunRecord
 from bge_eval.suites import PlannedTask
+from bge_eval.texts import excerpts
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -227,13 +228,17 @@ class _Job:
         profile: dict[str, Any],
     ) -> Path:
         dataset: Any = task.dataset
+        parts = {(subset, split): dataset[subset][split] for subset, split in runs}
+        qrels = {key: part["relevant_docs"] for key, part in parts.items()}
         record = RunRecord(
             identity=identity,
             runs=runs,
             measures=tuple(map(str, PER_QUERY)),
-            per_query={
-                (subset, split): per_query(run, dataset[subset][split]["relevant_docs"])
-                for (subset, split), run in runs.items()
+            per_query={key: per_query(run, qrels[key]) for key, run in runs.items()},
+            qrels=qrels,
+            texts={
+                key: excerpts(part["queries"], part["corpus"], runs[key], qrels[key])
+                for key, part in parts.items()
             },
             origin=origin,
             settings=self.model.machine_settings(),
