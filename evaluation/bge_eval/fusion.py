@@ -1,4 +1,4 @@
-"""Saved runs as a model, and several of them fused into one.
+"""Several models fused into one.
 
 A fusion reads the runs of its parts, so that another method or other weights cost no new
 retrieval. The formulas are mteb's own (``mteb.models.hybrid_wrappers``): reciprocal rank fusion
@@ -12,30 +12,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Run
-from bge_eval.results.store import read_record
-from bge_eval.results.trec import read_run
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
-    from bge_eval.protocols import Model
+    from bge_eval.evaluate import Model
 
-PREFIX = "run:"
-"""What ``--model`` begins with when saved runs are meant."""
 RRF_K = 60
 """The constant of reciprocal rank fusion; the paper's."""
-
-_ENDINGS = (".run.tsv.gz", ".run.tsv", ".tsv.gz", ".tsv", ".trec.gz", ".trec", ".run", ".txt")
 
 
 class Fusion(StrEnum):
@@ -46,128 +39,10 @@ class Fusion(StrEnum):
     DBSF = "dbsf"
 
 
-class SavedRuns:
-    """Runs in files, behind mteb's SearchProtocol: nothing is searched, what is there is read."""
-
-    def __init__(self, path: Path, *, progress: Progress | None = None) -> None:
-        """Find the runs.
-
-        Args:
-            path: a TREC run file (six columns, plain or ``.gz``); a folder of them, each named
-                by its task (``SciFact.run.tsv.gz``, ``SciFact.tsv``); or a model's folder of
-                results as bge-eval writes it.
-            progress: told of reading.
-
-        Raises:
-            MissingError: there is no such file or folder, or no run in it.
-        """
-        self.path = path
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
-        self._files = _run_files(path)
-        self._corpus: Dataset | None = None
-        self._name, self._revision = _origin(path, self._files)
-
-    def __str__(self) -> str:
-        """Say where the runs are, for people."""
-        return f"runs of {self._name} from {self.path}"
-
-    @property
-    def mteb_model_meta(self) -> ModelMeta:
-        """Return mteb's record, under the name of the model whose runs these are if it is known."""
-        return _meta("runs", self._name, self._revision)
-
-    def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return what the runs of one task come from: a digest, of a result's identity if known.
-
-        Raises:
-            MissingError: there is no run of the task.
-        """
-        record = read_record(self.path / f"{task.name}.json") if self.path.is_dir() else None
-        if record is not None:
-            model = record["identity"]["model"]
-            name, revision = str(model["name"]), str(model["revision"])
-            digest = str(record["identity_digest"])
-        else:
-            name, revision = self._name, self._revision
-            digest = _digest(path.read_bytes() for path in self._of_task(task.name))[:16]
-        return {"name": name, "revision": revision, "run": digest}
-
-    def machine_settings(self) -> dict[str, Any]:
-        """Return nothing: no model runs."""
-        return {}
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus, against which the runs are checked."""
-        self._corpus = corpus
-
-    def search(
-        self,
-        queries: Dataset,
-        *,
-        task_metadata: TaskMetadata,
-        hf_split: str,
-        hf_subset: str,
-        top_k: int,
-        top_ranked: Mapping[str, Sequence[str]] | None = None,
-        **kwargs: Any,
-    ) -> Run:
-        """Return what the run file says of these queries.
-
-        A query that the run lacks retrieved nothing.
-
-        Raises:
-            MissingError: there is no run of the task, split and subset.
-            DamagedError: the run is of other queries or of another corpus.
-        """
-        path = self._of_part(task_metadata.name, hf_subset, hf_split)
-        with self.progress.step("read runs"):
-            run = read_run(path)
-        wanted = list(queries["id"])
-        found = [query for query in wanted if query in run]
-        if not found:
-            raise DamagedError(
-                f"{path} has none of the {len(wanted)} queries of {task_metadata.name}"
-                f" ({hf_split}); its first is '{next(iter(run), '')}', the task's '{wanted[0]}'."
-            )
-        documents = set(self._corpus["id"]) if self._corpus is not None else None
-        self._corpus = None
-        for query in found:
-            foreign = set() if documents is None else run[query].keys() - documents
-            if foreign:
-                raise DamagedError(
-                    f"{path}: query {query} has document '{min(foreign)}', which the corpus of"
-                    f" {task_metadata.name} lacks. Is it a run of other data?"
-                )
-        return {query: best(run.get(query, {}), top_k) for query in wanted}
-
-    def _of_task(self, task: str) -> list[Path]:
-        if self.path.is_file():
-            return [self.path]
-        found = [path for path in self._files if path.name.startswith(f"{task}.")]
-        if not found:
-            raise MissingError(
-                f"{self.path} holds no run of {task}: expected a file such as {task}.run.tsv.gz."
-            )
-        return found
-
-    def _of_part(self, task: str, subset: str, split: str) -> Path:
-        found = self._of_task(task)
-        if len(found) == 1:
-            return found[0]
-        stems = (f"{task}.{subset}.{split}", task)
-        for stem in stems:
-            for path in found:
-                if any(path.name == stem + ending for ending in _ENDINGS):
-                    return path
-        raise MissingError(
-            f"{self.path} holds no run of {task}, subset {subset}, split {split}: expected"
-            f" {stems[0]}.run.tsv.gz."
-        )
-
-
 class FusedModel:
     """Several models as one: their rankings are fused for every query."""
+
+    packages: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -210,7 +85,7 @@ class FusedModel:
         return self._meta
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return the method, the weights and the identity of every part."""
+        """Return the method, and every part with its weight and a digest of its identity."""
         constants = {"k": RRF_K} if self._method is Fusion.RRF else {}
         return {
             "name": self._meta.name,
@@ -218,10 +93,24 @@ class FusedModel:
             "fusion": str(self._method),
             **constants,
             "parts": [
-                {**part.identity(task), "weight": weight}
+                self._part(part.identity(task), weight)
                 for part, weight in zip(self._parts, self._weights, strict=True)
             ],
         }
+
+    def check_data(self, task: str, data: Mapping[str, Any]) -> None:
+        """Refuse parts that are known to be of other data than those at hand."""
+        for part in self._parts:
+            check = getattr(part, "check_data", None)
+            if check is not None:
+                check(task, data)
+
+    @staticmethod
+    def _part(identity: dict[str, Any], weight: float) -> dict[str, Any]:
+        content = json.dumps(identity, sort_keys=True, default=str)
+        name, revision = identity["name"], identity["revision"]
+        digest = _digest(content)[:16]
+        return {"name": name, "revision": revision, "identity": digest, "weight": weight}
 
     def machine_settings(self) -> dict[str, Any]:
         """Return nothing: the parts ran before."""
@@ -276,7 +165,7 @@ class FusedModel:
             for meta, weight in zip(metas, self._weights, strict=True)
         ]
         content = json.dumps([self._method, RRF_K, parts], sort_keys=True, default=str)
-        meta = _meta("fusion", f"{self._method}-{names}", _digest([content.encode()])[:40])
+        meta = _meta("fusion", f"{self._method}-{names}", _digest(content)[:40])
         if len(set(self._weights)) == 1:
             return meta
         weights = ",".join(f"{weight:g}" for weight in self._weights)
@@ -349,40 +238,5 @@ def _meta(organisation: str, name: str, revision: str) -> ModelMeta:
     )
 
 
-def _run_files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise MissingError(
-            f"There is no run at {path}. {PREFIX} takes a TREC run file, a folder of them named by"
-            " task, or a model's folder below results/runs/results."
-        )
-    inside = sorted(
-        each for each in path.iterdir() if each.name.endswith(_ENDINGS) and each.is_file()
-    )
-    found = [each for each in inside if ".queries." not in each.name and ".qrels." not in each.name]
-    if not found:
-        raise MissingError(
-            f"{path} holds no runs: expected files such as SciFact.run.tsv.gz. A model's folder of"
-            " results ends in its revision (results/runs/results/<model>/<revision>)."
-        )
-    return found
-
-
-def _origin(path: Path, files: Sequence[Path]) -> tuple[str, str]:
-    """Return the name and the revision of the model whose runs these are, as far as is known."""
-    try:
-        meta = json.loads((path / "model_meta.json").read_text(encoding="utf-8"))
-        return str(meta["name"]), str(meta["revision"])
-    except (OSError, ValueError, KeyError, TypeError):
-        name = path.name
-        for ending in _ENDINGS:
-            name = name.removesuffix(ending)
-        return name, _digest(file.read_bytes() for file in files)[:40]
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

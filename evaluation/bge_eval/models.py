@@ -12,7 +12,10 @@ from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
-    from bge_eval.protocols import Model
+    from bge_eval.evaluate import Model
+
+_RUN = "run:"
+"""What ``--model`` begins with when saved runs are meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,16 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         MissingError: the model, or a package that it needs, is not to be had.
         DamagedError: its files cannot be used.
     """
-    from bge_eval.fusion import PREFIX, SavedRuns
     from bge_eval.lexical.bm25 import NAME, BM25Model
 
     if name == NAME:
         refuse(NAME, options)
         return BM25Model(progress=progress)
-    if name.startswith(PREFIX):
+    if name.startswith(_RUN):
+        from bge_eval.search.given import given_runs
+
         refuse(name, options)
-        return SavedRuns(Path(name.removeprefix(PREFIX)).expanduser(), progress=progress)
+        return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
     from bge_eval.encode.adapter import EncoderModel
 
     return EncoderModel(

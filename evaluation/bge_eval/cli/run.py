@@ -9,37 +9,43 @@ import typer
 
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
+from bge_eval.cli.stages import (
+    FirstStage,
+    RerankerMaxLength,
+    RerankerName,
+    RerankTopK,
+    second_stage,
+    without_model,
+)
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
-from bge_eval.fusion import FusedModel, Fusion, SavedRuns, check_parts, parse_weights
+from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
-    from bge_eval.evaluate import Report
+    from bge_eval.evaluate import Model, Report
     from bge_eval.progress import Progress
-    from bge_eval.protocols import Model
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
     from bge_eval.suites import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
 
-_MODEL, _STAGE, _DATA, _MACHINE = "Model", "Second stage", "Data and results", "Machine"
+_MODEL, _DATA, _MACHINE = "Model", "Data and results", "Machine"
 
 
 def run(  # one parameter for each option of the command
-    model: Annotated[
-        list[str],
-        typer.Option(
-            help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
-            " or run:PATH for saved runs; repeat for several.",
-            rich_help_panel=_MODEL,
-        ),
-    ],
     tasks: Annotated[
         list[str],
         typer.Option(help="Suites (beir, demo) and tasks (SciFact); repeat, or list after it."),
     ],
     more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
+            " or run:PATH for saved runs; repeat for several.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     subset: Annotated[
         list[str] | None,
         typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
@@ -123,16 +129,10 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = False,
-    reranker: Annotated[
-        str | None,
-        typer.Option(
-            help="A cross-encoder that re-orders the first documents.", rich_help_panel=_STAGE
-        ),
-    ] = None,
-    rerank_top_k: Annotated[
-        int,
-        typer.Option(min=1, max=1000, help="How many it re-orders.", rich_help_panel=_STAGE),
-    ] = 100,
+    reranker: RerankerName = None,
+    rerank_top_k: RerankTopK = 100,
+    reranker_max_length: RerankerMaxLength = None,
+    first_stage: FirstStage = None,
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
@@ -208,10 +208,13 @@ def run(  # one parameter for each option of the command
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
     from bge_eval.models import ModelOptions, open_model
+    from bge_eval.rerank.families import RerankerOptions
+    from bge_eval.search.given import GivenRuns
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
+    models = model or []
     chosen = ModelOptions(
         revision,
         Overrides(
@@ -229,15 +232,29 @@ def run(  # one parameter for each option of the command
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
         offline=offline,
-        shared=len(model) > 1,
+        shared=len(models) > 1,
     )
-    weighed = _weights(weights, model, fuse)
-    opened = [open_model(name, chosen, progress) for name in model]
-    second = (
-        _reranker(reranker, dtype, device, trust_remote_code, offline, progress)
-        if reranker
-        else None
-    )
+    weighed = _weights(weights, models, fuse)
+    second = None
+    if reranker is not None:
+        second = second_stage(
+            reranker,
+            RerankerOptions(
+                dtype=str(dtype),
+                max_length=reranker_max_length,
+                device=device,
+                batch_tokens=batch_tokens,
+                trust_remote_code=trust_remote_code,
+            ),
+            offline=offline,
+            progress=progress,
+        )
+    if models and first_stage is not None:
+        raise UsageError("--model and --first-stage both name the first stage: give one of them.")
+    opened = [open_model(name, chosen, progress) for name in models]
+    if not models:
+        first, second = without_model(first_stage, second, progress)
+        opened = [first]
     options = Options(
         output=output,
         data_dirs=tuple(data_dir or ()),
@@ -250,7 +267,7 @@ def run(  # one parameter for each option of the command
     reports = []
     for each in opened:
         _introduce(each, progress)
-        if not (fuse and isinstance(each, SavedRuns)):
+        if not (fuse and isinstance(each, GivenRuns)):
             own = None if fuse else second
             reports.append(evaluate(each, planned, options, reranker=own, progress=progress))
     if fuse:
@@ -295,17 +312,19 @@ def _fused(
     progress: Progress,
 ) -> FusedModel:
     """Fuse the runs that the models have just left, and those that were there before."""
+    from bge_eval.search.given import GivenRuns, given_runs
+
     done = iter(reports)
     parts: list[Model] = []
     for each in models:
-        if isinstance(each, SavedRuns):
+        if isinstance(each, GivenRuns):
             parts.append(each)
             continue
         report = next(done)
         paths = [path for found in report.done.values() for path in found]
         if not paths:
             raise next(iter(report.failed.values()))
-        parts.append(SavedRuns(paths[0].parent, progress=progress))
+        parts.append(given_runs(paths[0].parent, progress))
     return FusedModel(parts, fuse, weights, progress=progress)
 
 
@@ -321,7 +340,7 @@ def _introduce(model: Model, progress: Progress) -> None:
 
     if isinstance(model, EncoderModel):
         _introduce_encoder(model, progress)
-    else:
+    elif type(model).__str__ is not object.__str__:
         progress.note(str(model))
 
 
@@ -352,23 +371,3 @@ def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
             f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
             " it brings none itself. If it is that model, give it with --query-prompt."
         )
-
-
-def _reranker(
-    name: str,
-    dtype: Dtype,
-    device: str | None,
-    trust_remote_code: bool,
-    offline: bool,
-    progress: Progress,
-) -> CrossEncoderReranker:
-    from bge_eval.encode.locate import locate
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-
-    return CrossEncoderReranker(
-        locate(name, offline=offline),
-        dtype=str(dtype),
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )

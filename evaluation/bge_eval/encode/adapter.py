@@ -56,6 +56,9 @@ class EncoderModel:
     run whose results are all there costs nothing.
     """
 
+    packages: tuple[str, ...] = ()
+    """Packages, beside those of every run, whose version can change a score."""
+
     def __init__(
         self,
         model_name: str,

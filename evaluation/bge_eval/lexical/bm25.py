@@ -53,6 +53,8 @@ _READ_AT_ONCE = 8192
 class BM25Model:
     """A lexical model behind mteb's SearchProtocol; it has no vectors and no prompts."""
 
+    packages: tuple[str, ...] = tuple(_PACKAGES.values())
+
     def __init__(self, *, progress: Progress | None = None) -> None:
         """Make a model; there is nothing to load.
 
@@ -71,13 +73,13 @@ class BM25Model:
         self.progress = progress or Progress()
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         self._corpus: Dataset | None = None
-        self._packages = {name: version(name) for name in _PACKAGES.values()}
+        self._version = version("bm25s")
         self._meta = self._make_meta()
 
     def __str__(self) -> str:
         """Say how it is set up, for people."""
         return (
-            f"BM25 by bm25s {self._packages['bm25s']}: k1 {_PARAMETERS['k1']}, b"
+            f"BM25 by bm25s {self._version}: k1 {_PARAMETERS['k1']}, b"
             f" {_PARAMETERS['b']}, stopwords and stemmer of the data's language"
         )
 
@@ -93,7 +95,6 @@ class BM25Model:
             "revision": self._meta.revision,
             **_PARAMETERS,
             "words": "by language, as mteb/baseline-bm25s; Chinese by jieba",
-            "packages": self._packages,
         }
 
     def machine_settings(self) -> dict[str, Any]:
@@ -173,7 +174,7 @@ class BM25Model:
         return ModelMeta.create_empty(
             overwrites={
                 "name": "bge-eval/bm25",
-                "revision": self._packages["bm25s"],
+                "revision": self._version,
                 "model_type": ["sparse"],
                 "n_parameters": 0,
                 "reference": "https://github.com/xhluca/bm25s",

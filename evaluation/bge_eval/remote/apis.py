@@ -63,7 +63,9 @@ class OpenAi:
         """Ask what is served."""
         listed = _listed(client.get("/models"))
         entry = _chosen(client, listed, model)
-        details = {key: entry[key] for key in ("root", "owned_by") if isinstance(entry.get(key), str)}
+        details = {
+            key: entry[key] for key in ("root", "owned_by") if isinstance(entry.get(key), str)
+        }
         version = self._version(client)
         return Served(entry["id"], version or "unknown", details)
 

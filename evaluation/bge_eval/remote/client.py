@@ -62,7 +62,12 @@ class Client:
     """One server's address and key, and the manner of asking it."""
 
     def __init__(
-        self, url: str, *, limits: Limits | None = None, key_variable: str = "", offline: bool = False
+        self,
+        url: str,
+        *,
+        limits: Limits | None = None,
+        key_variable: str = "",
+        offline: bool = False,
     ) -> None:
         """Check the address and read the key; nothing is sent yet.
 
@@ -79,7 +84,9 @@ class Client:
         self.url = _checked(url, offline=offline)
         self.limits = limits or Limits()
         if self.limits.concurrency < 1:
-            raise UsageError(f"--api-concurrency must be at least 1, not {self.limits.concurrency}.")
+            raise UsageError(
+                f"--api-concurrency must be at least 1, not {self.limits.concurrency}."
+            )
         self.host = urlsplit(self.url).hostname or ""
         self._key = _key(self.host, self.url, key_variable)
         self._key_variable = key_variable
@@ -178,12 +185,14 @@ class Client:
             self._resume_at = max(self._resume_at, until)
 
     def _pause(self, attempt: int) -> float:
-        longest = min(self.limits.pause * 2 ** (attempt - 1), _LONGEST_PAUSE)
+        longest = min(self.limits.pause * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
         return longest * random.uniform(0.5, 1.0)
 
     def _problem(self, answer: Any) -> str:
         text = self._clean(_message(answer.content))
-        return f"{answer.status_code} {answer.reason_phrase}".strip() + (f", {text}" if text else "")
+        return f"{answer.status_code} {answer.reason_phrase}".strip() + (
+            f", {text}" if text else ""
+        )
 
     def _refusal(self, status: int, path: str, problem: str) -> BgeEvalError:
         where = f"The server at {self.url}{path}"
