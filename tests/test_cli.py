@@ -167,8 +167,10 @@ def test_run_from_end_to_end(bge_eval: CommandLine, small_scifact: Path, tmp_pat
     assert names == [
         "SciFact",
         "SciFact.json",
+        "SciFact.qrels.tsv.gz",
         "SciFact.queries.tsv.gz",
         "SciFact.run.tsv.gz",
+        "SciFact.texts.jsonl.gz",
         "model_meta.json",
         "run_settings.jsonl",
     ]

@@ -20,9 +20,9 @@ from bge_eval.leaderboard import (
     Disagreement,
     Leaderboard,
     Mean,
-    find_results,
     leaderboard,
 )
+from bge_eval.results.saved import find_results
 
 
 def save(

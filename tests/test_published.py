@@ -23,11 +23,11 @@ from bge_eval.leaderboard import (
     Disagreement,
     Leaderboard,
     Row,
-    find_results,
     leaderboard,
 )
 from bge_eval.published import parsed_version, published_rows, read_published
 from bge_eval.resources import published_folder
+from bge_eval.results.saved import find_results
 
 BASE = "BAAI/bge-base-en-v1.5"
 MAIN = "a5beb1e3e68b9ab74eb54cfd186867f64f240e1a"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Dtype, Overrides, Pooling
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, MissingError
 from bge_eval.evaluate import Options, Report, evaluate
+from bge_eval.measure import per_query
 from bge_eval.results.identity import Identity, differences
-from bge_eval.results.trec import read_run, write_run
+from bge_eval.results.saved import SavedResult, find_results
+from bge_eval.results.trec import read_qrels, read_run, write_run
 from bge_eval.suites import plan
 from conftest import BUILTIN
 
@@ -154,3 +157,52 @@ def test_second_reranker_does_not_run_the_first_stage_again(
     report = evaluate(model, plan(["SciFact"]), options, reranker=reranker)
     assert len(report.done["SciFact"]) == 2
     assert model.machine_settings() == {}, "the encoder's weights were loaded"
+
+
+def test_what_stands_beside_a_result(small_scifact: Path, tmp_path: Path) -> None:
+    path = run(tmp_path / "out", small_scifact).done["SciFact"][0]
+    [found] = find_results([tmp_path / "out"])
+    assert found == path
+    saved = SavedResult(path)
+    assert saved.task == "SciFact"
+    assert saved.label == saved.model == "builtin/all-MiniLM-L6-v2"
+    [part] = saved.parts
+    ranked, qrels, texts = saved.run(part), saved.qrels(part), saved.texts(part)
+    # The saved judgements are those that the saved scores come from.
+    names, values = saved.per_query(part)
+    again = per_query(ranked, qrels)
+    assert names == ["nDCG@10", "RR@10", "R@100"]
+    assert values.keys() == again.keys() == qrels.keys()
+    for query, row in values.items():
+        assert row == pytest.approx(again[query], abs=1e-8)
+    lines = next(small_scifact.rglob("corpus.jsonl")).read_text(encoding="utf-8").splitlines()
+    corpus = {item["_id"]: item for item in map(json.loads, lines)}
+    assert texts.queries.keys() == qrels.keys()
+    for query, judged in qrels.items():
+        best = sorted(ranked[query], key=lambda doc: (ranked[query][doc], doc), reverse=True)[:10]
+        for document in {*judged, *best}:
+            excerpt = texts.documents[document]
+            assert excerpt.title == corpus[document].get("title", "")
+            assert excerpt.text == corpus[document]["text"][:400]
+
+
+def test_a_file_beside_a_result_is_gone(small_scifact: Path, tmp_path: Path) -> None:
+    saved = SavedResult(run(tmp_path / "out", small_scifact).done["SciFact"][0])
+    [part] = saved.parts
+    (saved.path.parent / "SciFact.qrels.tsv.gz").unlink()
+    with pytest.raises(MissingError, match="no file of qrels for default/test"):
+        saved.qrels(part)
+    (saved.path.parent / "SciFact.texts.jsonl.gz").write_bytes(b"nothing of the kind")
+    with pytest.raises(DamagedError, match="holds no readable texts"):
+        saved.texts(part)
+
+
+def test_qrels_of_either_form(tmp_path: Path) -> None:
+    path = tmp_path / "qrels.txt"
+    path.write_text("q1 0 d1 2\nq1 0 d2 0\n")
+    assert read_qrels(path) == {"q1": {"d1": 2, "d2": 0}}
+    path.write_text("query-id\tcorpus-id\tscore\nq 1\td1\t1\n")
+    assert read_qrels(path) == {"q 1": {"d1": 1}}
+    path.write_text("q1 d1 yes\n")
+    with pytest.raises(DamagedError, match="no readable qrels"):
+        read_qrels(path)

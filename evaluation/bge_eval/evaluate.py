@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bge_eval.data.source import DataSource, find_source, recognise
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
+from bge_eval.fusion import FusedModel
 from bge_eval.measure import PER_QUERY, per_query
 from bge_eval.progress import Profile, Progress
 from bge_eval.records import Run, SplitKey
@@ -24,6 +25,7 @@ from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import ResultStore, RunRecord
 from bge_eval.search.given import GivenRuns
 from bge_eval.suites import PlannedTask
+from bge_eval.texts import excerpts
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -184,7 +186,7 @@ class _Job:
         self.model.task_prompts[planned.name] = planned.prompts
         self.progress.note(f"{planned.name}: data from {source.origin}")
         first = self._identity(task, asdict(source.identity(task)))
-        if isinstance(self.model, GivenRuns):
+        if isinstance(self.model, GivenRuns | FusedModel):
             self.model.check_data(planned.name, first.data)
         stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
         searching = "top_k" in first.search
@@ -267,13 +269,17 @@ class _Job:
         profile: dict[str, Any],
     ) -> Path:
         dataset: Any = task.dataset
+        parts = {(subset, split): dataset[subset][split] for subset, split in runs}
+        qrels = {key: part["relevant_docs"] for key, part in parts.items()}
         record = RunRecord(
             identity=identity,
             runs=runs,
             measures=tuple(map(str, PER_QUERY)),
-            per_query={
-                (subset, split): per_query(run, dataset[subset][split]["relevant_docs"])
-                for (subset, split), run in runs.items()
+            per_query={key: per_query(run, qrels[key]) for key, run in runs.items()},
+            qrels=qrels,
+            texts={
+                key: excerpts(part["queries"], part["corpus"], runs[key], qrels[key])
+                for key, part in parts.items()
             },
             origin=origin,
             settings=self.model.machine_settings(),

@@ -7,7 +7,6 @@ the mean over tasks, Mean (TaskType) the mean over the means of the task types.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.results.saved import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,35 +252,6 @@ class Leaderboard:
         return pd.DataFrame(records)
 
 
-def find_results(folders: Iterable[Path]) -> list[Path]:
-    """Return every result file in some output folders (or single results).
-
-    Raises:
-        MissingError: a folder is not there, or holds no results.
-    """
-    found: list[Path] = []
-    for folder in folders:
-        if folder.is_file():
-            found.append(folder)
-            continue
-        root = folder / "results" if (folder / "results").is_dir() else folder
-        inside = [
-            path
-            for meta in sorted(root.rglob("model_meta.json"), key=lambda path: path.parent)
-            if "replaced" not in meta.relative_to(root).parts
-            for path in sorted(meta.parent.glob("*.json"))
-            if path.name not in ("model_meta.json", "run.json")
-        ]
-        if not inside:
-            what = "holds no results" if folder.is_dir() else "does not exist"
-            raise MissingError(
-                f"{folder} {what}. `bge-eval run --output {folder}` puts results there;"
-                " without --output they are in results/runs."
-            )
-        found += inside
-    return list(dict.fromkeys(found))
-
-
 def leaderboard(
     paths: Sequence[Path],
     *,
@@ -318,7 +288,7 @@ def leaderboard(
         column = _completed(known.get(path.stem, Column(path.stem)), record)
         known[path.stem] = column
         if path.parent not in metas:
-            metas[path.parent] = _read(path.parent / "model_meta.json")
+            metas[path.parent] = read_json(path.parent / "model_meta.json")
         row = _row(metas[path.parent], record)
         identity = (row.model, row.revision, row.settings, row.reranker)
         row = rows[identity] = _joined(rows.get(identity), row)
@@ -450,19 +420,9 @@ def _ordered(rows: Sequence[Row], tasks: Sequence[str]) -> list[Row]:
 
 
 def _file_score(path: Path, column: Column, key: str) -> float | None:
-    return column.score(_read(path).get("scores", {}), key) if path.is_file() else None
+    return column.score(read_json(path).get("scores", {}), key) if path.is_file() else None
 
 
 def _record(path: Path) -> dict[str, Any]:
     record = path.parent / path.stem / "run.json"
-    return _read(record) if record.is_file() else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is no readable result ({error}).") from error
-    if not isinstance(content, dict):
-        raise DamagedError(f"{path} is no result file: expected a JSON object.")
-    return content
+    return read_json(record) if record.is_file() else {}

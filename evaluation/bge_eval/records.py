@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -48,3 +49,23 @@ class Measure:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.cutoff}"
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A document's title and the beginning of its text, for people to recognise it."""
+
+    title: str
+    """The title; "" where the corpus has none."""
+    text: str
+    """The first few hundred characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpts:
+    """What a person reads of a run: its queries, their gold and their best documents."""
+
+    queries: Mapping[str, str] = field(default_factory=dict)
+    """Query id → the query, cut likewise."""
+    documents: Mapping[str, Excerpt] = field(default_factory=dict)
+    """Document id → its excerpt."""

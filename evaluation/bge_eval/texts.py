@@ -7,14 +7,22 @@ followed by its instruction, a conversation its turns joined by "; ".
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.records import Excerpt, Excerpts, Qrels, Run
+
 if TYPE_CHECKING:
     from datasets import Dataset
+
+EXCERPT_LENGTH = 400
+"""Characters of a text that are kept beside a run."""
+EXCERPT_DEPTH = 10
+"""Best documents of every query whose texts are kept beside a run."""
 
 
 def document_texts(
@@ -55,3 +63,38 @@ def _query_text(text: Any, instruction: str | None) -> str:
         conversation = "; ".join(turns)
         return f"{instruction} {conversation}" if instruction is not None else conversation
     return f"{text} {instruction}" if instruction is not None else str(text)
+
+
+def excerpts(queries: Dataset, corpus: Dataset, run: Run, qrels: Qrels) -> Excerpts:
+    """Gather the texts of judged queries, of their relevant documents and of the best ten.
+
+    The corpus is passed over once by its Arrow table, so memory does not grow with it.
+
+    Args:
+        queries: with columns ``id`` and ``text``.
+        corpus: with columns ``id``, ``text`` and perhaps ``title``.
+        run: what was retrieved.
+        qrels: what was judged; only its queries are taken.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted: set[str] = set()
+    for query, judged in qrels.items():
+        scores = run.get(query, {})
+        wanted.update(document for document, grade in judged.items() if grade > 0)
+        wanted.update(heapq.nlargest(EXCERPT_DEPTH, scores, key=lambda doc: (scores[doc], doc)))
+    columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
+    found: dict[str, Excerpt] = {}
+    ids = pa.array(sorted(wanted), pa.string())
+    reading = corpus.select_columns(columns).with_format("arrow")
+    for batch in reading.iter(batch_size=65536):
+        mask = pc.is_in(batch["id"].cast(pa.string()), value_set=ids)
+        for row in batch.filter(mask).to_pylist():
+            found[str(row["id"])] = Excerpt(
+                (row.get("title") or "")[:EXCERPT_LENGTH], (row["text"] or "")[:EXCERPT_LENGTH]
+            )
+    texts = zip(map(str, queries["id"]), query_texts(queries), strict=True)
+    return Excerpts(
+        {query: text[:EXCERPT_LENGTH] for query, text in texts if query in qrels}, found
+    )

@@ -24,10 +24,11 @@ from bge_eval.cli.stages import (
 )
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
+from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
-    from bge_eval.evaluate import Model
+    from bge_eval.evaluate import Model, Report
     from bge_eval.progress import Progress
     from bge_eval.suites import PlannedTask
 
@@ -43,9 +44,10 @@ def run(  # one parameter for each option of the command
     ],
     more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None,
     model: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Hub id (BAAI/bge-base-en-v1.5), local folder, or builtin:all-MiniLM-L6-v2.",
+            help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
+            " or run:PATH for saved runs; repeat for several.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -56,6 +58,20 @@ def run(  # one parameter for each option of the command
     lang: Annotated[
         list[str] | None,
         typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+    ] = None,
+    fuse: Annotated[
+        Fusion | None,
+        typer.Option(
+            help="Evaluate the models, then their rankings fused: reciprocal ranks (rrf), scores"
+            " scaled to [0, 1] (minmax) or by their spread (dbsf).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the fused models, in their order: 1,0.5.", rich_help_panel=_MODEL
+        ),
     ] = None,
     revision: Annotated[
         str | None,
@@ -185,6 +201,8 @@ def run(  # one parameter for each option of the command
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
 
       bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
+
+      bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
     from bge_eval.cli.console import TerminalProgress, stdout
@@ -196,14 +214,36 @@ def run(  # one parameter for each option of the command
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
 
-    from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.models import ModelOptions, open_model
     from bge_eval.rerank.families import RerankerOptions
+    from bge_eval.search.given import GivenRuns
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
+    models = model or []
+    chosen = ModelOptions(
+        revision,
+        Overrides(
+            pooling=pooling,
+            normalize=normalize,
+            max_length=max_length,
+            similarity=similarity,
+            dtype=dtype,
+            truncate_dim=truncate_dim,
+            query_prompt=query_prompt,
+            document_prompt=document_prompt,
+            prompts=read_prompts(prompts) if prompts else None,
+        ),
+        device=device,
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        offline=offline,
+        shared=len(models) > 1,
+    )
+    weighed = _weights(weights, models, fuse)
     second = None
     if reranker is not None:
         second = second_stage(
@@ -222,33 +262,12 @@ def run(  # one parameter for each option of the command
             offline=offline,
             progress=progress,
         )
-    first: Model
-    if model is None:
-        first, second = without_model(first_stage, second, progress)
-    elif first_stage is not None:
+    if models and first_stage is not None:
         raise UsageError("--model and --first-stage both name the first stage: give one of them.")
-    else:
-        first = encoder = EncoderModel(
-            model,
-            revision,
-            device=device,
-            overrides=Overrides(
-                pooling=pooling,
-                normalize=normalize,
-                max_length=max_length,
-                similarity=similarity,
-                dtype=dtype,
-                truncate_dim=truncate_dim,
-                query_prompt=query_prompt,
-                document_prompt=document_prompt,
-                prompts=read_prompts(prompts) if prompts else None,
-            ),
-            batch_tokens=batch_tokens,
-            trust_remote_code=trust_remote_code,
-            offline=offline,
-            progress=progress,
-        )
-        _introduce(encoder, progress)
+    opened = [open_model(name, chosen, progress) for name in models]
+    if not models:
+        first, second = without_model(first_stage, second, progress)
+        opened = [first]
     options = Options(
         output=output,
         data_dirs=tuple(data_dir or ()),
@@ -258,8 +277,17 @@ def run(  # one parameter for each option of the command
         available=available,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluate(first, planned, options, reranker=second, progress=progress)
-    paths = [path for found in report.done.values() for path in found]
+    reports = []
+    for each in opened:
+        _introduce(each, progress)
+        if not (fuse and isinstance(each, GivenRuns)):
+            own = None if fuse else second
+            reports.append(evaluate(each, planned, options, reranker=own, progress=progress))
+    if fuse:
+        fused = _fused(fuse, weighed, opened, reports, progress)
+        _introduce(fused, progress)
+        reports.append(evaluate(fused, planned, options, reranker=second, progress=progress))
+    paths = [path for report in reports for found in report.done.values() for path in found]
     if paths:
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
         board = leaderboard(
@@ -271,11 +299,46 @@ def run(  # one parameter for each option of the command
         )
         show(board, form, stdout)
         progress.note(f"Results are in {output}.")
-    if report.failed:
-        worst = max(error.exit_code for error in report.failed.values())
-        for name, error in report.failed.items():
+    failed = [failure for report in reports for failure in report.failed.items()]
+    if failed:
+        for name, error in failed:
             typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
-        raise typer.Exit(worst)
+        raise typer.Exit(max(error.exit_code for _, error in failed))
+
+
+def _weights(weights: str | None, models: list[str], fuse: Fusion | None) -> list[float] | None:
+    """Read and check what the fusion needs, before any model is opened."""
+    if fuse is None:
+        if weights:
+            raise UsageError("--weights belongs to --fuse; add --fuse rrf or --fuse minmax.")
+        return None
+    weighed = parse_weights(weights) if weights else None
+    check_parts(len(models), weighed)
+    return weighed
+
+
+def _fused(
+    fuse: Fusion,
+    weights: list[float] | None,
+    models: list[Model],
+    reports: list[Report],
+    progress: Progress,
+) -> FusedModel:
+    """Fuse the runs that the models have just left, and those that were there before."""
+    from bge_eval.search.given import GivenRuns, given_runs
+
+    done = iter(reports)
+    parts: list[Model] = []
+    for each in models:
+        if isinstance(each, GivenRuns):
+            parts.append(each)
+            continue
+        report = next(done)
+        paths = [path for found in report.done.values() for path in found]
+        if not paths:
+            raise next(iter(report.failed.values()))
+        parts.append(given_runs(paths[0].parent, progress))
+    return FusedModel(parts, fuse, weights, progress=progress)
 
 
 def _main_measure(planned: list[PlannedTask]) -> str:
@@ -284,8 +347,17 @@ def _main_measure(planned: list[PlannedTask]) -> str:
     return "nDCG@10" if mains == {"ndcg_at_10"} else "main score"
 
 
-def _introduce(encoder: EncoderModel, progress: Progress) -> None:
+def _introduce(model: Model, progress: Progress) -> None:
     """Say how the model will be run, since every one of these decides the score."""
+    from bge_eval.encode.adapter import EncoderModel
+
+    if isinstance(model, EncoderModel):
+        _introduce_encoder(model, progress)
+    elif type(model).__str__ is not object.__str__:
+        progress.note(str(model))
+
+
+def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
     settings = encoder.settings
     prompts = encoder.prompts
     said = encoder.overrides.query_prompt

@@ -69,7 +69,8 @@ def table(  # one parameter for each option of the command
     """
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError
-    from bge_eval.leaderboard import find_results, leaderboard
+    from bge_eval.leaderboard import leaderboard
+    from bge_eval.results.saved import find_results
 
     measure, key = _measure(metric)
     paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])

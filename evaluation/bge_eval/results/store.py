@@ -8,6 +8,8 @@
         SciFact.json             mteb's result; it is put in place last, so it says "complete"
         SciFact.run.tsv.gz       the TREC run that was scored
         SciFact.queries.tsv.gz   nDCG@10, RR@10 and R@100 of every query
+        SciFact.qrels.tsv.gz     the judgements it was scored with
+        SciFact.texts.jsonl.gz   the beginnings of queries, of relevant and of the best documents
         SciFact/run.json         the whole identity, versions, hardware, seconds by phase
 
 mteb takes every ``*.json`` beside ``model_meta.json`` for a result, which is why ``run.json``
@@ -26,16 +28,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.records import Run, SplitKey
+from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.identity import Identity, differences, environment
-from bge_eval.results.trec import read_run, write_per_query, write_run
+from bge_eval.results.trec import (
+    read_run,
+    write_excerpts,
+    write_per_query,
+    write_qrels,
+    write_run,
+)
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
     from mteb.results import TaskResult
 
-_SIDE_FILES = ("run", "queries")
-"""Keys of run.json's ``files`` that name a file beside the result."""
+SIDE_FILES = {
+    "run": ".run.tsv.gz",
+    "queries": ".queries.tsv.gz",
+    "qrels": ".qrels.tsv.gz",
+    "texts": ".texts.jsonl.gz",
+}
+"""Key of run.json's ``files`` → how the file beside the result ends."""
 
 RUN_FORMAT = 1
 """Version of run.json's form."""
@@ -53,6 +66,10 @@ class RunRecord:
     """The measures that are kept for every query."""
     per_query: Mapping[SplitKey, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """Query id → values of those measures, for every run."""
+    qrels: Mapping[SplitKey, Qrels] = field(default_factory=dict)
+    """The judgements that every run was scored with."""
+    texts: Mapping[SplitKey, Excerpts] = field(default_factory=dict)
+    """What a person reads of every run."""
     origin: str = ""
     """Where the data came from, for people."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -142,17 +159,13 @@ class ResultStore:
         files = []
         for (subset, split), run in record.runs.items():
             part = task if len(record.runs) == 1 else f"{task}.{subset}.{split}"
-            files.append(
-                {
-                    "subset": subset,
-                    "split": split,
-                    "run": f"{part}.run.tsv.gz",
-                    "queries": f"{part}.queries.tsv.gz",
-                }
-            )
-            write_run(folder / f"{part}.run.tsv.gz", run, record.identity.model["name"])
-            values = record.per_query[subset, split]
-            write_per_query(folder / f"{part}.queries.tsv.gz", record.measures, values)
+            key = (subset, split)
+            names = {kind: f"{part}{ending}" for kind, ending in SIDE_FILES.items()}
+            files.append({"subset": subset, "split": split, **names})
+            write_run(folder / names["run"], run, record.identity.model["name"])
+            write_per_query(folder / names["queries"], record.measures, record.per_query[key])
+            write_qrels(folder / names["qrels"], record.qrels[key])
+            write_excerpts(folder / names["texts"], record.texts[key])
         (folder / task).mkdir()
         content = {
             "format": RUN_FORMAT,
@@ -176,7 +189,8 @@ class ResultStore:
         record = read_record(target)
         # Named one by one: "STSBenchmark.*" would take STSBenchmark.v2 along.
         names = [target.name, target.stem]
-        names += [item[kind] for item in (record or {}).get("files", []) for kind in _SIDE_FILES]
+        for item in (record or {}).get("files", []):
+            names += [item[kind] for kind in SIDE_FILES if kind in item]
         old = [path for path in (target.parent / name for name in names) if path.exists()]
         if not old:
             return

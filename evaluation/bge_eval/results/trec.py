@@ -1,15 +1,16 @@
-"""TREC run files and per-query score files, gzipped, written whole or not at all."""
+"""TREC runs and qrels, per-query scores and excerpts of texts, as gzipped files."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bge_eval.errors import DamagedError
-from bge_eval.records import Run
+from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 
 
 def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
@@ -57,6 +58,70 @@ def read_run(path: Path) -> Run:
     return run
 
 
+def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
+    """Write judgements: ``query 0 document grade``, tab-separated."""
+    with _gzip_writer(path) as file:
+        for query, judged in qrels.items():
+            for document, grade in judged.items():
+                file.write(f"{query}\t0\t{document}\t{int(grade)}\n")
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Read TREC qrels, or BEIR's three columns with a header, gzipped or plain.
+
+    Raises:
+        DamagedError: a line is neither, or a grade is no whole number.
+    """
+    qrels: Qrels = {}
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                if number == 1 and len(cells) == 3 and cells[-1].strip() == "score":
+                    continue
+                if len(cells) not in (3, 4):
+                    raise DamagedError(
+                        f"{path}, line {number}: qrels have four columns (query, 0, document,"
+                        f" grade), or BEIR's three with a header; found {len(cells)}."
+                    )
+                qrels.setdefault(cells[0], {})[cells[-2]] = int(cells[-1])
+    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        raise DamagedError(f"{path} holds no readable qrels ({error}).") from error
+    return qrels
+
+
+def write_excerpts(path: Path, texts: Excerpts) -> None:
+    """Write one JSON line for every query, then one for every document."""
+    with _gzip_writer(path) as file:
+        for query, text in texts.queries.items():
+            file.write(json.dumps({"query": query, "text": text}, ensure_ascii=False) + "\n")
+        for document, excerpt in texts.documents.items():
+            line = {"document": document, "title": excerpt.title, "text": excerpt.text}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_excerpts(path: Path) -> Excerpts:
+    """Read what `write_excerpts` wrote.
+
+    Raises:
+        DamagedError: the file is not readable.
+    """
+    queries: dict[str, str] = {}
+    documents: dict[str, Excerpt] = {}
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                item = json.loads(line)
+                if "query" in item:
+                    queries[item["query"]] = item["text"]
+                else:
+                    documents[item["document"]] = Excerpt(item["title"], item["text"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} holds no readable texts ({error}).") from error
+    return Excerpts(queries, documents)
+
+
 def write_per_query(
     path: Path, measures: Sequence[str], values: Mapping[str, Sequence[float]]
 ) -> None:
@@ -68,11 +133,18 @@ def write_per_query(
 
 
 def read_per_query(path: Path) -> tuple[list[str], dict[str, list[float]]]:
-    """Read a per-query file: the measures' names, and query id → values in their order."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        header = file.readline().rstrip("\n").split("\t")
-        rows = (line.rstrip("\n").split("\t") for line in file)
-        return header[1:], {row[0]: [float(cell) for cell in row[1:]] for row in rows}
+    """Read a per-query file: the measures' names, and query id → values in their order.
+
+    Raises:
+        DamagedError: the file is not readable.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            header = file.readline().rstrip("\n").split("\t")
+            rows = (line.rstrip("\n").split("\t") for line in file)
+            return header[1:], {row[0]: [float(cell) for cell in row[1:]] for row in rows}
+    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+        raise DamagedError(f"{path} holds no readable scores ({error}).") from error
 
 
 def _gzip_writer(path: Path) -> io.TextIOWrapper:

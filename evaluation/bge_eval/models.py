@@ -1,0 +1,98 @@
+"""From what was given to ``--model`` to the object that is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bge_eval.encode.settings import Dtype, Overrides
+from bge_eval.errors import UsageError
+from bge_eval.progress import Progress
+
+if TYPE_CHECKING:
+    from bge_eval.evaluate import Model
+
+_RUN = "run:"
+"""What ``--model`` begins with when saved runs are meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is to be run, whatever kind it is."""
+
+    revision: str | None = None
+    """Hub revision."""
+    overrides: Overrides = field(default_factory=Overrides)
+    """Settings in place of the model's own."""
+    device: str | None = None
+    """``cpu``, ``cuda:0`` …; None takes a GPU when there is one."""
+    batch_tokens: int | None = None
+    """Tokens of a batch, padding included; None chooses by device."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    offline: bool = False
+    """Open no connection."""
+    shared: bool = False
+    """Meant for several models: a kind that a setting means nothing to passes over it."""
+
+
+def open_model(name: str, options: ModelOptions, progress: Progress | None = None) -> Model:
+    """Return the model of a name.
+
+    Args:
+        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, or ``run:PATH``.
+        options: how it is to be run.
+        progress: told of long steps.
+
+    Raises:
+        UsageError: an option does not fit this kind of model.
+        MissingError: the model, or a package that it needs, is not to be had.
+        DamagedError: its files cannot be used.
+    """
+    from bge_eval.lexical.bm25 import NAME, BM25Model
+
+    if name == NAME:
+        refuse(NAME, options)
+        return BM25Model(progress=progress)
+    if name.startswith(_RUN):
+        from bge_eval.search.given import given_runs
+
+        refuse(name, options)
+        return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
+    from bge_eval.encode.adapter import EncoderModel
+
+    return EncoderModel(
+        name,
+        options.revision,
+        device=options.device,
+        overrides=options.overrides,
+        batch_tokens=options.batch_tokens,
+        trust_remote_code=options.trust_remote_code,
+        offline=options.offline,
+        progress=progress,
+    )
+
+
+def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:
+    """Refuse settings that a kind of model cannot follow, rather than pass over them.
+
+    Args:
+        what: the model as the user named it.
+        options: what the user said.
+        allowed: names of settings that this kind does follow.
+
+    Raises:
+        UsageError: a setting was given that means nothing here.
+    """
+    if options.shared:
+        return
+    given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
+    given["revision"] = options.revision
+    if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
+        given["dtype"] = None
+    wrong = [name for name, value in given.items() if value is not None and name not in allowed]
+    if wrong:
+        names = ", ".join("--" + name.replace("_", "-") for name in wrong)
+        raise UsageError(f"{names} cannot be used with --model {what}. Leave it out.")

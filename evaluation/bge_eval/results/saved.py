@@ -1,0 +1,154 @@
+"""Saved results, found in folders and read as they are needed; neither mteb nor torch is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bge_eval.errors import DamagedError, MissingError
+from bge_eval.records import Excerpts, Qrels, Run, SplitKey
+from bge_eval.results.trec import read_excerpts, read_per_query, read_qrels, read_run
+
+
+@dataclass(frozen=True)
+class SavedResult:
+    """One task's result: mteb's JSON, and what stands beside it.
+
+    Everything but the path is read when it is first asked for. A result of mteb's own has no
+    record; then `record` is empty, and there are no runs.
+    """
+
+    path: Path
+    """mteb's JSON, e.g. ``results/runs/results/org__model/<revision>/SciFact.json``."""
+
+    @property
+    def task(self) -> str:
+        """Return mteb's task name."""
+        return self.path.stem
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """Return mteb's record of the model (``model_meta.json``)."""
+        return read_json(self.path.parent / "model_meta.json")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Return ``run.json``, or an empty mapping where there is none."""
+        path = self.path.parent / self.task / "run.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def scores(self) -> dict[str, list[dict[str, Any]]]:
+        """Return mteb's scores: split → one dictionary for each subset."""
+        scores: dict[str, list[dict[str, Any]]] = read_json(self.path).get("scores", {})
+        return scores
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return the run's identity, or an empty mapping."""
+        identity: dict[str, Any] = self.record.get("identity", {})
+        return identity
+
+    @property
+    def model(self) -> str:
+        """Return ``org/model``."""
+        return str(self.meta.get("name", ""))
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """Return the settings that are not the model's own, a reranker among them."""
+        return dict(self.meta.get("experiment_kwargs") or {})
+
+    @property
+    def label(self) -> str:
+        """Return the row's name for people, e.g. ``org/model [dtype=bfloat16] + reranker``."""
+        experiment = self.experiment
+        reranker = experiment.pop("reranker", None)
+        experiment.pop("rerank_top_k", None)
+        settings = ", ".join(f"{name}={experiment[name]}" for name in sorted(experiment))
+        label = f"{self.model} [{settings}]" if settings else self.model
+        return f"{label} + {str(reranker).split('@')[0]}" if reranker else label
+
+    @property
+    def parts(self) -> list[SplitKey]:
+        """Return the (subset, split) pairs that have a run; none for tasks that search nothing."""
+        return list(self._files)
+
+    def run(self, part: SplitKey) -> Run:
+        """Return the run that was scored."""
+        return read_run(self._file(part, "run"))
+
+    def qrels(self, part: SplitKey) -> Qrels:
+        """Return the judgements that it was scored with."""
+        return read_qrels(self._file(part, "qrels"))
+
+    def per_query(self, part: SplitKey) -> tuple[list[str], dict[str, list[float]]]:
+        """Return the names of the measures kept for every query, and query id → their values."""
+        return read_per_query(self._file(part, "queries"))
+
+    def texts(self, part: SplitKey) -> Excerpts:
+        """Return the beginnings of queries and documents; empty where none were kept."""
+        name = self._files[part].get("texts")
+        return read_excerpts(self.path.parent / name) if name else Excerpts()
+
+    @cached_property
+    def _files(self) -> dict[SplitKey, dict[str, str]]:
+        return {(item["subset"], item["split"]): item for item in self.record.get("files", [])}
+
+    def _file(self, part: SplitKey, kind: str) -> Path:
+        name = self._files.get(part, {}).get(kind)
+        path = self.path.parent / name if name else None
+        if path is None or not path.is_file():
+            raise MissingError(
+                f"Beside {self.path} there is no file of {kind} for {'/'.join(part)}."
+                " Run the task again with --overwrite; bge-eval keeps it then."
+            )
+        return path
+
+
+def find_results(folders: Iterable[Path]) -> list[Path]:
+    """Return every result file in some output folders (or single results).
+
+    Raises:
+        MissingError: a folder is not there, or holds no results.
+    """
+    found: list[Path] = []
+    for folder in folders:
+        if folder.is_file():
+            found.append(folder)
+            continue
+        root = folder / "results" if (folder / "results").is_dir() else folder
+        inside = [
+            path
+            for meta in sorted(root.rglob("model_meta.json"), key=lambda path: path.parent)
+            if "replaced" not in meta.relative_to(root).parts
+            for path in sorted(meta.parent.glob("*.json"))
+            if path.name not in ("model_meta.json", "run.json")
+        ]
+        if not inside:
+            what = "holds no results" if folder.is_dir() else "does not exist"
+            raise MissingError(
+                f"{folder} {what}. `bge-eval run --output {folder}` puts results there;"
+                " without --output they are in results/runs."
+            )
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        DamagedError: the file is not readable, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} is no readable result ({error}).") from error
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path} is no result file: expected a JSON object.")
+    return content
