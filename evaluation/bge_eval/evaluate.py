@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bge_eval.data.source import DataSource, find_source, recognise
+from bge_eval.data.finding import find_source, recognise
+from bge_eval.data.sources import DataSource
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
 from bge_eval.measure import PER_QUERY, per_query

@@ -67,7 +67,7 @@ def check(
 
     from bge_eval.cli.console import TerminalProgress, stdout
     from bge_eval.data.fetch import Verdict, verify
-    from bge_eval.data.source import find_source, recognise
+    from bge_eval.data.finding import find_source, recognise
     from bge_eval.errors import BgeEvalError
     from bge_eval.suites import plan
 

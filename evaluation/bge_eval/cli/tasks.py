@@ -80,7 +80,7 @@ def _list_suites(as_json: bool) -> None:
 
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
     """Return what a person wants to know of a task before running it."""
-    from bge_eval.data.source import find_source, recognise
+    from bge_eval.data.finding import find_source, recognise
     from bge_eval.errors import BgeEvalError, NoFolderError
 
     task = planned.task
