@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from bge_eval.data.finding import find_source, recognise
 from bge_eval.data.sources import DataSource
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
@@ -364,16 +363,9 @@ def _find_sources(
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
         try:
-            if planned.shipped:
-                source = recognise(planned.task, planned.shipped, dangling=options.dangling)
-            else:
-                source = find_source(
-                    planned.task,
-                    options.data_dirs,
-                    planned.folder_names,
-                    offline=options.offline,
-                    dangling=options.dangling,
-                )
+            source = planned.source(
+                options.data_dirs, offline=options.offline, dangling=options.dangling
+            )
             source.check(planned.task)
         except MissingError as error:
             missing[planned.name] = error

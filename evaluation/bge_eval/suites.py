@@ -22,12 +22,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
+from bge_eval.data.finding import find_source, recognise
+from bge_eval.data.own_loading import OwnLoading, loads_itself
+from bge_eval.data.sources import DataSource
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.resources import tasks_folder
 
@@ -71,6 +74,8 @@ class PlannedTask:
     """The folder of a collection that ships with the package."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Prompts that the collection's task.toml gives, by role."""
+    code: str = ""
+    """``package.module:Class`` of a task class of the user's own that loads its own data."""
     parts: tuple[PlannedTask, ...] = ()
     """For an aggregate (CQADupstack), the tasks whose scores it averages."""
 
@@ -78,6 +83,22 @@ class PlannedTask:
     def name(self) -> str:
         """Return mteb's task name."""
         return str(self.task.metadata.name)
+
+    def source(
+        self, data_dirs: Sequence[Path], *, offline: bool = False, dangling: bool = False
+    ) -> DataSource:
+        """Decide where the task's data come from; the arguments are those of `find_source`.
+
+        Raises:
+            MissingError: they are in no folder and may not be downloaded, or lack a part.
+        """
+        if self.code:
+            return OwnLoading(self.code)
+        if self.shipped:
+            return recognise(self.task, self.shipped, dangling=dangling)
+        return find_source(
+            self.task, data_dirs, self.folder_names, offline=offline, dangling=dangling
+        )
 
 
 @cache
@@ -98,8 +119,9 @@ def plan(
     """Resolve suites and task names to fresh tasks, each once, in the order given.
 
     Args:
-        names: suites (``beir``), mteb task names (``SciFact``) and folders of the user's own
-            (``./tickets``), in any mix.
+        names: suites (``beir``), mteb task names (``SciFact``), folders of the user's own
+            (``./tickets``) and task classes of the user's own (``tickets:TicketSearch``), in any
+            mix.
         subsets: run only these subsets (languages) of tasks that have several.
         languages: run only tasks and subsets of these languages, as mteb (``eng``,
             ``zho-Hans``) or people (``en``) write them.
@@ -113,6 +135,10 @@ def plan(
         if suite is None and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
             own = _folder(Path(name).expanduser())
             planned.setdefault(own.name, own)
+            continue
+        if ":" in name:
+            coded = _coded(name)
+            planned.setdefault(coded.name, coded)
             continue
         for task in _suite_tasks(suite) if suite else [_single(name)]:
             planned.setdefault(task.name, task)
@@ -150,6 +176,41 @@ def _folder(folder: Path) -> PlannedTask:
     if not folder.is_dir():
         raise UsageError(f"--tasks {folder}: there is no such folder.")
     return _own(read_collection(folder))
+
+
+def _coded(name: str) -> PlannedTask:
+    """Return a task of the user's own class, named ``package.module:Class``."""
+    import importlib
+    import sys
+
+    from mteb.abstasks import AbsTask
+
+    module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look where it was called
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"--tasks {name}: the module {module_name} cannot be imported ({error}). Expected"
+            " package.module:Class, the module in this folder or installed."
+        ) from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, AbsTask)):
+        classes = [
+            other
+            for other, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, AbsTask) and hasattr(value, "metadata")
+        ]
+        raise UsageError(
+            f"--tasks {name}: {module_name} has no task class '{class_name}'."
+            f"{did_you_mean(class_name, classes)} A task class is a subclass of one of mteb's"
+            " (AbsTaskRetrieval …) with its metadata."
+        )
+    task: Any = found()
+    planned = _fresh(task)
+    return replace(planned, code=name) if loads_itself(task) else planned
 
 
 def _own(collection: Collection) -> PlannedTask:

@@ -80,16 +80,12 @@ def _list_suites(as_json: bool) -> None:
 
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
     """Return what a person wants to know of a task before running it."""
-    from bge_eval.data.finding import find_source, recognise
     from bge_eval.errors import BgeEvalError, NoFolderError
 
     task = planned.task
     origin, missing = "", ""
     try:
-        if planned.shipped:
-            source = recognise(task, planned.shipped)
-        else:
-            source = find_source(task, data_dirs, planned.folder_names, offline=True)
+        source = planned.source(data_dirs, offline=True)
         source.check(task)
         origin = source.origin
     except NoFolderError as error:
