@@ -15,7 +15,7 @@ from bge_eval.data.files import Place
 from bge_eval.data.hub import HubData, cached_snapshot
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
-from bge_eval.data.snapshot import Snapshot
+from bge_eval.data.snapshot import Snapshot, candidates_config
 from bge_eval.data.sources import (
     CandidatesSource,
     DataSource,
@@ -123,6 +123,7 @@ def _repository(task: AbsTask, root: Path) -> Snapshot | None:
         snapshot
         and is_retrieval(task)
         and not any(config.endswith("corpus") for config in snapshot.configs)
+        and not any(candidates_config(snapshot, task, subset) for subset in task.hf_subsets)
     ):
         return None
     return snapshot
