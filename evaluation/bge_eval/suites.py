@@ -74,6 +74,8 @@ class PlannedTask:
     """The folder of a collection that ships with the package."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Prompts that the collection's task.toml gives, by role."""
+    repositories: tuple[str, ...] = ()
+    """Public repositories that a collection's folder is put together from."""
     code: str = ""
     """``package.module:Class`` of a task class of the user's own that loads its own data."""
     parts: tuple[PlannedTask, ...] = ()
@@ -97,7 +99,12 @@ class PlannedTask:
         if self.shipped:
             return recognise(self.task, self.shipped, dangling=dangling)
         return find_source(
-            self.task, data_dirs, self.folder_names, offline=offline, dangling=dangling
+            self.task,
+            data_dirs,
+            self.folder_names,
+            offline=offline,
+            dangling=dangling,
+            repositories=self.repositories,
         )
 
 
@@ -217,7 +224,8 @@ def _own(collection: Collection) -> PlannedTask:
     task = collection_task(collection)
     if collection.shipped:
         return PlannedTask(task, shipped=collection.folder, prompts=collection.prompts)
-    return PlannedTask(task, folder_names=(collection.folder.name,))
+    folder = collection.folder.relative_to(tasks_folder()).as_posix()
+    return PlannedTask(task, folder_names=(folder,), repositories=collection.repositories)
 
 
 def _fresh(task: AbsTask) -> PlannedTask:
@@ -311,15 +319,27 @@ def _read_suite(path: Path) -> Suite:
         public_only=content.get("public_only", False),
         tasks=tuple(content.get("tasks", ())),
         folders=content.get("folders", {}),
-        collections=tuple(
-            Collection(
-                name=item["name"],
-                folder=path.parent / item["folder"],
-                description=item["description"],
-                languages=tuple(item["languages"]),
-                split=item.get("split", "test"),
-                shipped=item.get("shipped", True),
-            )
-            for item in content.get("collection", [])
-        ),
+        collections=tuple(_read_collection(path, item) for item in content.get("collection", [])),
+    )
+
+
+_COLLECTION_KEYS = {"name", "folder", "description", "languages", "split", "shipped", "type"}
+_COLLECTION_KEYS |= {"main_measure", "repositories", "subsets", "answers"}
+
+
+def _read_collection(path: Path, item: Mapping[str, Any]) -> Collection:
+    if unknown := set(item) - _COLLECTION_KEYS:
+        raise DamagedError(f"{path} has keys that mean nothing: {', '.join(sorted(unknown))}.")
+    return Collection(
+        name=item["name"],
+        folder=path.parent / item["folder"],
+        description=item["description"],
+        languages=tuple(item.get("languages", ())),
+        split=item.get("split", "test"),
+        shipped=item.get("shipped", True),
+        type=item.get("type", "Retrieval"),
+        main_measure=item.get("main_measure"),
+        repositories=tuple(item.get("repositories", ())),
+        subsets=item.get("subsets", {}),
+        answers=item.get("answers", False),
     )

@@ -51,7 +51,10 @@ def tasks(
 
     table = Table()
     for heading in ("task", "type", "languages", "measure", "size", "offline from here"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "task")
+        last = heading == "offline from here"
+        table.add_column(
+            heading, overflow="fold", no_wrap=heading == "task", min_width=26 if last else None
+        )
     for row in rows:
         state = Text(row["origin"] or row["missing"], style="green" if row["origin"] else "yellow")
         size = f"{row['size']:,}" if row["size"] else "?"
@@ -80,7 +83,7 @@ def _list_suites(as_json: bool) -> None:
 
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
     """Return what a person wants to know of a task before running it."""
-    from bge_eval.errors import BgeEvalError, NoFolderError
+    from bge_eval.errors import BgeEvalError, NoFolderError, NotCachedError
 
     task = planned.task
     origin, missing = "", ""
@@ -88,7 +91,7 @@ def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
         source = planned.source(data_dirs, offline=True)
         source.check(task)
         origin = source.origin
-    except NoFolderError as error:
+    except (NoFolderError, NotCachedError) as error:
         missing = error.short
     except BgeEvalError as error:
         missing = str(error)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bge_eval.data.answers import AnswersSource
 from bge_eval.data.files import Place
-from bge_eval.data.hub import HubData, cached_snapshot
+from bge_eval.data.hub import HubData, cached_snapshot, download
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot, candidates_config
@@ -37,6 +38,7 @@ def find_source(
     *,
     offline: bool = False,
     dangling: bool = False,
+    repositories: Sequence[str] = (),
 ) -> DataSource:
     """Decide where a task's data come from.
 
@@ -46,6 +48,7 @@ def find_source(
         names: folder names under which the task may lie, beside its own and its repository's.
         offline: open no connection.
         dangling: accept judgements of documents that the corpus lacks.
+        repositories: for a task that is none of mteb's, the public repositories of its data.
 
     Raises:
         MissingError: a data folder is not there; what lies under the task's name is in no known
@@ -61,14 +64,21 @@ def find_source(
             if root is not None:
                 return recognise(task, root, dangling=dangling)
     revision = str(task.metadata.dataset.get("revision", ""))
-    if offline:
+    own = bool(repositories) or repository.startswith("local/")
+    if own and not offline and len(repositories) == 1:
+        return recognise(task, download(task, repositories[0]), dangling=dangling)
+    if offline or own:
         cached = cached_snapshot(repository, revision)
         snapshot = Snapshot.recognise(cached) if cached else None
         if cached and snapshot:
             return SnapshotSource(snapshot, cached.name)
-        if data_dirs:
+        if data_dirs or own:
             present = ", ".join(_present(data_dirs)) or "nothing"
             looked = f"Looked in {', '.join(map(str, data_dirs))}; found there: {present}."
+            if not data_dirs:
+                looked = "No --data-dir was given to look in."
+            if repositories:
+                looked += f" `bge-eval data fetch --tasks {task.metadata.name}` brings them."
             raise NoFolderError(task.metadata.name, list(filter(None, wanted)), looked)
     return HubData(repository, revision, offline)
 
@@ -79,6 +89,8 @@ def recognise(task: AbsTask, root: Place, *, dangling: bool = False) -> DataSour
     Raises:
         MissingError: it is in none that the task can be read from, or lacks a subset.
     """
+    if hasattr(task, "answers"):
+        return AnswersSource(root, tuple(task.hf_subsets))
     if isinstance(root, Path) and (snapshot := _repository(task, root)):
         return SnapshotSource(snapshot)
     name = task.metadata.name

@@ -85,7 +85,7 @@ class RetrievalSource:
                     }
                     for split, data in splits.items()
                 }
-            with _holding(task, dataset):
+            with holding(task, dataset):
                 yield
 
 
@@ -125,7 +125,7 @@ class RowsSource:
                 for subset, folder in self.folders.items()
             }
             dataset = tables if task.metadata.is_multilingual else tables["default"]
-        with _holding(task, dataset, transform=True):
+        with holding(task, dataset, transform=True):
             yield
 
 
@@ -165,7 +165,7 @@ class CandidatesSource:
                 }
                 for subset, folder in self.folders.items()
             }
-        with _holding(task, dataset):
+        with holding(task, dataset):
             yield
 
 
@@ -205,7 +205,7 @@ class SnapshotSource:
                     dataset = load_retrieval(self.snapshot, task, scratch)
                 else:
                     dataset = load_rows(self.snapshot, task, split_names(task), scratch)
-            with _holding(task, dataset, transform=True):
+            with holding(task, dataset, transform=True):
                 yield
 
 
@@ -223,7 +223,7 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _holding(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator[None]:
+def holding(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator[None]:
     """Let the task hold data as if it had loaded them."""
     task.dataset = dataset
     if transform:
