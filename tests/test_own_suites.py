@@ -67,7 +67,11 @@ def test_cross_language_reranking(
     rows = [
         {"query": "什么 keeps bones strong", "positive": [DOCUMENTS[0]], "negative": DOCUMENTS[1:]},
         {"query": "no candidates of one kind", "positive": [], "negative": ["x"]},
-        {"query": "what weakens 记忆 memory", "positive": [DOCUMENTS[1]], "negative": [DOCUMENTS[0]]},
+        {
+            "query": "what weakens 记忆 memory",
+            "positive": [DOCUMENTS[1]],
+            "negative": [DOCUMENTS[0]],
+        },
     ]
     pd.DataFrame(rows).to_parquet(folder / "data" / "dev-00000-of-00001-780e7df94f8dab2b.parquet")
     if with_readme:

@@ -50,16 +50,20 @@ def tasks(
     from bge_eval.cli.console import stdout
 
     table = Table()
-    for heading in ("task", "type", "languages", "measure", "size", "offline from here"):
-        last = heading == "offline from here"
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading == "task", min_width=26 if last else None
-        )
+    for heading in ("task", "type", "languages", "measure", "size", "offline"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("task", "size", "offline"))
     for row in rows:
-        state = Text(row["origin"] or row["missing"], style="green" if row["origin"] else "yellow")
+        state = Text("yes", style="green") if row["origin"] else Text("no", style="yellow")
         size = f"{row['size']:,}" if row["size"] else "?"
         table.add_row(row["task"], row["type"], row["languages"], row["measure"], size, state)
     stdout.print(table)
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        where = f"in {row['origin']}" if row["origin"] else row["missing"]
+        reasons.setdefault(where, []).append(row["task"])
+    for reason, names in reasons.items():
+        # Not wrapped: a path that is cut in two cannot be copied.
+        stdout.print(f"{', '.join(names)}: {reason}", markup=False, highlight=False, soft_wrap=True)
     ready = sum(bool(row["origin"]) for row in rows)
     stdout.print(f"{ready} of {len(rows)} tasks can be run offline from here.")
 
