@@ -44,14 +44,17 @@ def tasks(
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from bge_eval.cli.console import stdout
 
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("task", "type", "languages", "measure", "size", "offline"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("task", "size", "offline"))
+        table.add_column(
+            heading, overflow="fold", no_wrap=heading in ("measure", "size", "offline")
+        )
     for row in rows:
         state = Text("yes", style="green") if row["origin"] else Text("no", style="yellow")
         size = f"{row['size']:,}" if row["size"] else "?"
