@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
 
 
+_COLUMNS = {"task": 25, "type": 12, "languages": 5, "measure": 11, "size": 9, "offline": 7}
+"""Heading → the least width, chosen so that a terminal of 80 columns stays readable."""
+
+
 def tasks(
     name: Annotated[
         str | None, typer.Argument(metavar="SUITE | TASK", help="List the tasks of this suite.")
@@ -51,10 +55,8 @@ def tasks(
     from bge_eval.cli.console import stdout
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("task", "type", "languages", "measure", "size", "offline"):
-        table.add_column(
-            heading, overflow="fold", no_wrap=heading in ("measure", "size", "offline")
-        )
+    for heading, width in _COLUMNS.items():
+        table.add_column(heading, overflow="fold", min_width=width)
     for row in rows:
         state = Text("yes", style="green") if row["origin"] else Text("no", style="yellow")
         size = f"{row['size']:,}" if row["size"] else "?"
