@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
 
 
-_COLUMNS = {"task": 25, "type": 12, "languages": 5, "measure": 11, "size": 9, "offline": 7}
+_COLUMNS = {"task": 22, "type": 12, "languages": 5, "measure": 11, "size": 9, "offline": 7}
 """Heading → the least width, chosen so that a terminal of 80 columns stays readable."""
 
 
@@ -54,7 +54,7 @@ def tasks(
 
     from bge_eval.cli.console import stdout
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, width in _COLUMNS.items():
         table.add_column(heading, overflow="fold", min_width=width)
     for row in rows:
