@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
 
 
-_COLUMNS = {"task": 22, "type": 12, "languages": 5, "measure": 11, "size": 9, "offline": 7}
+_COLUMNS = {"task": 16, "type": 9, "languages": 5, "measure": 11, "size": 9, "offline": 7}
 """Heading → the least width, chosen so that a terminal of 80 columns stays readable."""
 
 
