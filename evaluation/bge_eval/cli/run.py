@@ -9,6 +9,7 @@ import typer
 
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 
 if TYPE_CHECKING:
@@ -85,6 +86,13 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="Where the query prompt goes: as mteb's leaderboard, or as BGE's model cards.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = ProtocolName.LEADERBOARD,
     truncate_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Keep the first dimensions only.", rich_help_panel=_MODEL),
@@ -205,6 +213,7 @@ def run(  # one parameter for each option of the command
             query_prompt=query_prompt,
             document_prompt=document_prompt,
             prompts=read_prompts(prompts) if prompts else None,
+            protocol=protocol,
         ),
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
@@ -271,7 +280,8 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
         parts[-1] = f"mteb's task instructions ({source})"
     if encoder.overrides.prompts:
         parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
-    parts += []
+    if encoder.protocol.name is not ProtocolName.LEADERBOARD:
+        parts.append(f"by the rules of {encoder.protocol.name}")
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
     progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")
