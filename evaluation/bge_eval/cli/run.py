@@ -22,6 +22,7 @@ from bge_eval.cli.stages import (
     second_stage,
     without_model,
 )
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
@@ -115,6 +116,13 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="Where the query prompt goes: as mteb's leaderboard, or as BGE's model cards.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = ProtocolName.LEADERBOARD,
     truncate_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Keep the first dimensions only.", rich_help_panel=_MODEL),
@@ -236,6 +244,7 @@ def run(  # one parameter for each option of the command
             query_prompt=query_prompt,
             document_prompt=document_prompt,
             prompts=read_prompts(prompts) if prompts else None,
+            protocol=protocol,
         ),
         device=device,
         batch_tokens=batch_tokens,
@@ -375,7 +384,8 @@ def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
         parts[-1] = f"mteb's task instructions ({source})"
     if encoder.overrides.prompts:
         parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
-    parts += []
+    if encoder.protocol.name is not ProtocolName.LEADERBOARD:
+        parts.append(f"by the rules of {encoder.protocol.name}")
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
     progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")
