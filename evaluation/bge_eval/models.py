@@ -14,6 +14,9 @@ from bge_eval.progress import Progress
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
 
+_FAMILY_OPTIONS = ("m3_mode", "m3_weights")
+"""Options that only some kinds of models follow."""
+
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
 
@@ -34,6 +37,10 @@ class ModelOptions:
     """Run Python code that comes with the model."""
     offline: bool = False
     """Open no connection."""
+    m3_mode: str | None = None
+    """BGE-M3's modes, ``dense,sparse,colbert``."""
+    m3_weights: str | None = None
+    """Their weights, ``1,0.3,1``."""
     shared: bool = False
     """Meant for several models: a kind that a setting means nothing to passes over it."""
 
@@ -63,7 +70,7 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
     from bge_eval.encode.adapter import EncoderModel
 
-    return EncoderModel(
+    encoder = EncoderModel(
         name,
         options.revision,
         device=options.device,
@@ -73,6 +80,13 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         offline=options.offline,
         progress=progress,
     )
+    if options.m3_mode is None:
+        if options.m3_weights is not None:
+            raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+        return encoder
+    from bge_eval.encode.m3 import M3Model, parse_modes
+
+    return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
 
 
 def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:
@@ -89,7 +103,7 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
     if options.shared:
         return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
-    given["revision"] = options.revision
+    given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
     if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
         given["dtype"] = None
     wrong = [name for name, value in given.items() if value is not None and name not in allowed]

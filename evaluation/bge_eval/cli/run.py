@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.families import M3Mode, M3Weights
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.cli.stages import (
@@ -142,6 +143,8 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = False,
+    m3_mode: M3Mode = None,
+    m3_weights: M3Weights = None,
     reranker: RerankerName = None,
     rerank_top_k: RerankTopK = 100,
     reranker_max_length: RerankerMaxLength = None,
@@ -250,6 +253,8 @@ def run(  # one parameter for each option of the command
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
         offline=offline,
+        m3_mode=m3_mode,
+        m3_weights=m3_weights,
         shared=len(models) > 1,
     )
     weighed = _weights(weights, models, fuse)

@@ -17,6 +17,7 @@ from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.rerank.kinds import RerankerKind
+from bge_eval.rerank.late import LateInteractionReranker
 from bge_eval.rerank.layered import layerwise, lightweight
 from bge_eval.rerank.llm import PREDICT, YES_OR_NO, LLMReranker, load_yes_logit
 from bge_eval.rerank.reranker import Reranker
@@ -76,6 +77,8 @@ def load_reranker(
     _refuse_unfit(kind, options)
     if kind is RerankerKind.CROSS_ENCODER:
         return CrossEncoderReranker(files, **machine)
+    if kind is RerankerKind.LATE:
+        return LateInteractionReranker(files, **machine)
     settings: dict[str, Any] = {"kind": str(kind)}
     if kind is RerankerKind.LLM:
         return LLMReranker(files, load_yes_logit, question=YES_OR_NO, settings=settings, **machine)
@@ -113,7 +116,14 @@ def reranker_kind(files: ModelFiles) -> RerankerKind:
         UsageError: they do not say it.
         DamagedError: ``config.json`` is unreadable.
     """
+    if (files.folder / "colbert_linear.pt").is_file():
+        return RerankerKind.LATE
     if (files.folder / "modules.json").is_file():
+        if "Pooling" in (files.folder / "modules.json").read_text(encoding="utf-8"):
+            raise UsageError(
+                f"{files.name} is an embedder. --reranker-kind late re-orders by the late"
+                " interaction of its token vectors."
+            )
         return RerankerKind.CROSS_ENCODER  # sentence-transformers wrote down how it scores
     architecture = _architecture(files.folder)
     if architecture in _ARCHITECTURES:

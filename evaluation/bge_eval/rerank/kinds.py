@@ -16,3 +16,5 @@ class RerankerKind(StrEnum):
     """A score head at many layers (bge-reranker-v2-minicpm-layerwise)."""
     LIGHTWEIGHT = "lightweight"
     """The same, with compression of the passage (bge-reranker-v2.5-gemma2-lightweight)."""
+    LATE = "late"
+    """Late interaction of an embedder's own token vectors (BGE-M3's, or any transformer's)."""
