@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.settings import Dtype, Overrides
 from bge_eval.errors import UsageError
@@ -14,11 +16,23 @@ from bge_eval.progress import Progress
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
 
-_FAMILY_OPTIONS = ("m3_mode", "m3_weights")
+_FAMILY_OPTIONS = ("m3_mode", "m3_weights", "examples", "adapter", "loader")
 """Options that only some kinds of models follow."""
 
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
+
+
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_WITH_EXAMPLES = "BAAI/bge-en-icl"
+"""The model whose queries have the form of examples even without any."""
+
+
+class Loader(StrEnum):
+    """Who loads a model."""
+
+    MTEB = "mteb"
+    """mteb, by its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,12 @@ class ModelOptions:
     """BGE-M3's modes, ``dense,sparse,colbert``."""
     m3_weights: str | None = None
     """Their weights, ``1,0.3,1``."""
+    examples: Path | None = None
+    """JSON file of in-context examples."""
+    adapter: Path | None = None
+    """Folder of a PEFT adapter."""
+    loader: Loader | None = None
+    """Who loads the model; None is bge-eval itself."""
     shared: bool = False
     """Meant for several models: a kind that a setting means nothing to passes over it."""
 
@@ -68,25 +88,53 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
 
         refuse(name, options)
         return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
-    from bge_eval.encode.adapter import EncoderModel
+    if _OBJECT.fullmatch(name) and not name.startswith("builtin:"):
+        from bge_eval.encode.foreign import object_model
 
-    encoder = EncoderModel(
-        name,
-        options.revision,
-        device=options.device,
-        overrides=options.overrides,
-        batch_tokens=options.batch_tokens,
-        trust_remote_code=options.trust_remote_code,
-        offline=options.offline,
-        progress=progress,
-    )
-    if options.m3_mode is None:
-        if options.m3_weights is not None:
-            raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
-        return encoder
+        refuse(name, options)
+        return object_model(name, progress)
+    if options.loader is Loader.MTEB:
+        from bge_eval.encode.foreign import mteb_model
+
+        refuse(f"{name} --loader mteb", options, allowed=("revision", "loader"))
+        return mteb_model(name, options.revision, options.device, progress)
+    from bge_eval.encode.foreign import static_files, static_model
+
+    if (files := static_files(name, options.revision, options.offline)) is not None:
+        refuse(name, options, allowed=("revision",))
+        return static_model(files, progress)
+    return _transformer(name, options, progress)
+
+
+def _transformer(name: str, options: ModelOptions, progress: Progress | None) -> Model:
+    """Return a model that a transformer computes, by the family that the options name."""
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.decoder import DecoderModel, read_examples
     from bge_eval.encode.m3 import M3Model, parse_modes
 
-    return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
+    common: dict[str, Any] = {
+        "device": options.device,
+        "overrides": options.overrides,
+        "batch_tokens": options.batch_tokens,
+        "trust_remote_code": options.trust_remote_code,
+        "offline": options.offline,
+        "progress": progress,
+    }
+    encoder: EncoderModel
+    if options.examples or options.adapter or name == _WITH_EXAMPLES:
+        shown = read_examples(options.examples) if options.examples else None
+        if shown is None and name == _WITH_EXAMPLES:
+            shown = {}
+        encoder = DecoderModel(
+            name, options.revision, examples=shown, adapter=options.adapter, **common
+        )
+    else:
+        encoder = EncoderModel(name, options.revision, **common)
+    if options.m3_mode is not None:
+        return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
+    if options.m3_weights is not None:
+        raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+    return encoder
 
 
 def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:

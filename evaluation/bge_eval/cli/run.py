@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bge_eval.cli.families import M3Mode, M3Weights
+from bge_eval.cli.families import (
+    Adapter,
+    Examples,
+    InstructionFormat,
+    LoadedBy,
+    M3Mode,
+    M3Weights,
+)
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.cli.stages import (
@@ -145,6 +152,10 @@ def run(  # one parameter for each option of the command
     ] = False,
     m3_mode: M3Mode = None,
     m3_weights: M3Weights = None,
+    instruction_format: InstructionFormat = None,
+    examples: Examples = None,
+    adapter: Adapter = None,
+    loader: LoadedBy = None,
     reranker: RerankerName = None,
     rerank_top_k: RerankTopK = 100,
     reranker_max_length: RerankerMaxLength = None,
@@ -246,6 +257,7 @@ def run(  # one parameter for each option of the command
             truncate_dim=truncate_dim,
             query_prompt=query_prompt,
             document_prompt=document_prompt,
+            instruction_format=instruction_format,
             prompts=read_prompts(prompts) if prompts else None,
             protocol=protocol,
         ),
@@ -255,6 +267,9 @@ def run(  # one parameter for each option of the command
         offline=offline,
         m3_mode=m3_mode,
         m3_weights=m3_weights,
+        examples=examples,
+        adapter=adapter,
+        loader=loader,
         shared=len(models) > 1,
     )
     weighed = _weights(weights, models, fuse)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from bge_eval.encode.end_token import keep_end_token
 from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import quiet_transformers
@@ -220,6 +222,8 @@ def _load(
                 f" ({positions})."
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, **settings.tokenizer, **common)
+        if settings.pooling is Pooling.LAST:
+            keep_end_token(tokenizer, Path(folder))
         # An encoder-decoder embeds with its encoder alone, as sentence-transformers does.
         auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         model, info = auto.from_pretrained(
