@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING
 from bge_eval.encode.settings import Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
+from bge_eval.remote.apis import Api
+from bge_eval.remote.client import Limits, is_address
 
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
 
+_OF_SERVED = (
+    "revision similarity normalize truncate_dim query_prompt document_prompt prompts".split()
+)
+"""Settings that a served model can follow."""
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
 
@@ -34,6 +40,12 @@ class ModelOptions:
     """Run Python code that comes with the model."""
     offline: bool = False
     """Open no connection."""
+    api: Api | None = None
+    """What the server speaks, of a model that is an address."""
+    api_model: str | None = None
+    """The model's name on the server; None takes the only one."""
+    limits: Limits = field(default_factory=Limits)
+    """How a server is asked."""
     shared: bool = False
     """Meant for several models: a kind that a setting means nothing to passes over it."""
 
@@ -42,7 +54,8 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     """Return the model of a name.
 
     Args:
-        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, or ``run:PATH``.
+        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, ``run:PATH``, or
+            the address of a server.
         options: how it is to be run.
         progress: told of long steps.
 
@@ -61,6 +74,10 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
 
         refuse(name, options)
         return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
+    if is_address(name):
+        return _served(name, options, progress)
+    if options.api is not None and not options.shared:
+        raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
     from bge_eval.encode.adapter import EncoderModel
 
     return EncoderModel(
@@ -70,6 +87,25 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         overrides=options.overrides,
         batch_tokens=options.batch_tokens,
         trust_remote_code=options.trust_remote_code,
+        offline=options.offline,
+        progress=progress,
+    )
+
+
+def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:
+    from bge_eval.encode.served import ServedModel
+
+    if options.api is None:
+        raise UsageError(f"--model {url} is a server: say what it speaks, --api {', '.join(Api)}.")
+    refuse(url, options, _OF_SERVED)
+    return ServedModel(
+        url,
+        options.api,
+        model=options.api_model,
+        version=options.revision,
+        overrides=options.overrides,
+        limits=options.limits,
+        batch_tokens=options.batch_tokens,
         offline=options.offline,
         progress=progress,
     )

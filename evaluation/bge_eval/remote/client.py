@@ -293,6 +293,11 @@ def _key(host: str, url: str, variable: str) -> str:
     return ""
 
 
+def is_address(name: str) -> bool:
+    """Tell whether the name of a model is a server's address."""
+    return name.startswith(("http://", "https://"))
+
+
 def damaged(client: Client, what: str) -> DamagedError:
     """Return the error for an answer that cannot be used."""
     return DamagedError(
