@@ -16,9 +16,15 @@ from bge_eval.remote.client import Limits, is_address
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
 
-_OF_SERVED = (
-    "revision similarity normalize truncate_dim query_prompt document_prompt prompts".split()
-)
+_OF_SERVED = [
+    "revision",
+    "similarity",
+    "normalize",
+    "truncate_dim",
+    "query_prompt",
+    "document_prompt",
+    "prompts",
+]
 """Settings that a served model can follow."""
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""

@@ -15,6 +15,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ class Client:
                     timeout=httpx2.Timeout(self.limits.timeout, connect=10.0),
                     limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
                 )
+                weakref.finalize(self, self._http.close)
             return self._http
 
     def _wait_for_turn(self) -> None:
