@@ -331,7 +331,7 @@ def _weights(weights: str | None, models: list[str], fuse: Fusion | None) -> lis
         if weights:
             raise UsageError("--weights belongs to --fuse; add --fuse rrf or --fuse minmax.")
         return None
-    weighed = parse_weights(weights) if weights else None
+    weighed = parse_weights(weights) if weights is not None else None
     check_parts(len(models), weighed)
     return weighed
 
