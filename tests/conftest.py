@@ -151,3 +151,28 @@ def bge_eval(tmp_path: Path) -> Iterator[CommandLine]:
         )
 
     yield call
+
+
+@pytest.fixture
+def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """Run the command in this process: for matrices of cases, where starting Python is the cost."""
+    import warnings
+
+    from typer.testing import CliRunner
+
+    from bge_eval.cli.app import app
+
+    place = tmp_path / "cwd"
+    place.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with warnings.catch_warnings():  # the command silences them for good
+            done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    yield call

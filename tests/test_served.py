@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import bge_eval as bge_eval_package
 from bge_eval.encode.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
@@ -351,6 +352,10 @@ def test_options_that_mean_nothing(server: ModelServer) -> None:
         open_model(server.url, ModelOptions(api=Api.TEI, overrides=overrides))
     with pytest.raises(UsageError, match="--api is for a server's address"):
         open_model("org/model", ModelOptions(api=Api.TEI))
+    with pytest.raises(UsageError, match="--api cannot be used with --model bm25"):
+        open_model("bm25", ModelOptions(api=Api.TEI))
+    model = bge_eval_package.load_model(server.url, api="tei", similarity="dot")
+    assert model.settings.similarity is Similarity.DOT
 
 
 # ── keys ────────────────────────────────────────────────────────────────────────────────────

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from bge_eval.data.source import DataSource, find_source, recognise
+from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
 from bge_eval.fusion import FusedModel
 from bge_eval.measure import PER_QUERY, per_query
@@ -416,16 +416,9 @@ def _find_sources(
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
         try:
-            if planned.shipped:
-                source = recognise(planned.task, planned.shipped, dangling=options.dangling)
-            else:
-                source = find_source(
-                    planned.task,
-                    options.data_dirs,
-                    planned.folder_names,
-                    offline=options.offline,
-                    dangling=options.dangling,
-                )
+            source = planned.source(
+                options.data_dirs, offline=options.offline, dangling=options.dangling
+            )
             source.check(planned.task)
         except MissingError as error:
             missing[planned.name] = error

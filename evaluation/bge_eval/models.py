@@ -24,8 +24,13 @@ _OF_SERVED = [
     "query_prompt",
     "document_prompt",
     "prompts",
+    "api",
+    "api_model",
 ]
 """Settings that a served model can follow."""
+_FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights")
+"""Options that only some kinds of models follow."""
+
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
 
@@ -52,6 +57,10 @@ class ModelOptions:
     """The model's name on the server; None takes the only one."""
     limits: Limits = field(default_factory=Limits)
     """How a server is asked."""
+    m3_mode: str | None = None
+    """BGE-M3's modes, ``dense,sparse,colbert``."""
+    m3_weights: str | None = None
+    """Their weights, ``1,0.3,1``."""
     shared: bool = False
     """Meant for several models: a kind that a setting means nothing to passes over it."""
 
@@ -86,7 +95,7 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
     from bge_eval.encode.adapter import EncoderModel
 
-    return EncoderModel(
+    encoder = EncoderModel(
         name,
         options.revision,
         device=options.device,
@@ -96,17 +105,24 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         offline=options.offline,
         progress=progress,
     )
+    if options.m3_mode is None:
+        if options.m3_weights is not None:
+            raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+        return encoder
+    from bge_eval.encode.m3 import M3Model, parse_modes
+
+    return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
 
 
 def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:
     from bge_eval.encode.served import ServedModel
 
-    if options.api is None:
+    if options.api not in list(Api):
         raise UsageError(f"--model {url} is a server: say what it speaks, --api {', '.join(Api)}.")
     refuse(url, options, _OF_SERVED)
     return ServedModel(
         url,
-        options.api,
+        Api(options.api),
         model=options.api_model,
         version=options.revision,
         overrides=options.overrides,
@@ -131,7 +147,7 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
     if options.shared:
         return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
-    given["revision"] = options.revision
+    given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
     if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
         given["dtype"] = None
     wrong = [name for name, value in given.items() if value is not None and name not in allowed]

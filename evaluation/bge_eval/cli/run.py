@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.families import M3Mode, M3Weights
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.serving import (
     ApiConcurrency,
@@ -20,12 +21,18 @@ from bge_eval.cli.serving import (
 from bge_eval.cli.show import Form
 from bge_eval.cli.stages import (
     FirstStage,
+    RerankerCompress,
+    RerankerCompressLayers,
+    RerankerKindOption,
+    RerankerLayers,
     RerankerMaxLength,
     RerankerName,
     RerankTopK,
+    layer_list,
     second_stage,
     without_model,
 )
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
@@ -120,6 +127,13 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="Where the query prompt goes: as mteb's leaderboard, or as BGE's model cards.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = ProtocolName.LEADERBOARD,
     truncate_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Keep the first dimensions only.", rich_help_panel=_MODEL),
@@ -139,9 +153,15 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = False,
+    m3_mode: M3Mode = None,
+    m3_weights: M3Weights = None,
     reranker: RerankerName = None,
     rerank_top_k: RerankTopK = 100,
     reranker_max_length: RerankerMaxLength = None,
+    reranker_kind: RerankerKindOption = None,
+    reranker_layers: RerankerLayers = None,
+    reranker_compress: RerankerCompress = None,
+    reranker_compress_layers: RerankerCompressLayers = None,
     first_stage: FirstStage = None,
     api: ApiKind = None,
     api_model: ApiModel = None,
@@ -244,6 +264,7 @@ def run(  # one parameter for each option of the command
             query_prompt=query_prompt,
             document_prompt=document_prompt,
             prompts=read_prompts(prompts) if prompts else None,
+            protocol=protocol,
         ),
         device=device,
         batch_tokens=batch_tokens,
@@ -252,6 +273,8 @@ def run(  # one parameter for each option of the command
         api=api,
         api_model=api_model,
         limits=Limits(concurrency=api_concurrency, timeout=api_timeout),
+        m3_mode=m3_mode,
+        m3_weights=m3_weights,
         shared=len(models) > 1,
     )
     weighed = _weights(weights, models, fuse)
@@ -273,7 +296,11 @@ def run(  # one parameter for each option of the command
             reranker,
             RerankerOptions(
                 dtype=str(dtype),
+                kind=reranker_kind,
                 max_length=reranker_max_length,
+                layers=reranker_layers,
+                compress_ratio=reranker_compress,
+                compress_layers=layer_list(reranker_compress_layers),
                 device=device,
                 batch_tokens=batch_tokens,
                 trust_remote_code=trust_remote_code,
@@ -394,7 +421,8 @@ def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
         parts[-1] = f"mteb's task instructions ({source})"
     if encoder.overrides.prompts:
         parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
-    parts += []
+    if encoder.protocol.name is not ProtocolName.LEADERBOARD:
+        parts.append(f"by the rules of {encoder.protocol.name}")
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
     progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bge_eval.errors import UsageError
+from bge_eval.rerank.kinds import RerankerKind
 
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
@@ -42,6 +43,47 @@ RerankerMaxLength = Annotated[
         min=8, help="Cut pairs at this many tokens. Default: its own.", rich_help_panel=_PANEL
     ),
 ]
+RerankerKindOption = Annotated[
+    RerankerKind | None,
+    typer.Option(help="How it scores. Default: by its files.", rich_help_panel=_PANEL),
+]
+RerankerLayers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Score after so many layers (layerwise and lightweight rerankers). Default: all.",
+        rich_help_panel=_PANEL,
+    ),
+]
+RerankerCompress = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=8,
+        help="Token vectors of the passage that become one (lightweight rerankers).",
+        rich_help_panel=_PANEL,
+    ),
+]
+RerankerCompressLayers = Annotated[
+    str | None,
+    typer.Option(
+        help="Layers before which that happens, such as 24,40. Default: 8.", rich_help_panel=_PANEL
+    ),
+]
+
+
+def layer_list(text: str | None) -> tuple[int, ...] | None:
+    """Read ``24,40``.
+
+    Raises:
+        UsageError: it is no list of layers.
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--reranker-compress-layers takes layers such as 24,40, not '{text}'.")
+    return tuple(map(int, parts))
 
 
 def second_stage(

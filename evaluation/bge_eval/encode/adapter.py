@@ -16,6 +16,7 @@ import numpy as np
 
 from bge_eval.encode.locate import locate
 from bge_eval.encode.prompts import Role, resolve_instruction, resolve_prompt
+from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import (
     Overrides,
     Prompts,
@@ -93,6 +94,14 @@ class EncoderModel:
         config = read_model_config(self.files, self.overrides)
         self.prompts: Prompts = config.prompts
         self.settings = apply_overrides(config.settings, self.overrides)
+        self.protocol: Protocol = read_protocol(self.overrides.protocol or ProtocolName.LEADERBOARD)
+        one_prompt = self.prompts.instructions is None or self.overrides.query_prompt is not None
+        if self._stated_protocol() and not one_prompt:
+            raise UsageError(
+                f"--protocol {self.protocol.name} holds the rules of BGE, whose models have one"
+                f" query prompt; {self.files.name} gets an instruction for each task. Leave the"
+                " option out, or give one prompt with --query-prompt."
+            )
         self.progress = progress or Progress()
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         """Task → role → prompt, for collections that state their own; the user's still wins."""
@@ -111,6 +120,9 @@ class EncoderModel:
         of_task = self.task_prompts.get(task.name, {})
         if role is not None and role.value in of_task and self._unsaid(role):
             return of_task[role.value]
+        if role is Role.QUERY and self.protocol.drops_query_prompt(task):
+            own = self.overrides.prompts or {}
+            return own.get(f"{task.name}-{role}", own.get(task.name, ""))
         said = resolve_prompt(
             self.prompts, self.overrides, task=task.name, task_type=task.type, role=role
         )
@@ -129,8 +141,18 @@ class EncoderModel:
             "name": self.files.name,
             "revision": self.files.revision,
             **asdict(self.settings),
+            "normalize": self._normalizes(task),
             "prompts": self._prompts(task),
+            **self._stated_protocol(),
         }
+
+    def _normalizes(self, task: TaskMetadata) -> bool:
+        return self.settings.normalize and not self.protocol.drops_normalization(task)
+
+    def _stated_protocol(self) -> dict[str, str]:
+        """Return the protocol if it is another than mteb's, whose results name none."""
+        name = self.protocol.name
+        return {} if name is ProtocolName.LEADERBOARD else {"protocol": str(name)}
 
     def unnamed_twin(self) -> str | None:
         """Return the registered model that a local folder is named like, if it lacks its prompt.
@@ -195,7 +217,8 @@ class EncoderModel:
         """
         texts = [text for batch in inputs for text in batch["text"]]
         role = Role(prompt_type.value) if prompt_type is not None else None
-        return self._encode(texts, self.prompt(task_metadata, role), "encode")
+        prompt = self.prompt(task_metadata, role)
+        return self._encode(texts, prompt, "encode", normalize=self._normalizes(task_metadata))
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Compare all with all: ``(n, dim)``, ``(m, dim)`` to ``(n, m)``, by mteb's functions."""
@@ -328,10 +351,12 @@ class EncoderModel:
                 )
         return self._encoder
 
-    def _encode(self, texts: list[str], prompt: str, phase: str) -> Vectors:
+    def _encode(
+        self, texts: list[str], prompt: str, phase: str, *, normalize: bool | None = None
+    ) -> Vectors:
         encoder = self.encoder
         with self.progress.step(phase, len(texts), "texts") as step:
-            return encoder.encode(texts, prompt, step)
+            return encoder.encode(texts, prompt, step, normalize=normalize)
 
     def _comparable(self, vectors: Vectors) -> Vectors:
         """Prepare vectors so that their inner product is the model's similarity."""
@@ -368,6 +393,7 @@ class EncoderModel:
             text = getattr(self.overrides, name)
             if text is not None:
                 changed[name] = _digest(text) if text else "none"
+        changed |= self._stated_protocol()
         if self.overrides.prompts:
             changed["prompts"] = _digest(repr(sorted(self.overrides.prompts.items())))
         return {

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.records import ModelFiles
 
@@ -87,6 +88,8 @@ class Overrides:
     """``--document-prompt``"""
     prompts: Mapping[str, str] | None = None
     """``--prompts``: prompt name (task, task type, role) → text, before the model's own."""
+    protocol: ProtocolName | None = None
+    """``--protocol``: whose rules say where the query prompt goes and what is normalised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +350,7 @@ def overrides_from(options: Mapping[str, Any]) -> Overrides:
                 f"{', '.join(known)}."
             )
     choices = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype}
+    choices |= {"protocol": ProtocolName}
     checked = dict(options)
     for name, kind in choices.items():
         value = checked.get(name)

@@ -62,7 +62,14 @@ class TorchEncoder:
         self.model.to(self.device).eval()
         self.dimension = _dimension(self.model, settings)
 
-    def encode(self, texts: Sequence[str], prompt: str = "", step: Step | None = None) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        prompt: str = "",
+        step: Step | None = None,
+        *,
+        normalize: bool | None = None,
+    ) -> Vectors:
         """Encode texts in their order.
 
         Equal texts are encoded once and so have equal vectors. Texts are batched by length,
@@ -72,13 +79,15 @@ class TorchEncoder:
             texts: the inputs; an empty string is a valid input.
             prompt: put before every text.
             step: told of every batch (texts, tokens).
+            normalize: scale rows to unit L2 norm; None does as the settings say.
 
         Returns:
-            ``(n_texts, dim)`` float32; rows of unit L2 norm if the settings normalise.
+            ``(n_texts, dim)`` float32; rows of unit L2 norm if normalised.
 
         Raises:
             DamagedError: a vector is not finite (half precision can overflow).
         """
+        normalize = self.settings.normalize if normalize is None else normalize
         first: dict[str, int] = {}
         position = np.fromiter(
             (first.setdefault(text, len(first)) for text in texts), np.int64, len(texts)
@@ -89,7 +98,7 @@ class TorchEncoder:
         for start in range(0, len(distinct), _WINDOW):
             window = distinct[start : start + _WINDOW]
             for rows, features, tokens in self._batches(window, prompt):
-                vectors[start + rows] = self._forward(features, prompt)
+                vectors[start + rows] = self._forward(features, prompt, normalize)
                 if step is not None:
                     step.advance(int(copies[start + rows].sum()), tokens)
         if not np.isfinite(vectors).all():
@@ -135,14 +144,14 @@ class TorchEncoder:
         return int(self.tokenizer.pad_token_type_id) if name == "token_type_ids" else 0
 
     @torch.inference_mode()
-    def _forward(self, features: dict[str, torch.Tensor], prompt: str) -> Vectors:
+    def _forward(self, features: dict[str, torch.Tensor], prompt: str, normalize: bool) -> Vectors:
         inputs = {name: tensor.to(self.device) for name, tensor in features.items()}
         hidden = self.model(**inputs, return_dict=True).last_hidden_state
         mask = inputs["attention_mask"]
         if prompt and not self.settings.pool_prompt:
             mask = _without_prompt(mask, self._prompt_tokens(prompt))
         pooled = pool(hidden.float(), mask, self.settings.pooling)
-        if self.settings.normalize:
+        if normalize:
             pooled = torch.nn.functional.normalize(pooled, p=2, dim=1)
         result: Vectors = pooled[:, : self.dimension].cpu().numpy()
         return result
