@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
@@ -199,11 +200,12 @@ def parse_weights(text: str) -> list[float]:
         UsageError: there is something else than numbers between commas.
     """
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UsageError(
-            f"--weights takes numbers with commas, such as 1,0.5, not '{text}'."
-        ) from error
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = []
+    if not weights or not all(map(math.isfinite, weights)):
+        raise UsageError(f"--weights takes numbers with commas, such as 1,0.5, not '{text}'.")
+    return weights
 
 
 def best(scores: Mapping[str, float], k: int) -> dict[str, float]:

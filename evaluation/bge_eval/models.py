@@ -12,11 +12,25 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.encode.settings import Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
+from bge_eval.remote.apis import Api
+from bge_eval.remote.client import Limits, is_address
 
 if TYPE_CHECKING:
     from bge_eval.evaluate import Model
 
-_FAMILY_OPTIONS = ("m3_mode", "m3_weights", "examples", "adapter", "loader")
+_OF_SERVED = [
+    "revision",
+    "similarity",
+    "normalize",
+    "truncate_dim",
+    "query_prompt",
+    "document_prompt",
+    "prompts",
+    "api",
+    "api_model",
+]
+"""Settings that a served model can follow."""
+_FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader")
 """Options that only some kinds of models follow."""
 
 _RUN = "run:"
@@ -51,6 +65,12 @@ class ModelOptions:
     """Run Python code that comes with the model."""
     offline: bool = False
     """Open no connection."""
+    api: Api | None = None
+    """What the server speaks, of a model that is an address."""
+    api_model: str | None = None
+    """The model's name on the server; None takes the only one."""
+    limits: Limits = field(default_factory=Limits)
+    """How a server is asked."""
     m3_mode: str | None = None
     """BGE-M3's modes, ``dense,sparse,colbert``."""
     m3_weights: str | None = None
@@ -69,7 +89,8 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     """Return the model of a name.
 
     Args:
-        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, or ``run:PATH``.
+        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, ``run:PATH``, or
+            the address of a server.
         options: how it is to be run.
         progress: told of long steps.
 
@@ -88,6 +109,10 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
 
         refuse(name, options)
         return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
+    if is_address(name):
+        return _served(name, options, progress)
+    if options.api is not None and not options.shared:
+        raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
     if _OBJECT.fullmatch(name) and not name.startswith("builtin:"):
         from bge_eval.encode.foreign import object_model
 
@@ -135,6 +160,25 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
     if options.m3_weights is not None:
         raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
     return encoder
+
+
+def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:
+    from bge_eval.encode.served import ServedModel
+
+    if options.api not in list(Api):
+        raise UsageError(f"--model {url} is a server: say what it speaks, --api {', '.join(Api)}.")
+    refuse(url, options, _OF_SERVED)
+    return ServedModel(
+        url,
+        Api(options.api),
+        model=options.api_model,
+        version=options.revision,
+        overrides=options.overrides,
+        limits=options.limits,
+        batch_tokens=options.batch_tokens,
+        offline=options.offline,
+        progress=progress,
+    )
 
 
 def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:

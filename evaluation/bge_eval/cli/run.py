@@ -16,6 +16,15 @@ from bge_eval.cli.families import (
     M3Weights,
 )
 from bge_eval.cli.quiet import prepare
+from bge_eval.cli.serving import (
+    ApiConcurrency,
+    ApiKind,
+    ApiModel,
+    ApiTimeout,
+    RerankerApi,
+    RerankerApiModel,
+    served_reranker,
+)
 from bge_eval.cli.show import Form
 from bge_eval.cli.stages import (
     FirstStage,
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.evaluate import Model, Report
     from bge_eval.progress import Progress
+    from bge_eval.rerank.reranker import Reranker
     from bge_eval.suites import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
@@ -56,7 +66,7 @@ def run(  # one parameter for each option of the command
         list[str] | None,
         typer.Option(
             help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
-            " or run:PATH for saved runs; repeat for several.",
+            " run:PATH for saved runs, or a server's address; repeat for several.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -164,6 +174,12 @@ def run(  # one parameter for each option of the command
     reranker_compress: RerankerCompress = None,
     reranker_compress_layers: RerankerCompressLayers = None,
     first_stage: FirstStage = None,
+    api: ApiKind = None,
+    api_model: ApiModel = None,
+    api_concurrency: ApiConcurrency = 8,
+    api_timeout: ApiTimeout = 120.0,
+    reranker_api: RerankerApi = None,
+    reranker_api_model: RerankerApiModel = None,
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
@@ -239,6 +255,7 @@ def run(  # one parameter for each option of the command
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
     from bge_eval.models import ModelOptions, open_model
+    from bge_eval.remote.client import Limits, is_address
     from bge_eval.rerank.families import RerankerOptions
     from bge_eval.search.given import GivenRuns
     from bge_eval.suites import plan, suites
@@ -265,6 +282,9 @@ def run(  # one parameter for each option of the command
         batch_tokens=batch_tokens,
         trust_remote_code=trust_remote_code,
         offline=offline,
+        api=api,
+        api_model=api_model,
+        limits=Limits(concurrency=api_concurrency, timeout=api_timeout),
         m3_mode=m3_mode,
         m3_weights=m3_weights,
         examples=examples,
@@ -273,8 +293,20 @@ def run(  # one parameter for each option of the command
         shared=len(models) > 1,
     )
     weighed = _weights(weights, models, fuse)
-    second = None
-    if reranker is not None:
+    second: Reranker | None = None
+    if reranker is not None and is_address(reranker):
+        second = served_reranker(
+            reranker,
+            reranker_api,
+            reranker_api_model,
+            chosen.limits,
+            batch_tokens,
+            offline=offline,
+            progress=progress,
+        )
+    elif reranker_api is not None:
+        raise UsageError("--reranker-api is for --reranker with a server's address, http://host.")
+    elif reranker is not None:
         second = second_stage(
             reranker,
             RerankerOptions(
@@ -341,7 +373,7 @@ def _weights(weights: str | None, models: list[str], fuse: Fusion | None) -> lis
         if weights:
             raise UsageError("--weights belongs to --fuse; add --fuse rrf or --fuse minmax.")
         return None
-    weighed = parse_weights(weights) if weights else None
+    weighed = parse_weights(weights) if weights is not None else None
     check_parts(len(models), weighed)
     return weighed
 
@@ -380,10 +412,10 @@ def _introduce(model: Model, progress: Progress) -> None:
     """Say how the model will be run, since every one of these decides the score."""
     from bge_eval.encode.adapter import EncoderModel
 
-    if isinstance(model, EncoderModel):
-        _introduce_encoder(model, progress)
-    elif type(model).__str__ is not object.__str__:
+    if type(model).__str__ is not object.__str__:
         progress.note(str(model))
+    elif isinstance(model, EncoderModel):
+        _introduce_encoder(model, progress)
 
 
 def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:

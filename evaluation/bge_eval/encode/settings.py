@@ -179,6 +179,11 @@ def read_model_config(
     return ModelConfig(settings, prompts)
 
 
+def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
+    """Return the prompts and the similarity that mteb's registry has for a model's name."""
+    return _prompts_and_similarity({}, _registry_entry(name))
+
+
 def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
     """Return the settings with the user's values in place of the model's."""
     said = {

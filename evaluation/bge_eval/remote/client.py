@@ -15,6 +15,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -171,6 +172,7 @@ class Client:
                     timeout=httpx2.Timeout(self.limits.timeout, connect=10.0),
                     limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
                 )
+                weakref.finalize(self, self._http.close)
             return self._http
 
     def _wait_for_turn(self) -> None:
@@ -291,6 +293,11 @@ def _key(host: str, url: str, variable: str) -> str:
             raise UsageError(f"The key in {name} holds characters that no key has; set it again.")
         return key
     return ""
+
+
+def is_address(name: str) -> bool:
+    """Tell whether the name of a model is a server's address."""
+    return name.startswith(("http://", "https://"))
 
 
 def damaged(client: Client, what: str) -> DamagedError:
