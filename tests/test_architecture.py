@@ -15,7 +15,7 @@ import bge_eval
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
 FLOW += ["published", "leaderboard", "results"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 
 def _room(path: Path) -> str:

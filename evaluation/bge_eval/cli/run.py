@@ -10,7 +10,7 @@ import typer
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.show import Form
 from bge_eval.encode.protocol import ProtocolName
-from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
@@ -162,7 +162,7 @@ def run(  # one parameter for each option of the command
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
+            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is.",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
@@ -172,6 +172,34 @@ def run(  # one parameter for each option of the command
             min=1, help="Tokens of a batch. Default: by device.", rich_help_panel=_MACHINE
         ),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Library of the forward pass; auto takes the fastest that gives torch's vectors.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = Backend.AUTO,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of stored embeddings. Default: in the user's cache folder.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    no_store: Annotated[
+        bool,
+        typer.Option(
+            "--no-store",
+            help="Encode everything, and store no embedding.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Print seconds and rates by phase.", rich_help_panel=_MACHINE
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a model on tasks, save the results, print the table.
 
@@ -183,7 +211,8 @@ def run(  # one parameter for each option of the command
       bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
     """
     prepare(offline=offline)
-    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
@@ -216,6 +245,8 @@ def run(  # one parameter for each option of the command
             protocol=protocol,
         ),
         batch_tokens=batch_tokens,
+        backend=backend,
+        store=store or not no_store,
         trust_remote_code=trust_remote_code,
         offline=offline,
         progress=progress,
@@ -247,6 +278,8 @@ def run(  # one parameter for each option of the command
             title=title,
         )
         show(board, form, stdout)
+        if profile:
+            show_profiles(paths, stderr)
         progress.note(f"Results are in {output}.")
     if report.failed:
         worst = max(error.exit_code for error in report.failed.values())
