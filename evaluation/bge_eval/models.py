@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.encode.settings import Dtype, Overrides
+from bge_eval.encode.settings import Backend, Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
@@ -61,6 +61,10 @@ class ModelOptions:
     """``cpu``, ``cuda:0`` …; None takes a GPU when there is one."""
     batch_tokens: int | None = None
     """Tokens of a batch, padding included; None chooses by device."""
+    backend: Backend = Backend.AUTO
+    """Which library computes."""
+    store: Path | bool = True
+    """Folder of the embedding store; True for the usual one, False for none."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     offline: bool = False
@@ -141,10 +145,14 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
         "device": options.device,
         "overrides": options.overrides,
         "batch_tokens": options.batch_tokens,
+        "backend": options.backend,
+        "store": options.store,
         "trust_remote_code": options.trust_remote_code,
         "offline": options.offline,
         "progress": progress,
     }
+    if options.m3_mode is not None and options.backend is Backend.AUTO:
+        common["backend"] = Backend.TORCH  # the heads need the hidden states
     encoder: EncoderModel
     if options.examples or options.adapter or name == _WITH_EXAMPLES:
         shown = read_examples(options.examples) if options.examples else None

@@ -40,7 +40,7 @@ from bge_eval.cli.stages import (
     without_model,
 )
 from bge_eval.encode.protocol import ProtocolName
-from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
 
@@ -220,7 +220,7 @@ def run(  # one parameter for each option of the command
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
+            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is.",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
@@ -230,6 +230,34 @@ def run(  # one parameter for each option of the command
             min=1, help="Tokens of a batch. Default: by device.", rich_help_panel=_MACHINE
         ),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Library of the forward pass; auto takes the fastest that gives torch's vectors.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = Backend.AUTO,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of stored embeddings. Default: in the user's cache folder.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    no_store: Annotated[
+        bool,
+        typer.Option(
+            "--no-store",
+            help="Encode everything, and store no embedding.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Print seconds and rates by phase.", rich_help_panel=_MACHINE
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a model on tasks, save the results, print the table.
 
@@ -243,7 +271,8 @@ def run(  # one parameter for each option of the command
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
-    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
@@ -280,6 +309,8 @@ def run(  # one parameter for each option of the command
         ),
         device=device,
         batch_tokens=batch_tokens,
+        backend=backend,
+        store=store or not no_store,
         trust_remote_code=trust_remote_code,
         offline=offline,
         api=api,
@@ -359,6 +390,8 @@ def run(  # one parameter for each option of the command
             title=title,
         )
         show(board, form, stdout)
+        if profile:
+            show_profiles(paths, stderr)
         progress.note(f"Results are in {output}.")
     failed = [failure for report in reports for failure in report.failed.items()]
     if failed:

@@ -22,12 +22,15 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import content_revision
+from bge_eval.encode.settings import Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import Vectors
 
@@ -36,9 +39,12 @@ if TYPE_CHECKING:
 
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    from bge_eval.encode.torch_encoder import TorchEncoder
+    from bge_eval.encode.store import Space
+    from bge_eval.encode.text_encoder import TextEncoder
 
 _SUFFIX = "\n<response>"
+_PACKAGES = ("peft", "tokenizers", "torch", "transformers")
+"""Packages whose version may change a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,11 @@ class DecoderModel(EncoderModel):
             )
         self._adapter_revision = content_revision(self._adapter) if self._adapter else ""
         self._task = ""
+        self._in_form = False
+        if adapter is not None and options.get("backend", "auto") not in ("auto", "torch"):
+            raise UsageError(f"--adapter runs with torch, not with --backend {options['backend']}.")
+        if adapter is not None:
+            options["backend"] = "torch"
         super().__init__(model_name, revision, **options)
         if examples is not None and self.prompts.instructions is None:
             raise UsageError(
@@ -157,13 +168,34 @@ class DecoderModel(EncoderModel):
         return found
 
     @property
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> TextEncoder:
         """Return the loaded encoder, with the adapter merged into its weights."""
         loaded = self._encoder is not None
         encoder = super().encoder
         if not loaded and self._adapter is not None:
-            encoder.model = _merged(encoder.model, self._adapter).to(encoder.device).eval()
+            forward: Any = encoder.forward
+            if not hasattr(forward, "model") or self.settings.dtype is Dtype.INT8:
+                raise UsageError("--adapter runs on one device and not in int8.")
+            forward.model = _merged(forward.model, self._adapter).to(forward.device).eval()
         return encoder
+
+    def _space(self, prompt: str) -> Space | None:
+        """Keep what is stored of an adapted model, and texts in the form of examples, apart."""
+        if self._store is None:
+            return None
+        if self._adapter is None and not self._in_form:
+            return super()._space(prompt)
+        form = f"{self.settings.max_length} tokens beside examples" if self._in_form else ""
+        facts = {
+            "revision": self.files.revision,
+            **asdict(self.settings),
+            **self._backend_identity(),
+            "prompt": prompt,
+            "adapter": self._adapter_revision,
+            "form": form,
+            "packages": {name: _version(name) for name in _PACKAGES},
+        }
+        return self._store.space(self.files.name, facts)
 
     # mteb names the task in every call; the form of a query depends on it.
 
@@ -183,8 +215,12 @@ class DecoderModel(EncoderModel):
         if self._examples is None or not prompt:
             return super()._encode(texts, prompt, phase, normalize=normalize)
         formed, length = self._formed(texts, prompt)
-        with _longer(self.encoder, length):
-            return super()._encode(formed, "", phase, normalize=normalize)
+        self._in_form = True
+        try:
+            with _longer(self.encoder, length):
+                return super()._encode(formed, "", phase, normalize=normalize)
+        finally:
+            self._in_form = False
 
     def _chosen(self) -> Sequence[Example]:
         examples = self._examples or {}
@@ -226,8 +262,15 @@ class DecoderModel(EncoderModel):
         return template(own) if callable(template) else template.format(instruction=own)
 
 
+def _version(package: str) -> str:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return ""
+
+
 @contextmanager
-def _longer(encoder: TorchEncoder, length: int) -> Iterator[None]:
+def _longer(encoder: TextEncoder, length: int) -> Iterator[None]:
     settings = encoder.settings
     encoder.settings = replace(settings, max_length=length)
     try:

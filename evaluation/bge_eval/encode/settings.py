@@ -40,6 +40,16 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+class Backend(StrEnum):
+    """The libraries that can do the forward pass."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    ONNX = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
