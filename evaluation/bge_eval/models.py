@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
@@ -204,8 +205,11 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
         return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
     given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
-    if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
+    # What the command line says by default is nothing that was asked for.
+    if given["dtype"] is Dtype.FLOAT32:
         given["dtype"] = None
+    if given["protocol"] is ProtocolName.LEADERBOARD:
+        given["protocol"] = None
     wrong = [name for name, value in given.items() if value is not None and name not in allowed]
     if wrong:
         names = ", ".join("--" + name.replace("_", "-") for name in wrong)
