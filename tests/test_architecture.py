@@ -13,8 +13,8 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
-FLOW += ["published", "leaderboard", "results"]
+FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
+FLOW += ["rerank", "remote", "measure", "published", "leaderboard", "results"]
 SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 

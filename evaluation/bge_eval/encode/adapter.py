@@ -69,6 +69,9 @@ class EncoderModel:
     run whose results are all there costs nothing.
     """
 
+    packages: tuple[str, ...] = ()
+    """Packages, beside those of every run, whose version can change a score."""
+
     def __init__(
         self,
         model_name: str,
@@ -466,7 +469,7 @@ class EncoderModel:
         """Return the settings that are not the model's own; they name the results' folder."""
         own, used = asdict(self._own_settings), asdict(self.settings)
         changed = {name: value for name, value in used.items() if value != own[name]}
-        for name in ("query_prompt", "document_prompt"):
+        for name in ("query_prompt", "document_prompt", "instruction_format"):
             text = getattr(self.overrides, name)
             if text is not None:
                 changed[name] = _digest(text) if text else "none"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.settings import Settings, transformer_folder
+from bge_eval.encode.end_token import keep_end_token
+from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import ModelFiles, Vectors
 
@@ -283,6 +284,8 @@ def load_tokenizer(
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise MissingError(load_failure(files, error)) from error
+    if settings.pooling is Pooling.LAST:
+        keep_end_token(tokenizer, transformer_folder(files.folder))
     return tokenizer
 
 
