@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bge_eval.data.expected import counts, other_counts, other_script
 from bge_eval.data.finding import recognise
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, MissingError
@@ -77,44 +78,6 @@ def verify(task: AbsTask, source: DataSource, progress: Progress) -> Verdict:
     """
     try:
         with source.loaded(task, progress):
-            counted = _count(task)
+            return Verdict(counts(task), (*other_counts(task), *other_script(task)))
     except BgeEvalError as error:
         return Verdict({}, (str(error),))
-    expected = _expected(task)
-    problems = tuple(
-        f"{name}: {counted[name]:,} here, {expected[name]:,} in mteb's own count."
-        for name in counted
-        if name in expected and counted[name] != expected[name]
-    )
-    return Verdict(counted, problems)
-
-
-def _count(task: AbsTask) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    dataset: Any = task.dataset
-    for split in task.eval_splits:
-        for subset in task.hf_subsets:
-            part = dataset[subset][split] if subset in dataset else dataset[split]
-            if isinstance(part, Mapping) and "corpus" in part:
-                pairs = {"documents": len(part["corpus"]), "queries": len(part["queries"])}
-            else:
-                pairs = {"samples": len(part)}
-            for what, number in pairs.items():
-                name = f"{split} {what}"
-                counted[name] = counted.get(name, 0) + number
-    return counted
-
-
-def _expected(task: AbsTask) -> dict[str, int]:
-    """Return mteb's own counts, where they cover exactly the subsets that are run."""
-    statistics: Any = task.metadata.descriptive_stats or {}
-    expected: dict[str, int] = {}
-    for split in task.eval_splits:
-        whole = statistics.get(split, {})
-        by_subset = whole.get("hf_subset_descriptive_stats", {})
-        parts = [by_subset[s] for s in task.hf_subsets if s in by_subset] or [whole]
-        for key in ("documents", "queries", "samples"):
-            values = [part.get(f"num_{key}") for part in parts]
-            if all(isinstance(value, int) for value in values):
-                expected[f"{split} {key}"] = sum(values)
-    return expected
