@@ -71,7 +71,7 @@ def find_source(
         cached = cached_snapshot(repository, revision)
         snapshot = Snapshot.recognise(cached) if cached else None
         if cached and snapshot:
-            return SnapshotSource(snapshot, cached.name)
+            return SnapshotSource(snapshot, cached.name, dangling)
         if data_dirs or own:
             present = ", ".join(_present(data_dirs)) or "nothing"
             looked = f"Looked in {', '.join(map(str, data_dirs))}; found there: {present}."
@@ -92,7 +92,7 @@ def recognise(task: AbsTask, root: Place, *, dangling: bool = False) -> DataSour
     if hasattr(task, "answers"):
         return AnswersSource(root, tuple(task.hf_subsets))
     if isinstance(root, Path) and (snapshot := _repository(task, root)):
-        return SnapshotSource(snapshot)
+        return SnapshotSource(snapshot, dangling=dangling)
     name = task.metadata.name
     multilingual = bool(task.metadata.is_multilingual)
     subsets = list(task.hf_subsets) if multilingual else ["default"]

@@ -196,6 +196,8 @@ class SnapshotSource:
     """The repository's files."""
     revision: str = ""
     """The commit, where the copy tells it (a snapshot in the hub's cache)."""
+    dangling: bool = False
+    """Accept judgements of documents that the corpus lacks."""
 
     @property
     def origin(self) -> str:
@@ -226,7 +228,9 @@ class SnapshotSource:
         with _scratch() as scratch:
             with progress.step("load"):
                 if is_retrieval(task):
-                    dataset = load_retrieval(self.snapshot, task, scratch)
+                    dataset = load_retrieval(
+                        self.snapshot, task, scratch, progress, dangling=self.dangling
+                    )
                 else:
                     dataset = load_rows(self.snapshot, task, split_names(task), scratch)
             with holding(task, dataset, transform=True):
