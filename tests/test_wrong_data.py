@@ -346,6 +346,15 @@ def test_a_sample_is_run_and_named(bge_eval_here: CommandLine, tmp_path: Path) -
     assert "mteb's own count" not in done.stderr
 
 
+def test_own_collection_may_be_in_any_script(bge_eval_here: CommandLine, tmp_path: Path) -> None:
+    """Nobody has told of its language: mteb's eng-Latn stands there by default."""
+    write_beir(
+        tmp_path / "工单", [{"_id": "d", "text": "打印机坏了"}], {"q": "打印"}, [("q", "d", 1)]
+    )
+    done = bge_eval_here("run", "--model", BUILTIN, "--tasks", tmp_path / "工单", "--offline")
+    assert done.returncode == 0, done.stderr
+
+
 def test_one_bad_set_does_not_stop_the_others(bge_eval_here: CommandLine, tmp_path: Path) -> None:
     sts_rows(tmp_path / "data" / ST)
     beir(tmp_path / "data" / NQ)

@@ -177,7 +177,7 @@ class _Job:
 
     def _check_data(self, planned: PlannedTask, source: DataSource) -> None:
         """Refuse local data that are not what their task's name says."""
-        if self.options.other_data or not source.is_copy:
+        if self.options.other_data or planned.shipped or not source.is_copy:
             return
         for said in refuse_other_data(planned.task, source.origin):
             self.progress.note(f"{planned.name}: {said} Scores of a sample are not comparable.")

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
-from bge_eval.data.finding import find_source, recognise
+from bge_eval.data.files import Place
+from bge_eval.data.finding import find_place, find_source, recognise
 from bge_eval.data.own_loading import OwnLoading, loads_itself
 from bge_eval.data.sources import DataSource
 from bge_eval.data.zips import PublishedZip
@@ -88,6 +89,10 @@ class PlannedTask:
     def name(self) -> str:
         """Return mteb's task name."""
         return str(self.task.metadata.name)
+
+    def place(self, data_dirs: Sequence[Path]) -> Place | None:
+        """Return what lies under one of the task's names in the data folders, whatever it is."""
+        return self.shipped or find_place(self.task, data_dirs, self.folder_names)
 
     def published_zip(self) -> PublishedZip | None:
         """Return the zip in which the task's data are published in BEIR's layout, if any."""

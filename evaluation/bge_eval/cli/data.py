@@ -113,6 +113,7 @@ def check(
 
     from bge_eval.cli.console import TerminalProgress, stdout
     from bge_eval.data.fetch import Verdict, verify
+    from bge_eval.data.manifest import damaged_files
     from bge_eval.errors import BgeEvalError
     from bge_eval.suites import plan
 
@@ -120,26 +121,34 @@ def check(
     names = [name for item in tasks for name in item.split(",") if name]
     planned = plan(names, subset or (), lang or ())
     parts = [part for task in planned for part in (task.parts or (task,))]
-    table = Table("task", "found", "counted", "verdict")
+    table = Table("task", "counted", "verdict")
+    said: list[str] = []
     bad = 0
     for part in parts:
         origin = ""
         try:
-            source = part.source(data_dir, offline=True)
-            source.check(part.task)
-            origin = source.origin
+            place = part.place(data_dir)
             published = part.published_zip()
             md5 = published.md5 if published else None
-            verdict = verify(part.task, source, progress, data_dir, md5)
+            if place and (damaged := damaged_files(place, data_dir, md5)):
+                origin, verdict = str(place), Verdict({}, tuple(damaged))
+            else:
+                source = part.source(data_dir, offline=True)
+                source.check(part.task)
+                origin = source.origin
+                verdict = verify(part.task, source, progress)
         except BgeEvalError as error:
             verdict = Verdict({}, (str(error),))
         bad += bool(verdict.problems)
         counted = ", ".join(f"{number:,} {name}" for name, number in verdict.counted.items())
-        said = Text(
-            " ".join(verdict.problems) or "ok", style="red" if verdict.problems else "green"
-        )
-        table.add_row(part.name, origin, counted, said)
+        wrong = bool(verdict.problems)
+        table.add_row(part.name, counted, Text("wrong" if wrong else "ok", "red" if wrong else ""))
+        found = f"in {origin}. " if origin else ""
+        said.append(f"{part.name}: {found}{' '.join(verdict.problems) or 'As expected.'}")
     stdout.print(table)
+    for line in said:
+        # Not wrapped: a path that is cut in two cannot be copied.
+        stdout.print(line, markup=False, highlight=False, soft_wrap=True)
     if bad:
         typer.echo(f"{bad} of {len(parts)} data sets are missing or not as expected.", err=True)
         raise typer.Exit(3)

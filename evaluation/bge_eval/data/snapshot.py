@@ -124,7 +124,7 @@ class Snapshot:
             ) from error
 
     def columns(self, config: str, split: str) -> list[str]:
-        """Return the columns of a split; none if its files cannot be read."""
+        """Return the columns of a split; none if the head of its first file does not tell."""
         files = self.configs.get(config, {}).get(split, [])
         return _columns(files[0]) if files else []
 
@@ -404,7 +404,7 @@ def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Pat
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the columns of a data file from its head; none if it cannot be read."""
+    """Return the columns of a data file from its head; none if that does not tell them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -414,8 +414,9 @@ def _columns(path: Path) -> list[str]:
         if _suffix(path) == ".jsonl":
             first = next(records(path), None)
             return list(first[1]) if first else []
-    except (OSError, pa.ArrowException, DamagedError):
-        return []  # whoever loads it says what is wrong with it
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path} cannot be read ({reason}); get it again.") from error
     return []
 
 
