@@ -204,6 +204,14 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_DATA,
         ),
     ] = False,
+    allow_other_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-data",
+            help="Accept local data of another size or script than their task's name says.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
     output: Annotated[
         Path, typer.Option(help="Folder of results.", rich_help_panel=_DATA)
     ] = DEFAULT_OUTPUT,
@@ -366,6 +374,7 @@ def run(  # one parameter for each option of the command
         offline=offline,
         overwrite=overwrite,
         dangling=allow_dangling_qrels,
+        other_data=allow_other_data,
         available=available,
         rerank_top_k=rerank_top_k,
     )

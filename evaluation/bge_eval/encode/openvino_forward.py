@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -102,26 +103,32 @@ class OpenVinoForward:
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
         """See `bge_eval.encode.text_encoder.Forward`."""
-        done: list[tuple[Batch, Vectors]] = []
+        done: deque[tuple[Batch, Vectors]] = deque()
 
         def finish(request: Any, batch: Batch) -> None:
-            hidden = torch.from_numpy(request.get_output_tensor(0).data)
-            with torch.inference_mode():
-                pooled = pool(hidden, torch.from_numpy(batch.pooled), self._pooling)
-            done.append((batch, pooled.numpy()))
+            # The request's memory belongs to the next batch as soon as this returns.
+            done.append((batch, request.get_output_tensor(0).data.copy()))
 
         # Several requests at a time, each on its own cores: no core waits for another's layer.
-        queue = openvino.AsyncInferQueue(self._compiled)
+        queue = openvino.AsyncInferQueue(self._compiled, self.streams)
         queue.set_callback(finish)
-        for batch in batches:
-            # A tokenizer may not give token types to a model that has one kind of them.
-            none = np.zeros_like(batch.features["input_ids"])
-            given = {name: batch.features.get(name, none) for name in self.facts.inputs}
-            queue.start_async(given, batch)
-            while done:
-                yield done.pop()
-        queue.wait_all()
-        yield from done
+        try:
+            for batch in batches:
+                # A tokenizer may not give token types to a model that has one kind of them.
+                none = np.zeros_like(batch.features["input_ids"])
+                given = {name: batch.features.get(name, none) for name in self.facts.inputs}
+                queue.start_async(given, batch)
+                while done:
+                    yield self._pooled(*done.popleft())
+        finally:
+            queue.wait_all()
+        while done:
+            yield self._pooled(*done.popleft())
+
+    def _pooled(self, batch: Batch, hidden: Vectors) -> tuple[Batch, Vectors]:
+        with torch.inference_mode():
+            mask = torch.from_numpy(batch.pooled)
+            return batch, pool(torch.from_numpy(hidden), mask, self._pooling).numpy()
 
 
 def supports(dtype: Dtype) -> bool:
