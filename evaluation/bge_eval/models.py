@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
@@ -31,6 +32,8 @@ _OF_SERVED = [
 _FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights")
 """Options that only some kinds of models follow."""
 
+_DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD}
+"""What the command line says by default, and so means nothing."""
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
 
@@ -148,8 +151,9 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
         return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
     given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
-    if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
-        given["dtype"] = None
+    for name, default in _DEFAULTS.items():
+        if given[name] == default:
+            given[name] = None
     wrong = [name for name, value in given.items() if value is not None and name not in allowed]
     if wrong:
         names = ", ".join("--" + name.replace("_", "-") for name in wrong)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Settings, Similarity, registered_prompts
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
 """The environment variable with the key of the server of ``--model``."""
 
-_BATCH_TOKENS = 16384
+_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,14 @@ class ServedEncoder:
                 f"--truncate-dim {self.dimension} is more than the model's {self._full} dimensions."
             )
 
-    def encode(self, texts: Sequence[str], prompt: str = "", step: Step | None = None) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        prompt: str = "",
+        step: Step | None = None,
+        *,
+        normalize: bool | None = None,
+    ) -> Vectors:
         """Encode texts in their order.
 
         Equal texts are sent once, texts of like length together. Where the interface refuses
@@ -92,6 +100,7 @@ class ServedEncoder:
             texts: the inputs.
             prompt: put before every text; with Cohere the kind of the input.
             step: told of every answer (texts, tokens).
+            normalize: scale vectors to unit length; None as the settings say.
 
         Returns:
             ``(n_texts, dim)`` float32.
@@ -114,7 +123,7 @@ class ServedEncoder:
             vectors[rows] = answer[:, : self.dimension]
             if step is not None:
                 step.advance(int(copies[rows].sum()), tokens)
-        if self._settings.normalize:
+        if self._settings.normalize if normalize is None else normalize:
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors /= np.where(norms == 0, 1, norms)
         return vectors if len(distinct) == len(texts) else vectors[position]
@@ -211,6 +220,7 @@ class ServedModel(EncoderModel):
         """
         self.progress = progress or Progress()
         self.overrides = overrides or Overrides()
+        self.protocol = read_protocol(ProtocolName.LEADERBOARD)
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         self.api = api
         self._form = wire(api)
