@@ -14,7 +14,7 @@ import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
-FLOW += ["published", "leaderboard", "results"]
+FLOW += ["published", "leaderboard", "statistics", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 
 
