@@ -13,7 +13,8 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
+FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank"]
+FLOW += ["compare", "rescore", "measure"]
 FLOW += ["published", "leaderboard", "statistics", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 
