@@ -21,7 +21,7 @@ class Verdict(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
-    OPEN = "open"
+    UNCLEAR = "unclear"
     """It may as well be chance."""
     SAME = "same"
     UNTESTED = "untested"
@@ -62,7 +62,7 @@ class Line:
         if not self.statistics.wins and not self.statistics.losses:
             return Verdict.SAME
         if self.corrected > LEVEL:
-            return Verdict.OPEN
+            return Verdict.UNCLEAR
         return Verdict.BETTER if self.difference > 0 else Verdict.WORSE
 
 

@@ -80,7 +80,7 @@ def changed_queries(one: Output, two: Output, count: int) -> tuple[list[Changed]
         if query in two.values[part]
     ]
     gained = sorted((d for d in differences if d[0] > 1e-9), key=lambda d: (-d[0], d[1:]))[:count]
-    lost = sorted((d for d in differences if d[0] < -1e-9))[:count]
+    lost = sorted(d for d in differences if d[0] < -1e-9)[:count]
     described: dict[tuple[str, str], Changed] = {}
     for part in dict.fromkeys(part for _, part, _ in [*gained, *lost]):
         queries = [query for _, own, query in [*gained, *lost] if own == part]

@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bge_eval.errors import MissingError, UsageError, did_you_mean
+from bge_eval.results.identity import differences
 from bge_eval.results.saved import SavedResult, find_results
 
 PUBLISHED = "published"
@@ -146,3 +148,29 @@ def _only(rows: Sequence[Side], text: str) -> Side:
         f"'{text}' may be any of {len(rows)}:\n{shown}\nGive more of the name, name@revision, or"
         " the folder."
     )
+
+
+def differing(one: Side, two: Side, tasks: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return what the sides' saved identities differ in, the data aside.
+
+    Returns:
+        Name → both values, e.g. ``{"model.prompts.query": ("", "query: ")}``.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for task in tasks:
+        if task not in one.results or task not in two.results:
+            continue
+        ours, theirs = one.results[task].identity, two.results[task].identity
+        if not ours or not theirs:
+            continue
+        for name in differences(ours, theirs):
+            if name.split(".")[0] in ("model", "search", "reranker", "packages"):
+                found.setdefault(name, (_value(ours, name), _value(theirs, name)))
+    return found
+
+
+def _value(identity: Mapping[str, Any], name: str) -> str:
+    value: Any = identity
+    for key in name.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return "–" if value is None else str(value) if value != "" else "none"
