@@ -64,23 +64,35 @@ def find_side(text: str, runs: Sequence[Path]) -> Side:
     if path.is_file():
         return _of_file(path)
     if path.is_dir() and any(path.rglob("model_meta.json")):
-        return _only(_rows(find_results([path])), text)
+        return _only(sides_in(path), text)
     return _by_name(text, runs)
+
+
+def sides_in(folder: Path) -> list[Side]:
+    """Return every row of a folder of results.
+
+    Raises:
+        MissingError: the folder holds no results.
+    """
+    return _rows(find_results([folder]))
 
 
 def distinguish(sides: Sequence[Side]) -> list[str]:
     """Return the sides' labels, with a revision or a number where two are the same."""
     labels = [side.label for side in sides]
-    if len(set(labels)) == len(labels):
-        return labels
-    labels = [
-        f"{side.label} ({side.revision[:8]})" if labels.count(side.label) > 1 else side.label
-        for side in sides
-    ]
+    for more in (_place, lambda side: side.revision[:8]):
+        labels = [
+            f"{label} ({more(side)})" if labels.count(label) > 1 and more(side) else label
+            for label, side in zip(labels, sides, strict=True)
+        ]
     return [
         label if labels.count(label) == 1 else f"{label} #{labels[: index + 1].count(label)}"
         for index, label in enumerate(labels)
     ]
+
+
+def _place(side: Side) -> str:
+    return str(side.run_file or "")
 
 
 def _of_file(path: Path) -> Side:

@@ -30,7 +30,8 @@ def read_run(path: Path) -> Run:
     """Read a run file, gzipped or plain.
 
     Raises:
-        DamagedError: a line has not six columns, or a score is no number.
+        DamagedError: a line has not six columns, a score is no number, or a document stands
+            twice for a query.
     """
     run: Run = {}
     opener = gzip.open if path.suffix == ".gz" else open
@@ -38,12 +39,20 @@ def read_run(path: Path) -> Run:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 # Our own files have tabs, so ids may hold spaces; other tools write either.
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if len(cells) != 6:
+                    if not line.strip():
+                        continue
                     raise DamagedError(
                         f"{path}, line {number}: a TREC run has six columns, found {len(cells)}."
                     )
-                run.setdefault(cells[0], {})[cells[2]] = float(cells[4])
+                scores = run.setdefault(cells[0], {})
+                if cells[2] in scores:
+                    raise DamagedError(
+                        f"{path}, line {number}: query '{cells[0]}' already has document"
+                        f" '{cells[2]}'."
+                    )
+                scores[cells[2]] = float(cells[4])
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run
@@ -68,7 +77,9 @@ def read_qrels(path: Path) -> Qrels:
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+                if not line.strip():
+                    continue
                 if number == 1 and len(cells) == 3 and cells[-1].strip() == "score":
                     continue
                 if len(cells) not in (3, 4):
