@@ -139,7 +139,7 @@ def _planned(
         chosen = [task for task in tasks if task not in parts]
         common = [task for task in chosen if all(task in results for results in saved)]
         # Two TREC runs have no task but their judgements.
-        return chosen or ["run"], [(f"mean of {len(common)} tasks", common)]
+        return chosen or ["run"], [("all tasks", common)]
     chosen, suites = [], []
     for name in names:
         inside = [name] if any(name in results for results in saved) else _plan(name)
@@ -148,7 +148,7 @@ def _planned(
             suites.append((name, inside))
     chosen = list(dict.fromkeys(chosen))
     if len(suites) != 1 or len(suites[0][1]) != len(chosen):
-        suites.append((f"mean of {len(chosen)} tasks", chosen))
+        suites.append(("all tasks", chosen))
     return chosen, suites
 
 
@@ -195,7 +195,7 @@ def _outputs(
             missing.setdefault(" and ".join(lacking), []).append(task)
     wanted = "" if metric == "main" else f" with {metric}"
     notes = [
-        f"left out, since {label} has no result{wanted}: {', '.join(lacking)}"
+        f"left out, for want of a result{wanted} of {label}: {', '.join(lacking)}"
         for label, lacking in missing.items()
     ]
     if not both:

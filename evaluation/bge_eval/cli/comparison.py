@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from bge_eval.cli.console import stderr
 from bge_eval.cli.rows import (
     Form,
     as_json,
@@ -20,6 +21,7 @@ from bge_eval.cli.rows import (
 )
 from bge_eval.compare.pairs import Line, Pair, Verdict
 from bge_eval.compare.queries import Changed, Document, changed_queries
+from bge_eval.errors import MissingError
 from bge_eval.statistics import CONFIDENCE, METHOD, RESAMPLES
 
 _STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
@@ -48,14 +50,23 @@ def show_comparison(
             for pair in pairs
             for record in (_query_records(pair, queries) if queries else _records(pair))
         ]
-        write(csv_table(records) if records else "", console)
+        if records:
+            write(csv_table(records), console)
+        for note in (note for pair in pairs for note in pair.notes):
+            stderr.print(note, style="yellow", markup=False, soft_wrap=True)
     elif form is Form.MARKDOWN:
         write("\n\n".join(_markdown(pair, queries) for pair in pairs), console)
-        write(f"\n{_method(seed)}", console)
+        if _tested(pairs):
+            write(f"\n{_method(seed)}", console)
     else:
         for pair in pairs:
             _terminal(pair, console, queries)
-        console.print(Text(_method(seed)), style="dim")
+        if _tested(pairs):
+            console.print(Text(_method(seed)), style="dim")
+
+
+def _tested(pairs: Sequence[Pair]) -> bool:
+    return any(line.statistics for pair in pairs for line in pair.lines)
 
 
 def _method(seed: int) -> str:
@@ -153,7 +164,11 @@ def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
         return []
     found = []
     for line in pair.lines:
-        gained, lost = changed_queries(*pair.outputs[line.title], queries)
+        try:
+            gained, lost = changed_queries(*pair.outputs[line.title], queries)
+        except MissingError as error:
+            found.append((line.title, f"its queries cannot be shown. {error}", []))
+            continue
         found += [
             (line.title, f"queries that {what} most ({line.measure}, A → B)", changed)
             for what, changed in (("gained", gained), ("lost", lost))
@@ -295,9 +310,13 @@ def _line_content(line: Line) -> dict[str, Any]:
 
 
 def _queries_content(pair: Pair, queries: int) -> dict[str, Any]:
-    content = {}
+    content: dict[str, Any] = {}
     for line in pair.lines:
-        gained, lost = changed_queries(*pair.outputs[line.title], queries)
+        try:
+            gained, lost = changed_queries(*pair.outputs[line.title], queries)
+        except MissingError:
+            content[line.title] = None
+            continue
         content[line.title] = {
             "gained": [asdict(one) for one in gained],
             "lost": [asdict(one) for one in lost],

@@ -84,10 +84,18 @@ def rescore(  # one parameter for each option of the command
     notes = [f"{task} has no run and is left out" for task in without]
     with TerminalProgress().step("rescore", len(jobs), "runs") as step:
         for job in jobs:
-            run, judgements = job.read(drop_identical_ids)
+            try:
+                run, judgements = job.read(drop_identical_ids)
+            except MissingError as error:
+                if len(jobs) == 1:
+                    raise
+                notes.append(f"left out: {error}")
+                continue
             scored.append(_Scored(job, judge(run, judgements, measures)))
             notes += _notes(job, run, judgements, measures)
             step.advance(1)
+    if not scored:
+        raise MissingError("\n".join(notes))
     scored = [*scored, *_means(scored, measures)] if not per_query else scored
     _show(scored, measures, form, stdout, per_query=per_query)
     for note in dict.fromkeys(notes):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bge_eval.compare.sides import Side
-from bge_eval.errors import UsageError
+from bge_eval.errors import MissingError, UsageError
 from bge_eval.leaderboard import MAIN_KEY, Column
 from bge_eval.measure import measure_of_key, mteb_key, parse_measure
 from bge_eval.records import Excerpts, Qrels, Run
@@ -157,22 +158,21 @@ def _by_query(result: SavedResult, parts: list[Part], measure: AnyMeasure) -> Ou
     tasks = [part.result.task for part in parts]
     for part in parts:
         source = sources[part.name] = Source(part)
-        qrels = source.qrels()
-        digests.append(_digest(qrels))
         names, kept = part.result.per_query(part.key)
         if measure.name in names:
             column = names.index(measure.name)
             values[part.name] = {query: row[column] for query, row in kept.items()}
+            with suppress(MissingError):  # older results kept no judgements
+                digests.append(_digest(source.qrels()))
         else:
+            qrels = source.qrels()
+            digests.append(_digest(qrels))
             values[part.name] = judge(source.run(), qrels, [measure])[measure].per_query
     weights = {part.name: 1 / len(set(tasks)) / tasks.count(part.result.task) for part in parts}
     score = sum(weights[name] * sum(found.values()) / len(found) for name, found in values.items())
-    facts = _facts([part.result for part in parts]) | {
-        "measure": measure.name,
-        "judgements": hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
-        if len(digests) > 1
-        else digests[0],
-    }
+    facts = {**_facts([part.result for part in parts]), "measure": measure.name}
+    if len(digests) == len(parts):
+        facts["judgements"] = " ".join(digests)
     whole = Output(score, measure.name, values, weights, QUERIES, facts, sources)
     return _checked(whole, result, measure)
 

@@ -15,6 +15,9 @@ from bge_eval.statistics import RESAMPLES, Comparison, Values, compare_means, ho
 LEVEL = 0.05
 """A difference with a smaller corrected p is called one."""
 
+UNTESTED = "untested: a side has no values of single queries, so only scores are compared"
+"""The note on lines without statistics."""
+
 
 class Verdict(StrEnum):
     """What may be said of a difference."""
@@ -105,7 +108,7 @@ def compare_pair(
     Args:
         labels: their names.
         outputs: task → what the first and the second have.
-        suites: (title, tasks) of the means to show.
+        suites: (title, tasks) of the means to show; how many tasks there are is added.
         seed: of everything that is drawn.
         resamples: how much is drawn.
         allow_different: compare what is not the same, on the queries that both have.
@@ -129,6 +132,8 @@ def compare_pair(
         aligned[task] = both
         lines.append(_line(task, one, two, both, seed, resamples))
         step(task)
+    if any(line.statistics is None for line in lines):
+        notes.append(UNTESTED)
     means = [
         _mean_line(title, tasks, lines, aligned, seed, resamples)
         for title, tasks in suites
@@ -240,8 +245,8 @@ def _mean_line(
     """Compare the means over tasks; queries are drawn within their own task."""
     by_task = {line.title: line for line in lines}
     shown = [by_task[task] for task in tasks if task in by_task]
-    if len(shown) < len(tasks):
-        title = f"{title} ({len(shown)} of {len(tasks)} tasks)"
+    of_all = f" of {len(tasks)}" if len(shown) < len(tasks) else ""
+    title = f"{title}, mean of {len(shown)}{of_all}"
     names = tuple(line.title for line in shown)
     measures = {line.measure for line in shown}
     measure = measures.pop() if len(measures) == 1 else "main score"

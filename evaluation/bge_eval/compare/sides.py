@@ -165,6 +165,8 @@ def _only(rows: Sequence[Side], text: str) -> Side:
 def differing(one: Side, two: Side, tasks: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Return what the sides' saved identities differ in, the data aside.
 
+    Of two different models, what else differs between the models is not named.
+
     Returns:
         Name → both values, e.g. ``{"model.prompts.query": ("", "query: ")}``.
     """
@@ -175,8 +177,12 @@ def differing(one: Side, two: Side, tasks: Sequence[str]) -> dict[str, tuple[str
         ours, theirs = one.results[task].identity, two.results[task].identity
         if not ours or not theirs:
             continue
-        for name in differences(ours, theirs):
-            if name.split(".")[0] in ("model", "search", "reranker", "packages"):
+        names = differences(ours, theirs)
+        rooms = {"model", "search", "reranker", "packages"}
+        if "model.name" in names:
+            rooms.remove("model")
+        for name in names:
+            if name.split(".")[0] in rooms:
                 found.setdefault(name, (_value(ours, name), _value(theirs, name)))
     return found
 
