@@ -162,7 +162,7 @@ def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
     """Return (task, what happened, queries) for the tasks with values of single queries."""
     if not queries:
         return []
-    found = []
+    found: list[tuple[str, str, list[Changed]]] = []
     for line in pair.lines:
         try:
             gained, lost = changed_queries(*pair.outputs[line.title], queries)

@@ -64,7 +64,10 @@ def find_side(text: str, runs: Sequence[Path]) -> Side:
     if path.is_file():
         return _of_file(path)
     if path.is_dir() and any(path.rglob("model_meta.json")):
-        return _only(sides_in(path), text)
+        rows = sides_in(path)
+        if (path / "model_meta.json").is_file():  # a row's own folder, experiments below aside
+            rows = [row for row in rows if all(r.path.parent == path for r in row.results.values())]
+        return _only(rows, text)
     return _by_name(text, runs)
 
 
