@@ -107,7 +107,12 @@ def parse_any_measure(text: str) -> AnyMeasure:
     try:
         measure = ir_measures.parse_measure(spelled)
         measure.validate_params()
-    except (ValueError, NameError, KeyError, TypeError, SyntaxError, AssertionError) as error:
+    except AssertionError as error:
+        raise UsageError(
+            f"'{text}' has a wrong parameter, or lacks one that it needs, such as a cutoff (@10)."
+            f" Measures are written as ir_measures writes them, such as {', '.join(EXAMPLES)}."
+        ) from error
+    except (ValueError, NameError, KeyError, TypeError, SyntaxError) as error:
         raise UsageError(
             f"'{text}' is no measure.{did_you_mean(text, [*EXAMPLES, *known.values()])} Measures"
             f" are written as ir_measures writes them, such as {', '.join(EXAMPLES)}."

@@ -186,7 +186,7 @@ def _jobs(
                     f"{side.run_file} is a TREC run and needs judgements: --qrels FILE, as TREC"
                     " writes them (query 0 document grade) or as BEIR's tsv."
                 )
-            name = qrels.name.removesuffix(".gz").removesuffix(qrels.suffix)
+            name = Path(qrels.name.removesuffix(".gz")).stem
             jobs.append(_Job(label, name, "", Source(None, side.run_file, qrels)))
         for task, result in side.results.items():
             if wanted and task not in wanted:

@@ -210,7 +210,8 @@ def _by_score(result: SavedResult, metric: str) -> Output | None:
     if not values:
         return Output(score, name, facts=facts)
     weights = dict.fromkeys(values, 1 / len(values))
-    return Output(score, name, values, weights, EXPERIMENTS, facts)
+    note = "its experiments have other training samples, but all the same test data"
+    return Output(score, name, values, weights, EXPERIMENTS, facts, notes=(note,))
 
 
 def _experiments(result: SavedResult, key: str) -> dict[str, dict[str, float]]:
