@@ -13,10 +13,10 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank"]
-FLOW += ["compare", "rescore", "measure"]
-FLOW += ["published", "leaderboard", "statistics", "results"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
+FLOW += ["rerank", "remote", "compare", "rescore", "measure", "published", "leaderboard"]
+FLOW += ["statistics", "results"]
+SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 
 def _room(path: Path) -> str:

@@ -177,7 +177,7 @@ def test_a_document_twice_and_blank_lines(tmp_path: Path) -> None:
     path.write_text("q1 Q0 d1 1 2.5 x\n\nq1 Q0 d2 2 1.5 x\n\n")
     assert read_run(path) == {"q1": {"d1": 2.5, "d2": 1.5}}
     path.write_text("q1 Q0 d1 1 2.5 x\nq1 Q0 d1 2 1.5 x\n")
-    with pytest.raises(DamagedError, match="line 2: query 'q1' already has document 'd1'"):
+    with pytest.raises(DamagedError, match="line 2: document 'd1' of query 'q1' is there twice"):
         read_run(path)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import mteb
 import pytest
 
-from bge_eval.data.source import RetrievalSource, find_source
+from bge_eval.data.finding import find_source
+from bge_eval.data.sources import RetrievalSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
 from bge_eval.suites import _read_suite, plan, suites, task_names

@@ -33,8 +33,9 @@ def fetch(
     planned = [part for task in plan(names, (), lang or ()) for part in (task.parts or (task,))]
     failed = 0
     for number, part in enumerate(planned, start=1):
-        if part.shipped:
-            progress.note(f"[{number}/{len(planned)}] {part.name}: comes with bge-eval")
+        if part.shipped or part.code:
+            whence = "comes with bge-eval" if part.shipped else "loads its own data"
+            progress.note(f"[{number}/{len(planned)}] {part.name}: {whence}")
             continue
         try:
             folder = fetch_dataset(part.task, data_dir)
@@ -67,7 +68,6 @@ def check(
 
     from bge_eval.cli.console import TerminalProgress, stdout
     from bge_eval.data.fetch import Verdict, verify
-    from bge_eval.data.source import find_source, recognise
     from bge_eval.errors import BgeEvalError
     from bge_eval.suites import plan
 
@@ -80,10 +80,7 @@ def check(
     for part in parts:
         origin = ""
         try:
-            if part.shipped:
-                source = recognise(part.task, part.shipped)
-            else:
-                source = find_source(part.task, data_dir, part.folder_names, offline=True)
+            source = part.source(data_dir, offline=True)
             source.check(part.task)
             origin = source.origin
             verdict = verify(part.task, source, progress)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.source import DataSource, recognise
+from bge_eval.data.finding import recognise
+from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, MissingError
 from bge_eval.progress import Progress
 

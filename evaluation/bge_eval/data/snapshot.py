@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.data.candidates import split_of_candidates
+from bge_eval.data.files import records
 from bge_eval.errors import DamagedError, MissingError
 
 if TYPE_CHECKING:
@@ -64,6 +66,21 @@ class Snapshot:
             f" {', '.join(splits)}."
         )
 
+    def files(self, config: str, split: str) -> list[Path]:
+        """Return the files of one split of one configuration.
+
+        Raises:
+            MissingError: there is no such configuration or split; lists those there.
+        """
+        _need(self, config)
+        files = self.configs[config].get(split)
+        if not files:
+            raise MissingError(
+                f"{self.folder}, configuration '{config}': no split '{split}'. Splits there:"
+                f" {', '.join(self.configs[config])}."
+            )
+        return files
+
     def load(self, config: str, split: str, scratch: Path) -> Dataset:
         """Read one split of one configuration.
 
@@ -78,17 +95,7 @@ class Snapshot:
         """
         import datasets
 
-        if config not in self.configs:
-            raise MissingError(
-                f"{self.folder} has no configuration '{config}'. There are:"
-                f" {', '.join(self.configs)}."
-            )
-        files = self.configs[config].get(split)
-        if not files:
-            raise MissingError(
-                f"{self.folder}, configuration '{config}': no split '{split}'. Splits there:"
-                f" {', '.join(self.configs[config])}."
-            )
+        files = self.files(config, split)
         options = {"sep": "\t"} if ".tsv" in files[0].name else {}
         try:
             return datasets.load_dataset(
@@ -104,6 +111,11 @@ class Snapshot:
             raise DamagedError(
                 f"{files[0]} (configuration '{config}', split '{split}') cannot be read: {reason}"
             ) from error
+
+    def columns(self, config: str, split: str) -> list[str]:
+        """Return the columns of a split; none if its files cannot be read."""
+        files = self.configs.get(config, {}).get(split, [])
+        return _columns(files[0]) if files else []
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits made from every data file's name and content."""
@@ -130,11 +142,11 @@ def check_snapshot(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> Non
             config = _rows_config(snapshot, task) if subset == "default" else subset
             _need(snapshot, config)
             for split in task.eval_splits:
-                if split not in snapshot.configs[config]:
-                    raise MissingError(
-                        f"{snapshot.folder}, configuration '{config}': no split '{split}'. Splits"
-                        f" there: {', '.join(snapshot.configs[config])}."
-                    )
+                snapshot.files(config, split)
+            continue
+        if (rows := candidates_config(snapshot, task, subset)) is not None:
+            for split in task.eval_splits:
+                snapshot.files(rows, split)
             continue
         prefix = "" if subset == "default" else f"{subset}-"
         needed = [f"{prefix}corpus", f"{prefix}queries"]
@@ -176,6 +188,12 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
 
     data: dict[str, Any] = {}
     for subset in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
+        if (rows := candidates_config(snapshot, task, subset)) is not None:
+            data[subset] = {
+                split: _load_candidates(snapshot, rows, split, scratch)
+                for split in task.eval_splits
+            }
+            continue
         if subset == "default" and not {"default", "qrels"} & set(snapshot.configs):
             _need(snapshot, "default")
         data[subset] = {split: Loader(split, subset).load() for split in task.eval_splits}
@@ -190,6 +208,29 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
     return data
 
 
+def candidates_config(snapshot: Snapshot, task: AbsTask, subset: str) -> str | None:
+    """Return the configuration that holds a subset's reranking rows, if it is in that form."""
+    if task.metadata.type != "Reranking":
+        return None
+    names = [subset] if subset != "default" else list(snapshot.configs)
+    return next(
+        (
+            config
+            for config in names
+            for split in snapshot.configs.get(config, {})
+            if {"query", "positive", "negative"} <= set(snapshot.columns(config, split))
+        ),
+        None,
+    )
+
+
+def _load_candidates(snapshot: Snapshot, config: str, split: str, scratch: Path) -> dict[str, Any]:
+    table = snapshot.load(config, split, scratch)
+    origin = f"{snapshot.folder}, configuration '{config}', split '{split}'"
+    rows = ((f"{origin}, row {number}", dict(row)) for number, row in enumerate(table, start=1))
+    return split_of_candidates(rows, split, origin)
+
+
 def load_rows(
     snapshot: Snapshot, task: AbsTask, splits: tuple[str, ...], scratch: Path
 ) -> dict[str, Any]:
@@ -199,8 +240,7 @@ def load_rows(
     def of(config: str) -> Any:
         _need(snapshot, config)
         for split in task.eval_splits:
-            if split not in snapshot.configs[config]:
-                snapshot.load(config, split, scratch)  # says what is missing
+            snapshot.files(config, split)  # says what is missing
         present = [split for split in splits if split in snapshot.configs[config]]
         return DatasetDict({split: snapshot.load(config, split, scratch) for split in present})
 
@@ -314,6 +354,22 @@ def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Pat
         aliases = {"dev": "dev", "val": "validation", "valid": "validation"}
         splits.setdefault(aliases.get(name, name), []).append(path)
     return splits
+
+
+def _columns(path: Path) -> list[str]:
+    """Return the columns of a data file from its head; none if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if _suffix(path) == ".parquet":
+            return list(pq.read_schema(path).names)
+        if _suffix(path) == ".jsonl":
+            first = next(records(path), None)
+            return list(first[1]) if first else []
+    except (OSError, pa.ArrowException, DamagedError):
+        return []  # whoever loads it says what is wrong with it
+    return []
 
 
 def _suffix(path: Path) -> str:
