@@ -35,6 +35,19 @@ def mteb_key(measure: Measure) -> str:
     return _MTEB_KEYS[measure.name].format(measure.cutoff)
 
 
+def measure_of(key: str) -> Measure | None:
+    """Return the measure that has a key in mteb's score dictionary, or None."""
+    return next(
+        (
+            Measure(name, cutoff)
+            for name, form in _MTEB_KEYS.items()
+            for cutoff in CUTOFFS
+            if form.format(cutoff) == key
+        ),
+        None,
+    )
+
+
 def parse_measure(text: str) -> Measure:
     """Read a measure's name, letter case aside.
 
