@@ -13,7 +13,18 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["pytest_plugin", "cli", "gate", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
+FLOW = [
+    "pytest_plugin",
+    "cli",
+    "gate",
+    "evaluate",
+    "suites",
+    "data",
+    "encode",
+    "search",
+    "rerank",
+    "measure",
+]
 FLOW += ["published", "leaderboard", "statistics", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 

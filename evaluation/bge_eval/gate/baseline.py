@@ -267,11 +267,13 @@ def _packed(entry: Entry) -> dict[str, Any]:
 
 def _packed_part(queries: Mapping[str, PartValues], part: str) -> str:
     names = [name for name, values in queries.items() if part in values]
-    lines = ["\t".join(["query-id", *names])]
-    for query in queries[names[0]][part]:
-        lines.append("\t".join([query, *(f"{queries[name][part][query]:.9g}" for name in names)]))
+    table = [["query-id", *names]]
+    table += [
+        [query, *(f"{queries[name][part][query]:.9g}" for name in names)]
+        for query in queries[names[0]][part]
+    ]
     # mtime=0: the same content gives the same bytes.
-    packed = gzip.compress("\n".join(lines).encode(), compresslevel=9, mtime=0)
+    packed = gzip.compress("\n".join(map("\t".join, table)).encode(), compresslevel=9, mtime=0)
     return base64.b64encode(packed).decode("ascii")
 
 

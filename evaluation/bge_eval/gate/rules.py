@@ -119,13 +119,12 @@ def read_rules(path: Path) -> Rules:
         raise MissingError(f"There is no file of rules {path}.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
-    problems: list[str] = []
-    for name in content:
-        if name not in _TABLES:
-            problems.append(
-                f"[{name}] means nothing.{did_you_mean(name, _TABLES)} Tables are [default],"
-                " [suite.NAME], [task.NAME] and [average]."
-            )
+    problems = [
+        f"[{name}] means nothing.{did_you_mean(name, _TABLES)} Tables are [default],"
+        " [suite.NAME], [task.NAME] and [average]."
+        for name in content
+        if name not in _TABLES
+    ]
     suites = _tables(content, "suite", problems)
     tasks = _tables(content, "task", problems)
     suite_averages = {
