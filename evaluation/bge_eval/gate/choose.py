@@ -36,17 +36,16 @@ def find_baseline(given: str, measures: Iterable[str] = ()) -> Baseline:
         UsageError: a folder holds several runs of a task.
         DamagedError: it cannot be read.
     """
-    path = Path(given).expanduser()
+    path = baseline_path(given)
+    if not path.is_file():
+        path = Path(given).expanduser()
     if not path.exists():
-        named = baseline_path(given)
-        if not named.is_file():
-            known = sorted(file.stem for file in BASELINES.glob("*.json"))
-            here = f" {BASELINES} holds {', '.join(known)}." if known else ""
-            raise MissingError(
-                f"There is no baseline {given}, nor {named}.{did_you_mean(given, known)}{here}"
-                f" `bge-eval check --update --baseline {given}` writes it from the runs."
-            )
-        path = named
+        known = sorted(file.stem for file in BASELINES.glob("*.json"))
+        here = f" {BASELINES} holds {', '.join(known)}." if known else ""
+        raise MissingError(
+            f"There is no baseline {given} ({baseline_path(given)}).{did_you_mean(given, known)}"
+            f"{here} `bge-eval check --update --baseline {given}` writes it from the runs."
+        )
     if path.is_file() and read_json(path).get("kind") == KIND:
         return read_baseline(path)
     chosen = choose([path], Choice(), option="--baseline")

@@ -45,6 +45,7 @@ def judge(request: Request) -> Outcome:
     if request.tasks:
         wanted = _wanted(request.tasks, baseline.entries)
         entries = {task: entry for task, entry in baseline.entries.items() if task in wanted}
+        rules = _without_others(rules, set(baseline.entries) - set(entries))
         baseline = replace(baseline, entries=entries)
     _refuse_unknown_queries(rules, baseline)
     suites = {name: suite_tasks(name) for name in {**rules.suites, **rules.suite_averages}}
@@ -149,6 +150,17 @@ def _wanted(names: Sequence[str], known: Collection[str]) -> set[str]:
     return wanted
 
 
+def _without_others(rules: Rules, others: Collection[str]) -> Rules:
+    """Leave out what the rules say of tasks that are not asked for, averages with them too."""
+    averages = {
+        suite: rule
+        for suite, rule in rules.suite_averages.items()
+        if not any(task in others for task in suite_tasks(suite))
+    }
+    tasks = {task: values for task, values in rules.tasks.items() if task not in others}
+    return replace(rules, tasks=tasks, average=None, suite_averages=averages)
+
+
 def _refuse_unknown_queries(rules: Rules, baseline: Baseline) -> None:
     """A query that is not there would never be seen to drop: a slip of the pen, most likely."""
     for task, values in rules.tasks.items():
@@ -170,7 +182,7 @@ def _refuse_unknown_queries(rules: Rules, baseline: Baseline) -> None:
 
 
 def _extra(request: Request, baseline: Baseline) -> list[str]:
-    """Return tasks of the chosen model that have a run and are not in the baseline."""
+    """Return tasks that have a run and are not in the baseline."""
     from bge_eval.results.saved import find_results
 
     inner = {part for entry in baseline.entries.values() for part in entry.aggregate_of}

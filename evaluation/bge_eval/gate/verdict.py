@@ -73,6 +73,8 @@ def check(
             Note(f"Not in the baseline, so not judged: {', '.join(extra)}. --update adds them.")
         )
     models = dict.fromkeys(pair.after.model for pair in pairs)
+    if len(models) > 1:
+        notes.append(Note(f"The runs are of several models: {'; '.join(models)}.", warning=True))
     every = tuple(finding for found in findings.values() for finding in found)
     return Outcome(baseline, "; ".join(models), rules.origin, every, tuple(notes))
 
