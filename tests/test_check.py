@@ -208,6 +208,8 @@ def test_several_runs_are_asked_about(
     assert f"There are 3 runs of {DEMO}; which is meant?" in done.stderr
     assert "- builtin/all-MiniLM-L6-v2 [query_prompt=" in done.stderr
     assert "--latest" in done.stderr
+    done = bge_eval("check", together, "--baseline", baseline.path, env={"GITHUB_ACTIONS": "true"})
+    assert f"::error title=bge-eval check::There are 3 runs of {DEMO}" in done.stderr
 
     def chosen(**choice: Any) -> str:
         return choose([together], Choice(**choice))[DEMO].label
@@ -269,6 +271,43 @@ def test_queries_that_are_not_the_scores_parts_are_not_used(runs: Path, tmp_path
     content["scores"]["test"][0]["ndcg_at_10"] += 0.001
     path.write_text(json.dumps(content), encoding="utf-8")
     assert "nDCG@10" not in entry_of(SavedResult(path)).queries
+
+
+def test_an_aggregate_is_tested_over_its_parts(runs: Path, tmp_path: Path) -> None:
+    entries = {}
+    for name in ("base", "damaged"):
+        folder = shutil.copytree(runs / name, tmp_path / name)
+        first = find_results([folder])[0]
+        record = json.loads((first.parent / DEMO / "run.json").read_text(encoding="utf-8"))
+        for task, parts in (("Second", []), ("Whole", [DEMO, "Second"])):
+            shutil.copy(first, first.with_name(f"{task}.json"))
+            (first.parent / task).mkdir()
+            own = {**record, "aggregate_of": parts, "files": [] if parts else record["files"]}
+            text = json.dumps(own)
+            (first.parent / task / "run.json").write_text(text, encoding="utf-8")
+        entries[name] = entry_of(SavedResult(first.with_name("Whole.json")))
+    assert set(entries["base"].values("main")) == {f"{DEMO}:default/test", "Second:default/test"}
+    whole = Baseline("b", tmp_path / "b.json", {"Whole": entries["base"]})
+    write_baseline(whole)
+    finding = only(check(read_baseline(whole.path), {"Whole": entries["damaged"]}, Rules()))
+    assert finding.comparison is not None and finding.comparison.queries == 2 * 68
+    assert finding.status is Status.REGRESSED
+    # Written from a folder, the aggregate stands for its parts.
+    written = update(Request(str(tmp_path / "c.json"), (tmp_path / "base",)))[1]
+    assert list(written.entries) == ["Whole"]
+    assert judge(Request(str(written.path), (tmp_path / "base",))).notes == ()
+
+
+def test_a_result_of_mtebs_own_is_compared_with_doubt(
+    runs: Path, baseline: Baseline, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(runs / "base", tmp_path / "mteb")
+    shutil.rmtree(find_results([folder])[0].parent / DEMO)
+    outcome = judge(request(baseline, folder))
+    assert only(outcome).status is Status.PASSED
+    assert [note.text for note in outcome.notes if note.warning] == [
+        "The run has no record of its identity, so nothing is known of its data."
+    ]
 
 
 def test_rules_of_queries_time_and_memory(runs: Path, baseline: Baseline) -> None:
@@ -496,7 +535,7 @@ def test_the_gate_in_a_test_suite(runs: Path, baseline: Baseline, tmp_path: Path
             bge_eval.check({str(baseline.path)!r}, folder)
 
         def test_not_evaluated(bge_eval):
-            bge_eval.run({BUILTIN!r}, "SciFact", offline=True, data_dir=["none", "nothing"])
+            bge_eval.run({BUILTIN!r}, "demo", pooling="max", data_dir=["a", "b"])
         """
     place = tmp_path / "suite"
     place.mkdir()
@@ -511,7 +550,7 @@ def test_the_gate_in_a_test_suite(runs: Path, baseline: Baseline, tmp_path: Path
     assert "3 failed, 3 passed" in done.stdout
     assert f"{DEMO} nDCG@10: Lost 0.06" in done.stdout
     assert "There is no baseline nosuch" in done.stdout
-    assert "data folder none does not exist" in " ".join(done.stdout.split())
+    assert "bge-eval run: " in done.stdout and "--pooling" in done.stdout
     assert "within chance" in done.stdout.split("= bge-eval =")[1]
     assert "Traceback" not in done.stdout
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bge_eval.cli.show_check import CheckForm
+
+if TYPE_CHECKING:
+    from bge_eval.gate.gate import Request
 
 DEFAULT_RUNS = Path("results/runs")
 
@@ -69,11 +72,17 @@ def check(  # one parameter for each option of the command
 
       bge-eval check ./new-runs --baseline ./old-runs --rules rules.toml
     """
-    from bge_eval.cli.console import stderr, stdout
-    from bge_eval.cli.show_check import markdown, show_check, updated
+    from bge_eval.cli.console import stdout
+    from bge_eval.cli.show_check import markdown, show_check
+    from bge_eval.errors import BgeEvalError
     from bge_eval.gate import gate
     from bge_eval.gate.choose import Choice
-    from bge_eval.gate.github import in_actions, workflow_commands, write_summary
+    from bge_eval.gate.github import (
+        in_actions,
+        workflow_command,
+        workflow_commands,
+        write_summary,
+    )
     from bge_eval.gate.junit import write_junit
 
     request = gate.Request(
@@ -84,19 +93,33 @@ def check(  # one parameter for each option of the command
         tasks=tuple(name for item in tasks or [] for name in item.split(",") if name),
         other_data=other_data,
     )
-    if update:
-        before, after = gate.update(request)
-        stdout.print(updated(before, after))
-        stderr.print(f"{after.path} is written; commit it.", style="dim", markup=False)
-        return
-    outcome = gate.judge(request)
-    if junit is not None:
-        write_junit(outcome, junit)
+    try:
+        if update:
+            _update(request)
+            return
+        outcome = gate.judge(request)
+    except BgeEvalError as error:
+        if in_actions():
+            typer.echo(workflow_command("error", "bge-eval check", str(error)), err=True)
+        raise
     show_check(outcome, form, stdout)
     if in_actions():
         # Actions reads commands from both streams; stdout stays what was asked for.
         for line in workflow_commands(outcome):
             typer.echo(line, err=True)
         write_summary(markdown(outcome))
+    if junit is not None:
+        write_junit(outcome, junit)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
+
+
+def _update(request: Request) -> None:
+    """Write the baseline and show what that changed."""
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.cli.show_check import updated
+    from bge_eval.gate.gate import update
+
+    before, after = update(request)
+    stdout.print(updated(before, after))
+    stderr.print(f"{after.path} is written; commit it.", style="dim", markup=False)

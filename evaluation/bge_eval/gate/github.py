@@ -42,15 +42,27 @@ def workflow_commands(outcome: Outcome) -> list[str]:
     for note in outcome.notes:
         said["warning" if note.warning else "notice"].append(("bge-eval check", note.text))
     file = _in_workspace(outcome.baseline.path)
-    place = f"file={_property(file)}," if file else ""
     lines = []
     for kind, items in said.items():
         if len(items) > _MOST:
             rest = items[_MOST - 1 :]
             more = "\n".join(f"{title}: {text}" for title, text in rest)
             items = [*items[: _MOST - 1], (f"{len(rest)} more", more)]
-        lines += [f"::{kind} {place}title={_property(t)}::{_data(text)}" for t, text in items]
+        lines += [workflow_command(kind, title, text, file) for title, text in items]
     return lines
+
+
+def workflow_command(kind: str, title: str, text: str, file: str = "") -> str:
+    """Return one annotation, its texts escaped.
+
+    Args:
+        kind: "error", "warning" or "notice".
+        title: its heading.
+        text: what it says; lines are kept.
+        file: the file in the repository that it points at, if any.
+    """
+    place = f"file={_property(file)}," if file else ""
+    return f"::{kind} {place}title={_property(title)}::{_data(text)}"
 
 
 def write_summary(markdown: str) -> bool:
