@@ -13,20 +13,10 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = [
-    "pytest_plugin",
-    "cli",
-    "gate",
-    "evaluate",
-    "suites",
-    "data",
-    "encode",
-    "search",
-    "rerank",
-    "measure",
-]
-FLOW += ["published", "leaderboard", "statistics", "results"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
+FLOW += ["lexical", "fusion", "search", "rerank", "remote", "measure", "published", "leaderboard"]
+FLOW += ["statistics", "results"]
+SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 
 def _room(path: Path) -> str:
