@@ -13,8 +13,9 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
-FLOW += ["rerank", "remote", "compare", "rescore", "measure", "published", "leaderboard"]
+FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
+FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "measure"]
+FLOW += ["published", "leaderboard"]
 FLOW += ["statistics", "results"]
 SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 

@@ -23,6 +23,16 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
 
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
+    fixtures = [sys.executable, "-m", "pytest", "-W", "error", "--fixtures", "-v"]
+    listed = subprocess.run(
+        [*fixtures, "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "bge_eval [session scope] -- site/bge_eval/pytest_plugin.py" in listed.stdout
     code = (
         "import bge_eval, sys; assert bge_eval.__file__.startswith(sys.argv.pop(1));"
         "from bge_eval.cli.app import main; main()"

@@ -10,8 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bge_eval.cli.check import check
 from bge_eval.cli.compare import compare
-from bge_eval.cli.data import check, fetch
+from bge_eval.cli.data import check as check_data
+from bge_eval.cli.data import fetch
 from bge_eval.cli.quiet import DEBUG
 from bge_eval.cli.rescore import rescore
 from bge_eval.cli.run import run
@@ -93,10 +95,11 @@ app.command()(_friendly(table))
 app.command()(_friendly(compare))
 app.command()(_friendly(rescore))
 app.command()(_friendly(tasks))
+app.command()(_friendly(check))
 
 _data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")
 _data.command()(_friendly(fetch))
-_data.command()(_friendly(check))
+_data.command()(_friendly(check_data))
 app.add_typer(_data, name="data")
 
 
