@@ -13,8 +13,8 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "measure"]
-FLOW += ["published", "leaderboard", "results"]
+FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "report"]
+FLOW += ["significance", "measure", "published", "leaderboard", "costs", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 
 

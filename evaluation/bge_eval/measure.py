@@ -35,6 +35,19 @@ def mteb_key(measure: Measure) -> str:
     return _MTEB_KEYS[measure.name].format(measure.cutoff)
 
 
+def measure_of_key(key: str) -> Measure | None:
+    """Return the measure of one of mteb's keys, or None where it is of another kind.
+
+    Args:
+        key: e.g. ``"ndcg_at_10"``; ``"cosine_spearman"`` is no measure of rankings.
+    """
+    name, at, cutoff = key.rpartition("_at_")
+    names = {pattern.removesuffix("_at_{}"): short for short, pattern in _MTEB_KEYS.items()}
+    if not at or name not in names or not cutoff.isdigit():
+        return None
+    return Measure(names[name], int(cutoff))
+
+
 def parse_measure(text: str) -> Measure:
     """Read a measure's name, letter case aside.
 

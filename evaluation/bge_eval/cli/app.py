@@ -12,6 +12,7 @@ import typer
 
 from bge_eval.cli.data import check, fetch
 from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.report import report
 from bge_eval.cli.run import run
 from bge_eval.cli.table import table
 from bge_eval.cli.tasks import tasks
@@ -88,6 +89,7 @@ def _root(
 
 app.command()(_friendly(run))
 app.command()(_friendly(table))
+app.command()(_friendly(report))
 app.command()(_friendly(tasks))
 
 _data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.columns import (
+    columns_of,
+    looked_up,
+    measure_and_key,
+    named,
+    published_beside,
+    refuse_unknown,
+    suite_title,
+)
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.leaderboard import Aggregates
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Column, Leaderboard, Row
-    from bge_eval.suites import PlannedTask
+    from bge_eval.leaderboard import Leaderboard
 
 DEFAULT_RUNS = Path("results/runs")
 
@@ -72,17 +80,17 @@ def table(  # one parameter for each option of the command
     from bge_eval.leaderboard import leaderboard
     from bge_eval.results.saved import find_results
 
-    measure, key = _measure(metric)
+    measure, key = measure_and_key(metric)
     paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])
     names = [name for item in tasks or [] for name in item.split(",") if name]
-    title, columns = (_suite(names), _columns(names)) if names else ("", [])
+    title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=aggregates
     )
     if published or (types and "" in board.types):
         # What the results do not say of their tasks, mteb knows.
-        columns = columns or _looked_up(board.columns, whole=published)
-        others = _published(columns, key, aggregates) if published else []
+        columns = columns or looked_up(board.columns, whole=published)
+        others = published_beside(columns, key, aggregates) if published else []
         board = leaderboard(
             paths,
             measure=measure,
@@ -92,9 +100,9 @@ def table(  # one parameter for each option of the command
             title=title,
             aggregates=aggregates,
         )
-    board = _named(_with_models(board, models or []), key)
+    board = named(with_models(board, models or []), key)
     if not board.rows:
-        _refuse_unknown(columns)
+        refuse_unknown(columns)
         wanted = ", ".join(column.task for column in columns) or measure
         of_models = f" of {' or '.join(models)}" if models else ""
         raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
@@ -106,115 +114,12 @@ def table(  # one parameter for each option of the command
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
 
 
-def _measure(metric: str) -> tuple[str, str]:
-    """Return a measure's name for people and its key in mteb's results."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
-
-    if metric.strip().casefold() == "main":
-        return "main score", MAIN_KEY
-    measure = parse_measure(metric)
-    return str(measure), mteb_key(measure)
-
-
-def _named(board: Leaderboard, key: str) -> Leaderboard:
-    """Give main scores the name of a measure, if it is that of every column."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
-
-    ndcg = parse_measure("nDCG@10")
-    if key == MAIN_KEY and {column.main for column in board.columns} == {mteb_key(ndcg)}:
-        return replace(board, measure=str(ndcg))
-    return board
-
-
 def _only_others(runs: list[Path] | None, tasks: list[str] | None, published: bool) -> bool:
     """Whether there are no runs to look for, and published rows are enough."""
     return published and bool(tasks) and runs is None and not DEFAULT_RUNS.is_dir()
 
 
-def _suite(names: Sequence[str]) -> str:
-    """Return the suite's name if the columns are one suite, else ""."""
-    from bge_eval.suites import suites
-
-    return names[0] if len(names) == 1 and names[0] in suites() else ""
-
-
-def _columns(names: Sequence[str]) -> list[Column]:
-    """Resolve suites and tasks to columns with the splits and subsets that mteb counts.
-
-    A name that is neither stands for itself: a collection of the user's own, now elsewhere.
-    """
-    from bge_eval.errors import UsageError
-    from bge_eval.leaderboard import Column
-    from bge_eval.suites import plan
-
-    columns: dict[str, Column] = {}
-    for name in names:
-        try:
-            found = [_column(task) for task in plan([name])]
-        except UsageError:
-            found = [Column(name)]
-        for column in found:
-            columns.setdefault(column.task, column)
-    return list(columns.values())
-
-
-def _refuse_unknown(columns: Sequence[Column]) -> None:
-    """Raise the error of a name that is no suite and no task, now that no result has it either."""
-    from bge_eval.suites import plan
-
-    for column in columns:
-        if not column.type:
-            plan([column.task])
-
-
-def _column(planned: PlannedTask) -> Column:
-    from bge_eval.leaderboard import Column
-
-    task = planned.task
-    return Column(
-        task=planned.name,
-        type=str(task.metadata.type),
-        splits=tuple(task.eval_splits),
-        subsets=("default",) if planned.parts else tuple(task.hf_subsets),
-        main=task.metadata.main_score,
-        data_revision=task.metadata.revision,
-        parts=tuple(map(_column, planned.parts)),
-    )
-
-
-def _looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
-    """Return columns that results gave, completed by what mteb knows of their tasks.
-
-    Args:
-        columns: the columns as the results have them.
-        whole: take mteb's splits and subsets too, for comparison with others' results; without,
-            a result counts as a whole, whatever part of its task it is.
-    """
-    completed = []
-    for column in columns:
-        known = _columns([column.task])[0]
-        if not known.type:
-            completed.append(column)
-        elif whole:
-            completed.append(known)
-        else:
-            parts = tuple(replace(part, splits=(), subsets=()) for part in known.parts)
-            completed.append(replace(known, splits=(), subsets=(), parts=parts))
-    return completed
-
-
-def _published(columns: Sequence[Column], key: str, aggregates: Aggregates) -> list[Row]:
-    import mteb
-
-    from bge_eval.published import published_rows
-
-    own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
-    return published_rows(columns, key=key, main_revisions=own, aggregates=aggregates)
-
-
-def _with_models(board: Leaderboard, models: Sequence[str]) -> Leaderboard:
+def with_models(board: Leaderboard, models: Sequence[str]) -> Leaderboard:
     """Keep the rows whose name contains one of some texts, letter case aside."""
     if not models:
         return board

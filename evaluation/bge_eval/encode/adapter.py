@@ -153,6 +153,7 @@ class EncoderModel:
             "device": str(self._encoder.device),
             "batch_tokens": self._encoder.batch_tokens,
             "dimension": self._encoder.dimension,
+            "parameters": self._encoder.parameters,
         }
 
     def _prompts(self, task: TaskMetadata) -> dict[str, str]:

@@ -61,6 +61,7 @@ class TorchEncoder:
             self.tokenizer, self.model = _load(files, settings, trust_remote_code)
         self.model.to(self.device).eval()
         self.dimension = _dimension(self.model, settings)
+        self.parameters = sum(weights.numel() for weights in self.model.parameters())
 
     def encode(self, texts: Sequence[str], prompt: str = "", step: Step | None = None) -> Vectors:
         """Encode texts in their order.
