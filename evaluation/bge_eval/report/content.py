@@ -242,7 +242,7 @@ def gather(
         tasks=tuple(tasks),
         collections=tuple(parts),
         published_means=_best_first(means),
-        notes=tuple(notes),
+        notes=(*notes, *_without_queries(saved, shorts, parts)),
     )
 
 
@@ -269,6 +269,24 @@ def _saved(row: Row, columns: Sequence[Column]) -> dict[str, SavedResult]:
             if beside.is_file():
                 found[part.task] = SavedResult(beside)
     return found
+
+
+def _without_queries(
+    saved: Sequence[Mapping[str, SavedResult]],
+    names: Sequence[str],
+    shown: Sequence[Collection],
+) -> list[str]:
+    """Say whose queries cannot be looked at although it has runs."""
+    lines = []
+    for index, (found, name) in enumerate(zip(saved, names, strict=True)):
+        seen = {collection.task for collection in shown if index in collection.results}
+        lacking = [task for task, result in found.items() if result.parts and task not in seen]
+        if lacking:
+            lines.append(
+                f"{name}: no single queries of {_listed(lacking)}, since their judgements are not"
+                " beside the result; run it again with --overwrite"
+            )
+    return lines
 
 
 def _task(
@@ -364,12 +382,17 @@ def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
 
 
 def _short_labels(rows: Sequence[Row]) -> list[str]:
-    """Return names without the organisation, where they still tell the rows apart."""
+    """Return names for plots: only what tells the rows apart."""
+    one_model = len(rows) > 1 and len({row.model for row in rows}) == 1
     shorts = []
     for row in rows:
         name = row.model.rpartition("/")[2]
-        name += f" [{row.settings}]" if row.settings else ""
-        shorts.append(f"{name} + {row.reranker.rpartition('/')[2]}" if row.reranker else name)
+        if row.settings:
+            name = row.settings if one_model else f"{name} [{row.settings}]"
+        if row.reranker:
+            first = "" if one_model and not row.settings else f"{name} "
+            name = f"{first}+ {row.reranker.rpartition('/')[2]}"
+        shorts.append(name)
     labels = [
         short if shorts.count(short) == 1 else row.label
         for short, row in zip(shorts, rows, strict=True)

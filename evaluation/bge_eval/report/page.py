@@ -72,6 +72,7 @@ def _data(content: Content, blocks: list[Blocks]) -> dict[str, Any]:
             "systems": sorted(collection.results),
             "queries": len(collection.qrels),
             "chunks": len(packed.chunks),
+            "pairs": collection.tests(),
         }
         for collection, packed in zip(content.collections, blocks, strict=True)
     ]

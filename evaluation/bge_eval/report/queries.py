@@ -13,8 +13,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
+from bge_eval.errors import MissingError
 from bge_eval.records import Excerpt, Qrels, SplitKey
 from bge_eval.results.saved import SavedResult
 
@@ -26,6 +28,10 @@ TEXT_LENGTH = 280
 """Characters of a document's text that are shown."""
 QUERY_LENGTH = 160
 """Characters of a query in the list of queries; the query itself is shown in full."""
+TESTED = 8
+"""Systems of which every pair is tested: the best ones, beyond which a page would take long."""
+RESAMPLES = 2000
+"""Bootstrap samples and swaps that are drawn for every pair."""
 CHUNK = 64
 """Queries whose documents are packed together."""
 
@@ -48,6 +54,33 @@ class Collection:
     """Index of the system → its result."""
     values: dict[int, dict[str, list[float]]]
     """Index of the system → query id → its value of each measure."""
+
+    def tests(self) -> dict[str, dict[str, float]]:
+        """Compare every pair of systems by every measure.
+
+        Returns:
+            ``"<A>-<B>:<measure>"`` → the 95% interval of B minus A and its p-value, e.g.
+            ``{"0-1:nDCG@10": {"low": -0.02, "high": 0.01, "p": 0.4}}``; each pair once, the
+            lower index first. With very many systems only the first ones are compared.
+        """
+        from bge_eval.statistics import compare
+
+        found = {}
+        for before, after in combinations(sorted(self.results)[:TESTED], 2):
+            shared = [q for q in self.qrels if q in self.values[before] and q in self.values[after]]
+            if len(shared) < 2:
+                continue
+            for column, measure in enumerate(self.measures):
+                one = [self.values[before][query][column] for query in shared]
+                two = [self.values[after][query][column] for query in shared]
+                result = compare(one, two, resamples=RESAMPLES)
+                if result.interval is not None:
+                    found[f"{before}-{after}:{measure}"] = {
+                        "low": round(result.interval.low, 5),
+                        "high": round(result.interval.high, 5),
+                        "p": round(result.p_value, 5),
+                    }
+        return found
 
     @property
     def queries(self) -> list[str]:
@@ -75,8 +108,11 @@ def collections(task: str, results: Mapping[int, SavedResult]) -> list[Collectio
     groups: dict[tuple[SplitKey, str], Collection] = {}
     for index, result in results.items():
         for part in result.parts:
-            qrels = result.qrels(part)
-            measures, values = result.per_query(part)
+            try:
+                qrels = result.qrels(part)
+                measures, values = result.per_query(part)
+            except MissingError:
+                continue  # made before judgements were kept; the page says so
             key = (part, _digest(qrels, measures))
             group = groups.get(key)
             if group is None:

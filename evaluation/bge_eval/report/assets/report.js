@@ -4,9 +4,9 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { systems, tasks, collections } = data;
   const $ = (selector, root = document) => root.querySelector(selector);
-  const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "wye", "cross", "times"];
+  const SYMBOLS = ["Circle", "Square", "Triangle", "Diamond", "Star", "Wye", "Cross"].map((name) => d3[`symbol${name}`]);
   const color = (index) => `var(--s${index % 8})`;
-  const symbol = (index) => SYMBOLS[(index + Math.floor(index / 8)) % 8];
+  const symbol = (index) => SYMBOLS[(index + Math.floor(index / 8)) % SYMBOLS.length];
   const score = (value) => (value == null ? "–" : value.toFixed(4));
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
   const number = (value) => value.toLocaleString("en");
@@ -41,10 +41,7 @@
   /** A system's colour and shape, so that neither print nor eye depends on colour alone. */
   function mark(index) {
     const svg = d3.create("svg").attr("viewBox", "-7 -7 14 14").attr("width", 12).attr("height", 12);
-    const shape = d3[`symbol${symbol(index)[0].toUpperCase()}${symbol(index).slice(1)}`];
-    const path = svg.append("path").attr("d", d3.symbol(shape, 62)());
-    if (symbol(index) === "times") path.attr("fill", "none").attr("stroke-width", 2).attr("stroke", color(index));
-    else path.attr("fill", color(index));
+    svg.append("path").attr("d", d3.symbol(symbol(index), 62)()).attr("fill", color(index));
     return svg.node();
   }
 
@@ -120,8 +117,8 @@
       const heading = make("h3", {}, task.name);
       place.append(make("div", { class: "card" }, heading, make("p", {}, about.filter(Boolean).join(" · ")), figure));
       draw(figure, (width) => {
-        const margin = Math.min(190, Math.floor(width * 0.4));
-        const name = (index) => short(systems[index].short, Math.floor(margin / 6.6));
+        const margin = Math.min(Math.floor(width * 0.42), 24 + Math.ceil(6.7 * d3.max(rows, (row) => systems[row.index].short.length)));
+        const name = (index) => short(systems[index].short, Math.floor((margin - 14) / 6.3));
         const domain = padded(rows.flatMap((row) => [row.low ?? row.score, row.high ?? row.score]));
         return Plot.plot({
           width,
@@ -194,7 +191,7 @@
     const [meanA, meanB] = [d3.mean(rows, (row) => row.a), d3.mean(rows, (row) => row.b)];
     const counts = d3.rollup(rows, (group) => group.length, (row) => kind(row.change));
     const count = (name) => counts.get(name) ?? 0;
-    const test = (collection.pairs || {})[`${view.a}-${view.b}:${measure}`];
+    const test = tested(collection, measure);
     const words = [make("b", {}, nameB), ` has ${measure} `, make("b", {}, score(meanB)), ", ", make("b", {}, nameA), " ", make("b", {}, score(meanA))];
     if (view.a === view.b) words.push(": the same system twice.");
     else {
@@ -202,7 +199,7 @@
       if (test) {
         const p = test.p < 0.001 ? "p < 0.001" : `p = ${test.p.toFixed(3)}`;
         words.push(` (95% interval ${signed(test.low)} to ${signed(test.high)}, ${p})`);
-        words.push(test.p < 0.05 ? ", more than chance explains." : ": chance alone could make it.");
+        words.push(test.p < 0.05 ? ": more than chance explains." : ": chance alone could explain it.");
       } else words.push(".");
     }
     const bar = make("div", { class: "tally", role: "img", "aria-label": `${count("gain")} better, ${count("same")} equal, ${count("loss")} worse` });
@@ -219,6 +216,13 @@
     place.replaceChildren(make("p", { class: "sentence" }, ...words), bar, tallies);
   }
 
+  /** The test of B against A; a pair is tested once, and turned round where it is needed. */
+  function tested(collection, measure) {
+    const straight = collection.pairs[`${view.a}-${view.b}:${measure}`];
+    const turned = collection.pairs[`${view.b}-${view.a}:${measure}`];
+    return straight || (turned && { low: -turned.high, high: -turned.low, p: turned.p });
+  }
+
   function scatter(rows, collection, width) {
     // Queries with the same two values are one point, the larger the more there are.
     const groups = d3.groups(rows, (row) => `${row.a},${row.b}`).map(([key, members]) => ({
@@ -229,30 +233,32 @@
     const fills = { gain: "var(--gain)", loss: "var(--loss)", same: "var(--same)" };
     const measure = collection.measures[view.measure];
     const side = Math.max(width, 260);
+    const widest = Math.min(26, 5 + Math.sqrt(most) * 1.2);
+    const least = rows.length > 3000 ? 2.5 : 4.5;
     const svg = Plot.plot({
       width: side,
       height: side,
       margin: 20,
-      marginLeft: 46,
-      marginBottom: 44,
+      marginLeft: 52,
+      marginBottom: 46,
       style: STYLE,
       className: "points",
       ariaLabel: `Every query's ${measure} with A (across) and with B (up). The list beside it holds the same queries.`,
       x: { domain: [0, 1], ...quiet, ticks: 5, label: null },
       y: { domain: [0, 1], ...quiet, ticks: 5, label: null },
-      r: { domain: [0, most], range: [0, Math.min(26, 4.5 + Math.sqrt(most) * 1.2)] },
+      r: { domain: [0, most], range: [0, widest] },
       marks: [
         Plot.gridX({ ...grid, ticks: 5 }),
         Plot.gridY({ ...grid, ticks: 5 }),
         Plot.axisX({ ...quiet, ticks: 5, label: null }),
         Plot.axisY({ ...quiet, ticks: 5, label: null }),
         Plot.line([[0, 0], [1, 1]], { stroke: "var(--strong)", strokeWidth: 1.2 }),
-        Plot.text([`A: ${short(systems[view.a].short, Math.floor(side / 8))} →`], { frameAnchor: "bottom-right", dy: 36, fill: "var(--soft)" }),
-        Plot.text([`B: ${short(systems[view.b].short, Math.floor(side / 8))} →`], { frameAnchor: "top-left", rotate: -90, dx: -36, textAnchor: "end", fill: "var(--soft)" }),
+        Plot.text([`A: ${short(systems[view.a].short, Math.floor(side / 8))} →`], { frameAnchor: "bottom-right", dy: 38, fill: "var(--soft)" }),
+        Plot.text([`B: ${short(systems[view.b].short, Math.floor(side / 8))} →`], { frameAnchor: "top-left", rotate: -90, dx: -42, textAnchor: "end", fill: "var(--soft)" }),
         Plot.text(["B better"], { frameAnchor: "top-left", dx: 8, dy: 8, fill: "var(--gain)", fontWeight: 600 }),
         Plot.text(["A better"], { frameAnchor: "bottom-right", dx: -8, dy: -8, fill: "var(--loss)", fontWeight: 600 }),
         Plot.dot(groups, {
-          x: "a", y: "b", r: { value: (group) => Math.max(group.members.length, most * (3 / Math.min(26, 4.5 + Math.sqrt(most) * 1.2)) ** 2) },
+          x: "a", y: "b", r: { value: (group) => Math.max(group.members.length, most * (least / widest) ** 2) },
           fill: { value: (group) => fills[kind(group.change)], scale: null }, fillOpacity: 0.62,
           stroke: "var(--paper)", strokeWidth: 0.8, sort: null,
           render(index, scales, values, dimensions, context, next) {
@@ -465,12 +471,13 @@
           marks: [
             Plot.gridY({ ...grid, ticks: 5 }),
             Plot.axisY({ ...quiet, ticks: 5, label: null }),
-            Plot.axisX(data.cutoffs, { ...quiet, tickFormat: "d", label: "first k documents", labelAnchor: "right", labelArrow: "none" }),
+            Plot.axisX(data.cutoffs, { ...quiet, tickFormat: "d", label: null }),
             Plot.line(points, { x: "k", y: "recall", z: "index", stroke: { value: (point) => color(point.index), scale: null }, strokeWidth: 2, curve: "monotone-x" }),
             Plot.dot(points, {
               x: "k", y: "recall", r: 4, symbol: { value: (point) => symbol(point.index), scale: null }, fill: { value: (point) => color(point.index), scale: null }, stroke: "var(--paper)",
               title: (point) => `${systems[point.index].label}\nR@${point.k} ${score(point.recall)}`,
             }),
+            Plot.text(["first k documents"], { frameAnchor: "bottom", dy: 36, fill: "var(--soft)" }),
             wide ? Plot.text(ends, { x: "k", y: "at", dx: 14, textAnchor: "start", text: (point) => short(systems[point.index].short, 34), fill: { value: (point) => color(point.index), scale: null } }) : null,
           ],
         });
