@@ -14,7 +14,7 @@ import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "report"]
-FLOW += ["significance", "measure", "published", "leaderboard", "costs", "results", "statistics"]
+FLOW += ["significance", "measure", "published", "leaderboard", "costs", "statistics", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 
 

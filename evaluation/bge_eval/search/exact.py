@@ -1,9 +1,12 @@
-"""Exact top-k by inner product with faiss, chunk by chunk, ties broken as pytrec_eval does.
+"""Exact top-k by inner product, block by block, ties broken as pytrec_eval does.
 
 The corpus passes by once; what is kept is the best k of each query, so memory does not grow
-with the corpus. trec_eval orders equal scores by document id, descending
+with the corpus. Almost all of the time is one matrix product: a score is looked at again only if
+it reaches its query's k-th best so far. On a GPU faiss does both.
+
+trec_eval orders equal scores by document id, descending
 (https://github.com/usnistgov/trec_eval, form_res_rels.c), and mteb keeps the same ones at the
-cut; faiss leaves the order of ties open, so ties at the k-th place are settled here by id.
+cut, so ties at the k-th place are settled here by id.
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,13 @@ IdsOf = Callable[[Rows], Sequence[str]]
 _CHUNK_BYTES = 64 * 2**20
 _CHUNK_ROWS = (1024, 65536)
 _GPU_K_LIMIT = 2048
+_BLOCK_BYTES = 32 * 2**20
+_BLOCK_ROWS = (256, 8192)
+_LANES = 16
+"""Blocks and queries are padded to a multiple of this: at the ragged edge of a matrix BLAS may add
+up in another order, and two copies of one document would no longer tie."""
+_ROOM = 8_000_000
+"""Kept scores up to which every query gets as much room for new ones again."""
 
 
 def chunk_rows(dimension: int) -> int:
@@ -51,12 +60,20 @@ class ExactSearch:
             k: how many documents to keep for each query.
             ids_of: gives document ids for row numbers; asked only to settle ties.
         """
-        self._queries = np.ascontiguousarray(queries, np.float32)
+        self._count = len(queries)
+        self._queries = _padded(np.ascontiguousarray(queries, np.float32))
         self._k = k
         self._ids_of = ids_of
-        self._scores = np.empty((len(queries), 0), np.float32)
-        self._rows = np.empty((len(queries), 0), np.int64)
-        self._gpu = _gpu_resources()
+        room = k if self._count * k <= _ROOM else max(k // 4, 64)
+        self._scores = np.full((self._count, k + room), -np.inf, np.float32)
+        self._rows = np.zeros((self._count, k + room), np.int64)
+        self._filled = np.zeros(self._count, np.int64)
+        self._reached = np.full(self._count, -np.inf, np.float32)
+        low, high = _BLOCK_ROWS
+        wanted = _BLOCK_BYTES // (4 * max(len(self._queries), 1))
+        self._block = max(low, min(high, wanted)) // _LANES * _LANES
+        self._out = np.empty((len(self._queries), self._block), np.float32)
+        self._gpu: Any = _gpu_resources() if k < _GPU_K_LIMIT else None
 
     def add(self, documents: Vectors, first_row: int) -> None:
         """Search one chunk.
@@ -65,32 +82,108 @@ class ExactSearch:
             documents: ``(n_documents, dim)`` float32.
             first_row: the corpus row of the chunk's first document.
         """
-        if not len(documents) or not len(self._queries):
+        if not self._count:
             return
         documents = np.ascontiguousarray(documents, np.float32)
-        scores, rows = self._nearest(self._queries, documents, self._k + 1)
-        scores, rows = self._complete_ties(scores, rows, documents)
-        rows = np.where(rows >= 0, rows + first_row, -1)
-        self._scores, self._rows = self._keep(
-            np.concatenate([self._scores, scores], axis=1),
-            np.concatenate([self._rows, rows], axis=1),
-        )
+        if self._gpu is not None and len(documents):
+            self._add_on_gpu(documents, first_row)
+            return
+        for start in range(0, len(documents), self._block):
+            block = documents[start : start + self._block]
+            whole = len(block) == self._block
+            scores = np.matmul(self._queries, _padded(block).T, out=self._out if whole else None)
+            self._take(scores[: self._count, : len(block)], first_row + start)
 
     def results(self) -> list[tuple[Rows, Vectors]]:
         """Return for each query the rows and scores it kept, in no particular order."""
+        self._reduce()
         return [
-            (rows[rows >= 0], scores[rows >= 0])
-            for rows, scores in zip(self._rows, self._scores, strict=True)
+            (rows[:filled].copy(), scores[:filled].copy())
+            for rows, scores, filled in zip(self._rows, self._scores, self._filled, strict=True)
         ]
 
+    def _take(self, scores: Vectors, first_row: int) -> None:
+        """Keep the scores that reach the k-th best so far.
+
+        Args:
+            scores: ``(n_queries, n_documents)``.
+            first_row: the corpus row of the first column.
+        """
+        scores = np.ascontiguousarray(scores)
+        found, counts = self._reaching(scores)
+        if (self._filled + counts > self._scores.shape[1]).any():
+            self._reduce()
+            found, counts = self._reaching(scores)
+            if (self._filled + counts > self._scores.shape[1]).any():
+                half = scores.shape[1] // 2
+                self._take(scores[:, :half], first_row)
+                self._take(scores[:, half:], first_row + half)
+                return
+        starts = np.repeat(np.arange(self._count) * scores.shape[1] - first_row, counts)
+        self._put(counts, scores.reshape(-1)[found], found - starts)
+
+    def _reaching(self, scores: Vectors) -> tuple[Rows, Rows]:
+        """Return the flat positions of scores that reach the k-th best, and how many by query."""
+        # numpy's nonzero in two dimensions takes ten times as long as in one.
+        found = np.flatnonzero(scores >= self._reached[:, None])
+        ends = np.searchsorted(found, np.arange(self._count + 1) * scores.shape[1])
+        return found, np.diff(ends)
+
+    def _put(self, counts: Rows, scores: Vectors, rows: Rows) -> None:
+        """Append scores, sorted by query, behind what every query has."""
+        starts = np.arange(self._count) * self._scores.shape[1] + self._filled
+        before = np.cumsum(counts) - counts
+        place = np.repeat(starts - before, counts) + np.arange(len(scores))
+        self._scores.reshape(-1)[place] = scores
+        self._rows.reshape(-1)[place] = rows
+        self._filled += counts
+
+    def _reduce(self) -> None:
+        """Reduce every query to its best k, equal scores at the cut decided by descending id."""
+        k = self._k
+        over = np.flatnonzero(self._filled > k)
+        if not len(over):
+            return
+        width = int(self._filled[over].max())
+        scores, rows = self._scores[over, :width], self._rows[over, :width]
+        empty = np.arange(width) >= self._filled[over, None]
+        scores[empty] = -np.inf
+        cut = np.partition(scores, width - k, axis=1)[:, width - k]
+        kept = scores > cut[:, None]
+        tied = (scores == cut[:, None]) & ~empty
+        places = k - np.count_nonzero(kept, axis=1)
+        for index in np.flatnonzero(np.count_nonzero(tied, axis=1) > places):
+            equal = np.flatnonzero(tied[index])
+            ids = self._ids_of(rows[index, equal])
+            by_id = sorted(range(len(equal)), key=ids.__getitem__, reverse=True)
+            tied[index, equal[by_id[places[index] :]]] = False
+        chosen = np.flatnonzero(kept | tied)
+        self._scores[over, :k] = scores.reshape(-1)[chosen].reshape(-1, k)
+        self._rows[over, :k] = rows.reshape(-1)[chosen].reshape(-1, k)
+        self._filled[over] = k
+        self._reached[over] = cut
+
+    # ── on a GPU ────────────────────────────────────────────────────────────────────────────
+
+    def _add_on_gpu(self, documents: Vectors, first_row: int) -> None:
+        queries = self._queries[: self._count]
+        scores, rows = self._nearest(queries, documents, self._k + 1)
+        scores, rows = self._complete_ties(scores, rows, documents)
+        room = self._scores.shape[1] - self._k
+        for start in range(0, scores.shape[1], room):
+            self._reduce()
+            part = slice(start, start + room)
+            query, column = np.nonzero((rows[:, part] >= 0) & (scores[:, part] > -np.inf))
+            counts = np.bincount(query, minlength=self._count)
+            found = scores[:, part][query, column], first_row + rows[:, part][query, column]
+            self._put(counts, *found)
+
     def _nearest(self, queries: Vectors, documents: Vectors, k: int) -> tuple[Vectors, Rows]:
+        import faiss
+
         k = min(k, len(documents))
-        metric = faiss.METRIC_INNER_PRODUCT
-        if self._gpu is not None and k <= _GPU_K_LIMIT:
-            scores, rows = faiss.knn_gpu(self._gpu, queries, documents, k, metric=metric)
-        else:
-            scores, rows = faiss.knn(queries, documents, k, metric=metric)
-        return scores, rows.astype(np.int64, copy=False)
+        found = faiss.knn_gpu(self._gpu, queries, documents, k, metric=faiss.METRIC_INNER_PRODUCT)
+        return found[0], found[1].astype(np.int64, copy=False)
 
     def _complete_ties(
         self, scores: Vectors, rows: Rows, documents: Vectors
@@ -109,25 +202,17 @@ class ExactSearch:
             scores[open_ended], rows[open_ended] = wider_scores, wider_rows
         return scores, rows
 
-    def _keep(self, scores: Vectors, rows: Rows) -> tuple[Vectors, Rows]:
-        """Reduce candidates to the best k, equal scores at the cut decided by descending id."""
-        order = np.argsort(-scores, axis=1, kind="stable")
-        scores = np.take_along_axis(scores, order, axis=1)
-        rows = np.take_along_axis(rows, order, axis=1)
-        if scores.shape[1] <= self._k:
-            return scores, rows
-        cut = scores[:, self._k - 1]
-        tied = np.flatnonzero((cut == scores[:, self._k]) & (rows[:, self._k] >= 0))
-        for query in tied:
-            equal = np.flatnonzero((scores[query] == cut[query]) & (rows[query] >= 0))
-            ids = self._ids_of(rows[query, equal])
-            by_id = sorted(range(len(equal)), key=ids.__getitem__, reverse=True)
-            rows[query, equal] = rows[query, equal[by_id]]
-        return scores[:, : self._k].copy(), rows[:, : self._k].copy()
+
+def _padded(rows: Vectors) -> Vectors:
+    """Add rows of zeros up to the next multiple of `_LANES`."""
+    missing = -len(rows) % _LANES
+    return np.pad(rows, ((0, missing), (0, 0))) if missing else rows
 
 
 def _gpu_resources() -> Any:
     """Return faiss's GPU resources where the installed faiss has any use of a GPU, else None."""
+    import faiss
+
     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         return faiss.StandardGpuResources()
     return None

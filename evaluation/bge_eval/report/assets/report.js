@@ -130,7 +130,7 @@
           style: STYLE,
           ariaLabel: `${task.name}: scores of ${rows.length} systems`,
           x: { domain, ticks: 4, ...quiet, label: null },
-          y: { domain: rows.map((row) => row.index), axis: null, padding: 0.2 },
+          y: { type: "band", domain: rows.map((row) => row.index), axis: null, padding: 0.2 },
           marks: [
             Plot.gridX({ ...grid, ticks: 4 }),
             Plot.axisX({ ...quiet, ticks: 4, label: null }),
