@@ -70,11 +70,19 @@ def standings(board: Leaderboard, column: Column, key: str) -> list[Standing | N
     ]
 
 
-def row_costs(board: Leaderboard, row: Row) -> Costs:
-    """Return what a row costs; a second stage's include its first's."""
+def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
+    """Return what a row costs; a second stage's costs include its first's.
+
+    Args:
+        board: the table.
+        row: one of its rows.
+        task: of this task alone, instead of all of the table's.
+    """
     first = board.first_stage(row)
-    before = row_costs(board, first) if first is not None else None
-    return costs(map(SavedResult, row.results.values()), before)
+    before = row_costs(board, first, task) if first is not None else None
+    tasks = [task] if task else board.tasks
+    results = [SavedResult(row.results[name]) for name in tasks if name in row.results]
+    return costs(results, before)
 
 
 def _distinct(scores: Sequence[float | None]) -> list[float]:

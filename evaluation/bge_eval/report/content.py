@@ -74,6 +74,8 @@ class Task:
     """Every system's score and how sure it is; None where it has none."""
     gains: tuple[float | None, ...]
     """Every second stage's difference to its own first stage; None elsewhere."""
+    costs: tuple[Costs | None, ...]
+    """What the task took every system; None where it has no score."""
     recall: tuple[tuple[float | None, ...] | None, ...] = ()
     """Every system's recall at `CUTOFFS`; None where it has none."""
     published: tuple[PublishedScore, ...] = ()
@@ -113,10 +115,13 @@ class Content:
     @property
     def lede(self) -> str:
         """Return the page's first sentences: how much there is, and what is best."""
-        parts = [_number(len(self.systems), "system"), _number(len(self.tasks), "task")]
+        parts = []
+        if self.title or len(self.tasks) <= _FEW:
+            parts = [_number(len(self.systems), "system"), _number(len(self.tasks), "task")]
         queries = sum(len(collection.qrels) for collection in self.collections)
         if queries:
             parts.append(_number(queries, "judged query", "judged queries"))
+        parts = parts or [_number(len(self.systems), "system")]
         days = sorted({day for system in self.systems for day in system.days})
         text = f"{_listed(parts)}{f', run on {_span(days)}' if days else ''}."
         first = self._first
@@ -143,6 +148,13 @@ class Content:
             return ""
         best = next(system for system in self.systems if system.mean == best_mean)
         return f"{best.short} has the best mean, {best_mean:.4f}."
+
+    @property
+    def measure_heading(self) -> str:
+        """Return the measure's name as a sentence begins with it."""
+        return (
+            self.measure if self.measure[:2] == "nD" else self.measure[0].upper() + self.measure[1:]
+        )
 
     @property
     def best_mean(self) -> float | None:
@@ -306,6 +318,10 @@ def _task(
         measure=measure_name(column.main if key == MAIN_KEY else key),
         standings=tuple(standings(board, column, key)),
         gains=tuple((board.gain(row) or {}).get(column.task) for row in board.rows),
+        costs=tuple(
+            row_costs(board, row, column.task) if column.task in row.results else None
+            for row in board.rows
+        ),
         recall=recall if any(recall) else (),
         published=_best_first(figures),
     )

@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { systems, tasks, collections } = data;
   const $ = (selector, root = document) => root.querySelector(selector);
-  const SYMBOLS = ["Circle", "Square", "Triangle", "Diamond", "Star", "Wye", "Cross"].map((name) => d3[`symbol${name}`]);
+  const SYMBOLS = ["Circle", "Square", "Triangle", "Diamond", "Star", "Cross", "Wye"].map((name) => d3[`symbol${name}`]);
   const color = (index) => `var(--s${index % 8})`;
   const symbol = (index) => SYMBOLS[(index + Math.floor(index / 8)) % SYMBOLS.length];
   const score = (value) => (value == null ? "–" : value.toFixed(4));
@@ -117,12 +117,16 @@
       const heading = make("h3", {}, task.name);
       place.append(make("div", { class: "card" }, heading, make("p", {}, about.filter(Boolean).join(" · ")), figure));
       draw(figure, (width) => {
-        const margin = Math.min(Math.floor(width * 0.42), 24 + Math.ceil(6.7 * d3.max(rows, (row) => systems[row.index].short.length)));
-        const name = (index) => short(systems[index].short, Math.floor((margin - 14) / 6.3));
+        // On a phone a system's name stands above its line instead of beside it.
+        const narrow = width < 420;
+        const longest = d3.max(rows, (row) => systems[row.index].short.length);
+        const margin = narrow ? 8 : Math.min(Math.floor(width * 0.48), 24 + Math.ceil(6.7 * longest));
+        const room = narrow ? width - 70 : margin - 14;
+        const name = (index) => short(systems[index].short, Math.floor(room / 6.3));
         const domain = padded(rows.flatMap((row) => [row.low ?? row.score, row.high ?? row.score]));
         return Plot.plot({
           width,
-          height: rows.length * 30 + 34,
+          height: rows.length * (narrow ? 46 : 30) + 34,
           marginLeft: margin,
           marginRight: 56,
           marginTop: 4,
@@ -134,7 +138,9 @@
           marks: [
             Plot.gridX({ ...grid, ticks: 4 }),
             Plot.axisX({ ...quiet, ticks: 4, label: null }),
-            Plot.axisY({ tickFormat: name, tickSize: 0, label: null, marginLeft: margin, lineWidth: 40 }),
+            narrow
+              ? Plot.text(rows, { y: "index", frameAnchor: "left", dx: -8, dy: -17, text: (row) => name(row.index), textAnchor: "start", fill: "var(--soft)" })
+              : Plot.axisY({ tickFormat: name, tickSize: 0, label: null, marginLeft: margin, lineWidth: 40 }),
             Plot.ruleY(rows.filter((row) => row.low != null), {
               y: "index", x1: "low", x2: "high", strokeWidth: 2.5, strokeOpacity: 0.5, strokeLinecap: "round",
               stroke: { value: (row) => color(row.index), scale: null },
@@ -408,8 +414,9 @@
       if (view.measure >= collection.measures.length) view.measure = 0;
       for (const name of ["a", "b", "measure"]) picks[name].value = view[name];
     };
-    // Between a pair, B is the better: what it gained is what one looks for first.
-    const [first, second] = collections[0].systems;
+    // B is the best, A the second best: what was gained is what one looks for first.
+    const { standings } = tasks.find((task) => task.name === collections[0].task) || { standings: [] };
+    const [first, second] = d3.sort(collections[0].systems, (index) => standings[index]?.rank ?? index);
     [view.a, view.b] = second === undefined ? [first, first] : [second, first];
     for (const name of ["collection", "a", "b", "measure"]) {
       picks[name].addEventListener("change", () => {
@@ -509,22 +516,38 @@
   // ── cost ────────────────────────────────────────────────────────────────────────────────
 
   const COSTS = {
-    texts_per_second: ["texts encoded a second", "s"],
-    seconds: ["seconds of encoding, searching and reranking", "s"],
-    parameters: ["parameters", "s"],
-    dimension: ["dimensions of a vector", "d"],
+    texts_per_second: "texts encoded a second (further right is faster)",
+    seconds: "seconds of encoding, searching and reranking",
+    parameters: "parameters",
+    dimension: "dimensions of a vector",
   };
 
-  function startCosts(select) {
+  function startCosts(select, chooser) {
     if (!select) return;
-    const value = (system) => system.mean ?? null;
-    const known = Object.keys(COSTS).filter((name) => systems.some((system) => system.costs[name] !== null && value(system) !== null));
-    if (!known.length) { $("#costs").hidden = true; return; }
-    options(select, known.map((name) => [name, COSTS[name][0]]));
+    const lists = tasks.map((task) => ({
+      label: `${task.name}, ${task.measure}`,
+      axis: task.measure,
+      points: task.standings.map((standing, index) => standing && { index, score: standing.score, costs: task.costs[index] }),
+    }));
+    const whole = systems.map((system, index) => system.mean !== null && { index, score: system.mean, costs: system.costs });
+    if (tasks.length > 1 && whole.some(Boolean)) {
+      lists.unshift({ label: `Mean of the ${tasks.length} tasks`, axis: "mean score", points: whole });
+    }
+    options(chooser, lists.map((list, index) => [index, list.label]));
+    const known = Object.keys(COSTS).filter((name) => systems.some((system) => system.costs[name] !== null));
+    options(select, known.map((name) => [name, COSTS[name]]));
+    // What shows most systems comes first: a mean may be complete for few of them.
+    const count = (list) => list.points.filter((point) => point && point.costs && point.costs[known[0]] !== null).length;
+    chooser.value = d3.greatestIndex(lists, count);
     const show = () => {
       const name = select.value;
-      const points = systems.map((system, index) => ({ index, cost: system.costs[name], score: value(system), short: system.short }))
-        .filter((point) => point.cost !== null && point.score !== null);
+      const { axis, points: all } = lists[Number(chooser.value)];
+      const points = all.filter((point) => point && point.costs && point.costs[name] !== null)
+        .map((point) => ({ ...point, cost: point.costs[name], short: systems[point.index].short }));
+      if (!points.length) {
+        draw($("[data-plot=costs]"), () => make("p", { class: "note" }, "No result says this of the task."));
+        return;
+      }
       draw($("[data-plot=costs]"), (width) => {
         const wide = width > 620;
         const low = d3.min(points, (point) => point.cost);
@@ -537,16 +560,16 @@
           marginBottom: 44,
           marginTop: 28,
           style: STYLE,
-          ariaLabel: `Score against ${COSTS[name][0]}`,
+          ariaLabel: `Score against ${COSTS[name]}`,
           x: { type: "log", domain: low === high ? [low / 2, high * 2] : [low / 1.25, high * 1.25], ...quiet },
           y: { domain: padded(points.map((point) => point.score), 0.16), ...quiet },
           marks: [
             Plot.gridY({ ...grid, ticks: 5 }),
-            Plot.axisY({ ...quiet, ticks: 5, label: tasks.length > 1 ? "mean score" : tasks[0].measure, labelArrow: "none" }),
-            Plot.axisX({ ...quiet, ticks: wide ? 6 : 3, tickFormat: "~s", label: COSTS[name][0], labelAnchor: "center", labelArrow: "none" }),
+            Plot.axisY({ ...quiet, ticks: 5, label: axis, labelArrow: "none" }),
+            Plot.axisX({ ...quiet, ticks: wide ? 6 : 3, tickFormat: "~s", label: COSTS[name], labelAnchor: "center", labelArrow: "none" }),
             Plot.dot(points, {
               x: "cost", y: "score", r: 7, symbol: { value: (point) => symbol(point.index), scale: null }, fill: { value: (point) => color(point.index), scale: null }, stroke: "var(--paper)",
-              title: (point) => `${systems[point.index].label}\n${score(point.score)} at ${d3.format(",.4~r")(point.cost)} ${COSTS[name][0]}`,
+              title: (point) => `${systems[point.index].label}\n${score(point.score)} at ${d3.format(",.4~r")(point.cost)} ${COSTS[name]}`,
             }),
             wide ? Plot.text(points, { x: "cost", y: "score", dy: -15, text: (point) => short(point.short, 36), fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }) : null,
           ],
@@ -555,6 +578,7 @@
       });
     };
     select.addEventListener("change", show);
+    chooser.addEventListener("change", show);
     show();
   }
 
@@ -613,7 +637,7 @@
   taskCards($("[data-plot=tasks]"));
   startQueries();
   startRecall($("#pick-recall"));
-  startCosts($("#pick-cost"));
+  startCosts($("#pick-cost"), $("#pick-cost-task"));
   startPublished($("#pick-published"));
   followSections();
   document.documentElement.dataset.ready = "true";
