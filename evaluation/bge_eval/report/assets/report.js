@@ -116,7 +116,8 @@
       const about = [task.measure, task.type, counted && plural(counted.queries, "query", "queries")];
       const heading = make("h3", {}, task.name);
       place.append(make("div", { class: "card" }, heading, make("p", {}, about.filter(Boolean).join(" · ")), figure));
-      draw(figure, (width) => {
+      if (!rows.length) figure.append(make("p", { class: "note" }, "No system has a complete result."));
+      else draw(figure, (width) => {
         // On a phone a system's name stands above its line instead of beside it.
         const narrow = width < 420;
         const longest = d3.max(rows, (row) => systems[row.index].short.length);
