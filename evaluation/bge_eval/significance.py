@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from bge_eval.costs import Costs, costs
 from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, Row
@@ -46,28 +47,76 @@ class _Group:
     """Query id → value."""
 
 
-def standings(board: Leaderboard, column: Column, key: str) -> list[Standing | None]:
-    """Return every row's standing on one task, in the rows' order.
+_Groups: TypeAlias = dict[tuple[str, SplitKey], _Group]
+"""(task, (subset, split)) → its queries."""
 
-    Args:
-        board: the table.
-        column: the task.
-        key: the measure's key in mteb's results; `MAIN_KEY` for the task's own.
-    """
-    scores = [row.scores.get(column.task) for row in board.rows]
-    ranks = {score: i for i, score in enumerate(_distinct(scores), start=1)}
-    groups = [_groups(row, column, key) for row in board.rows]
-    found = [
-        None if score is None else _standing(score, ranks[score], own)
-        for score, own in zip(scores, groups, strict=True)
-    ]
-    best = next((i for i, it in enumerate(found) if it is not None and it.rank == 1), None)
-    if best is None:
-        return list(found)
-    return [
-        replace(it, tied=True) if it is not None and _cannot_be_told(groups[best], own, it) else it
-        for it, own in zip(found, groups, strict=True)
-    ]
+
+class Evidence:
+    """What single queries say of a table; every result is read once, when it is first needed."""
+
+    def __init__(self, board: Leaderboard, key: str) -> None:
+        """Look at a table.
+
+        Args:
+            board: the table.
+            key: the measure's key in mteb's results; `MAIN_KEY` for every task's own.
+        """
+        self._board = board
+        self._key = key
+        self._read: dict[tuple[int, str], _Groups] = {}
+
+    def task(self, column: Column) -> list[Standing | None]:
+        """Return every row's standing on one task, in the rows' order."""
+        return self.mean({column.task: 1.0})
+
+    def mean(self, weights: Mapping[str, float]) -> list[Standing | None]:
+        """Return every row's standing by a weighted mean over tasks, in the rows' order.
+
+        Args:
+            weights: task → what it counts; they sum to 1. A row that lacks one has no standing.
+        """
+        from bge_eval.statistics import randomisation_p_value
+
+        scores = [
+            sum(weight * row.scores[task] for task, weight in weights.items())
+            if not row.missing(list(weights))
+            else None
+            for row in self._board.rows
+        ]
+        ranked = sorted({score for score in scores if score is not None}, reverse=True)
+        groups = [self._weighted(index, weights) for index in range(len(scores))]
+        best = scores.index(ranked[0]) if ranked else 0
+        found: list[Standing | None] = []
+        for score, own in zip(scores, groups, strict=True):
+            if score is None:
+                found.append(None)
+                continue
+            standing = _standing(score, ranked.index(score) + 1, own)
+            if standing.rank > 1 and _same_queries(groups[best], own):
+                differences = [
+                    [group.values[query] - value for query, value in own[name].values.items()]
+                    for name, group in groups[best].items()
+                ]
+                counted = [group.weight for group in own.values()]
+                p_value, _ = randomisation_p_value(differences, counted)
+                standing = replace(standing, tied=p_value >= LEVEL)
+            found.append(standing)
+        return found
+
+    def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
+        """Return a row's queries of several tasks; nothing where those of one are lacking."""
+        columns = {column.task: column for column in self._board.columns}
+        groups: _Groups = {}
+        for task, weight in weights.items():
+            if (index, task) not in self._read:
+                row = self._board.rows[index]
+                self._read[index, task] = _groups(row, columns[task], self._key)
+            found = self._read[index, task]
+            if not found:
+                return {}
+            for name, group in found.items():
+                groups[name] = _Group(weight * group.weight, group.values)
+        return groups
 
 
 def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
@@ -85,11 +134,7 @@ def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
     return costs(results, before)
 
 
-def _distinct(scores: Sequence[float | None]) -> list[float]:
-    return sorted({score for score in scores if score is not None}, reverse=True)
-
-
-def _standing(score: float, rank: int, groups: Mapping[tuple[str, SplitKey], _Group]) -> Standing:
+def _standing(score: float, rank: int, groups: _Groups) -> Standing:
     from bge_eval.statistics import bootstrap_interval
 
     if not groups:
@@ -104,27 +149,15 @@ def _standing(score: float, rank: int, groups: Mapping[tuple[str, SplitKey], _Gr
     return Standing(score, interval.low, interval.high, queries, rank)
 
 
-def _cannot_be_told(
-    best: Mapping[tuple[str, SplitKey], _Group],
-    other: Mapping[tuple[str, SplitKey], _Group],
-    standing: Standing,
-) -> bool:
-    """Whether both have the same queries, and the test finds no difference between them."""
-    from bge_eval.statistics import randomisation_p_value
-
-    if standing.rank == 1 or not best or best.keys() != other.keys():
-        return False
-    if any(best[part].values.keys() != other[part].values.keys() for part in best):
-        return False
-    differences = [
-        [group.values[query] - value for query, value in other[part].values.items()]
-        for part, group in best.items()
-    ]
-    weights = [group.weight for group in best.values()]
-    return randomisation_p_value(differences, weights)[0] >= LEVEL
+def _same_queries(one: _Groups, another: _Groups) -> bool:
+    return (
+        bool(one)
+        and list(one) == list(another)
+        and all(one[name].values.keys() == another[name].values.keys() for name in one)
+    )
 
 
-def _groups(row: Row, column: Column, key: str) -> dict[tuple[str, SplitKey], _Group]:
+def _groups(row: Row, column: Column, key: str) -> _Groups:
     """Return a row's values of single queries, by task and part; nothing where any is lacking.
 
     A task's score is the mean over its splits and subsets, and an aggregate's over its parts.
@@ -132,7 +165,7 @@ def _groups(row: Row, column: Column, key: str) -> dict[tuple[str, SplitKey], _G
     path = row.results.get(column.task)
     if path is None:
         return {}
-    groups: dict[tuple[str, SplitKey], _Group] = {}
+    groups: _Groups = {}
     tasks = column.parts or (column,)
     for task in tasks:
         result = SavedResult(_beside(path, task))

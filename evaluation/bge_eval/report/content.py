@@ -11,7 +11,7 @@ from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, Row
 from bge_eval.measure import CUTOFFS, measure_of_key
 from bge_eval.report.queries import Collection, collections
 from bge_eval.results.saved import SavedResult
-from bge_eval.significance import Standing, row_costs, standings
+from bge_eval.significance import Evidence, Standing, row_costs
 
 _ACRONYMS = {"ap": "AP", "mrr": "MRR", "v": "V"}
 _COSTS = {
@@ -40,6 +40,8 @@ class System:
     """Whether it is a second stage."""
     mean: float | None
     """The mean over all tasks, or None if one is missing."""
+    mean_standing: Standing | None
+    """How sure that mean is; None if there is none."""
     costs: Costs
     """What it costs."""
     days: tuple[str, ...] = ()
@@ -132,22 +134,21 @@ class Content:
         """Return the sentence that names the best; "" where there is nothing to be best of."""
         if len(self.systems) < 2:
             return ""
-        if len(self.tasks) == 1:
-            standings = self.tasks[0].standings
-            pairs = list(zip(self.systems, standings, strict=True))
-            best = next(system for system, it in pairs if it is not None and it.rank == 1)
-            tied = [system.short for system, it in pairs if it is not None and it.tied]
-            score = next(it.score for it in standings if it is not None and it.rank == 1)
-            text = f"{best.short} is best with {self.tasks[0].measure} {score:.4f}"
-            if not tied:
-                return f"{text}."
-            few = _listed(tied) if len(tied) <= _FEW else _number(len(tied), "other")
-            return f"{text}; {few} cannot be told from it."
-        best_mean = self.best_mean
-        if best_mean is None:
+        standings = [system.mean_standing for system in self.systems]
+        best = next((i for i, it in enumerate(standings) if it is not None and it.rank == 1), None)
+        if best is None:
             return ""
-        best = next(system for system in self.systems if system.mean == best_mean)
-        return f"{best.short} has the best mean, {best_mean:.4f}."
+        tied = [
+            system.short
+            for system, it in zip(self.systems, standings, strict=True)
+            if it is not None and it.tied
+        ]
+        what = self.tasks[0].measure if len(self.tasks) == 1 else "mean"
+        text = f"{self.systems[best].short} has the best {what}, {self.systems[best].mean:.4f}"
+        if not tied:
+            return f"{text}."
+        few = _listed(tied) if len(tied) <= _FEW else _number(len(tied), "other")
+        return f"{text}; {few} cannot be told from it."
 
     @property
     def measure_heading(self) -> str:
@@ -155,11 +156,6 @@ class Content:
         return (
             self.measure if self.measure[:2] == "nD" else self.measure[0].upper() + self.measure[1:]
         )
-
-    @property
-    def best_mean(self) -> float | None:
-        """Return the best mean, or None if no system has every task."""
-        return max((s.mean for s in self.systems if s.mean is not None), default=None)
 
     @property
     def has_dtypes(self) -> bool:
@@ -233,6 +229,8 @@ def gather(
         notes: what has to be said beneath the leaderboard.
     """
     saved = [_saved(row, board.columns) for row in board.rows]
+    evidence = Evidence(board, key)
+    means = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))
     parts: list[Collection] = []
     tasks = []
     for column in board.columns:
@@ -240,20 +238,20 @@ def gather(
         for name in names:
             having = {i: found[name] for i, found in enumerate(saved) if name in found}
             parts += collections(name, having)
-        tasks.append(_task(board, column, key, saved, published))
+        tasks.append(_task(board, column, key, evidence, saved, published))
     shorts = _short_labels(board.rows)
     systems = tuple(
-        _system(board, row, short, found)
-        for row, short, found in zip(board.rows, shorts, saved, strict=True)
+        _system(board, row, short, mean, found)
+        for row, short, mean, found in zip(board.rows, shorts, means, saved, strict=True)
     )
-    means = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]
+    others = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]
     return Content(
         title=board.title,
         measure=board.measure,
         systems=systems,
         tasks=tuple(tasks),
         collections=tuple(parts),
-        published_means=_best_first(means),
+        published_means=_best_first(others),
         notes=(*notes, *_without_queries(saved, shorts, parts)),
     )
 
@@ -305,6 +303,7 @@ def _task(
     board: Leaderboard,
     column: Column,
     key: str,
+    evidence: Evidence,
     saved: Sequence[Mapping[str, SavedResult]],
     published: Sequence[Row],
 ) -> Task:
@@ -316,7 +315,7 @@ def _task(
         name=column.task,
         type=column.type,
         measure=measure_name(column.main if key == MAIN_KEY else key),
-        standings=tuple(standings(board, column, key)),
+        standings=tuple(evidence.task(column)),
         gains=tuple((board.gain(row) or {}).get(column.task) for row in board.rows),
         costs=tuple(
             row_costs(board, row, column.task) if column.task in row.results else None
@@ -349,7 +348,13 @@ def _best_first(
     return tuple(sorted(known, key=lambda figure: (-figure.score, figure.model)))
 
 
-def _system(board: Leaderboard, row: Row, short: str, found: Mapping[str, SavedResult]) -> System:
+def _system(
+    board: Leaderboard,
+    row: Row,
+    short: str,
+    mean: Standing | None,
+    found: Mapping[str, SavedResult],
+) -> System:
     return System(
         label=row.label,
         short=short,
@@ -357,6 +362,7 @@ def _system(board: Leaderboard, row: Row, short: str, found: Mapping[str, SavedR
         dtype=row.dtype,
         second_stage=row.reranker is not None,
         mean=row.average(board.tasks),
+        mean_standing=mean,
         costs=row_costs(board, row),
         days=tuple(
             sorted(

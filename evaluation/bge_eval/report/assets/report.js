@@ -66,6 +66,20 @@
     if (width) container.replaceChildren(plot(width));
   }
 
+  // Paper is narrower than a screen: what was drawn for the one is drawn anew for the other.
+  const PAPER = 660;
+  window.addEventListener("beforeprint", () => {
+    for (const [container, plot] of drawings) {
+      const card = container.closest(".card") && tasks.length > 1;
+      container.replaceChildren(plot(card ? PAPER / 2 - 24 : PAPER));
+    }
+  });
+  window.addEventListener("afterprint", () => {
+    for (const [container, plot] of drawings) {
+      container.replaceChildren(plot(Math.floor(container.getBoundingClientRect().width)));
+    }
+  });
+
   const STYLE = { background: "transparent", color: "var(--ink)", fontSize: "12px", overflow: "visible" };
   const grid = { stroke: "var(--line)", strokeOpacity: 1 };
   const quiet = { color: "var(--soft)", tickSize: 0 };
@@ -240,7 +254,7 @@
     const fills = { gain: "var(--gain)", loss: "var(--loss)", same: "var(--same)" };
     const measure = collection.measures[view.measure];
     const side = Math.max(width, 260);
-    const widest = Math.min(26, 5 + Math.sqrt(most) * 1.2);
+    const widest = Math.min(20, 5 + Math.sqrt(most) * 1.2);
     const least = rows.length > 3000 ? 2.5 : 4.5;
     const svg = Plot.plot({
       width: side,
