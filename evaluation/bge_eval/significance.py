@@ -97,7 +97,7 @@ class Evidence:
                     [group.values[query] - value for query, value in own[name].values.items()]
                     for name, group in groups[best].items()
                 ]
-                counted = [group.weight for group in own.values()]
+                counted = [own[name].weight for name in groups[best]]
                 p_value, _ = randomisation_p_value(differences, counted)
                 standing = replace(standing, tied=p_value >= LEVEL)
             found.append(standing)
@@ -152,7 +152,7 @@ def _standing(score: float, rank: int, groups: _Groups) -> Standing:
 def _same_queries(one: _Groups, another: _Groups) -> bool:
     return (
         bool(one)
-        and list(one) == list(another)
+        and one.keys() == another.keys()
         and all(one[name].values.keys() == another[name].values.keys() for name in one)
     )
 

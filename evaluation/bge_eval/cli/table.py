@@ -18,11 +18,14 @@ from bge_eval.cli.columns import (
     refuse_unknown,
     suite_title,
 )
+from bge_eval.cli.grid import Look, values, weights
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.leaderboard import Aggregates
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Leaderboard
+    from bge_eval.costs import Costs
+    from bge_eval.leaderboard import Leaderboard, Row
+    from bge_eval.significance import Standing
 
 DEFAULT_RUNS = Path("results/runs")
 
@@ -62,6 +65,23 @@ def table(  # one parameter for each option of the command
             help="CQADupstackRetrieval: the mean of its 12 forums, or the figure as it is filed."
         ),
     ] = Aggregates.RECOMPUTED,
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best",
+            help="Mark the best and the second best, and what cannot be told from the best.",
+        ),
+    ] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW", help="Show differences to the row whose name is, or contains, this."
+        ),
+    ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="Columns: seconds, texts a second, parameters, dimension."),
+    ] = False,
     form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
 ) -> None:
     """Print saved results: models as rows, tasks or task types as columns, and the averages.
@@ -73,7 +93,9 @@ def table(  # one parameter for each option of the command
 
       bge-eval table --tasks mteb-en --types --published
 
-      bge-eval table --format csv > scores.csv
+      bge-eval table --best --costs --format latex > table.tex
+
+      bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError
@@ -108,7 +130,13 @@ def table(  # one parameter for each option of the command
         raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
     if types:
         _check_types(board)
-    show(board, form, stdout, types=types)
+    look = Look(
+        types=types,
+        standings=_standings(board, key, types) if best else None,
+        costs=_costs(board) if costs else None,
+        reference=_row_named(board, diff) if diff else None,
+    )
+    show(board, form, stdout, look)
     if form is not Form.TERMINAL:
         for line in notes(board):
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
@@ -137,3 +165,42 @@ def _check_types(board: Leaderboard) -> None:
             f"--types: the type of {', '.join(unknown)} is neither in the results nor known to"
             " mteb. Run it again, or choose other tasks with --tasks."
         )
+
+
+def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Standing | None]]:
+    """Return heading → every row's standing under it."""
+    from bge_eval.significance import Evidence
+
+    evidence = Evidence(board, key)
+    headings = values(board, board.rows[0], types)
+    return {heading: evidence.mean(weights(board, heading)) for heading in headings}
+
+
+def _costs(board: Leaderboard) -> list[Costs]:
+    from bge_eval.significance import row_costs
+
+    return [row_costs(board, row) for row in board.rows]
+
+
+def _row_named(board: Leaderboard, name: str) -> Row:
+    """Return the row of a name, whole or in part.
+
+    Raises:
+        UsageError: no row has it, or several.
+    """
+    from bge_eval.errors import UsageError, did_you_mean
+
+    labels = [row.label for row in board.rows]
+    found = [row for row in board.rows if row.label == name]
+    found = found or [row for row in board.rows if name.casefold() in row.label.casefold()]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"--diff {name}: no row is called so.{did_you_mean(name, labels)} Rows:"
+            f" {', '.join(labels)}."
+        )
+    raise UsageError(
+        f"--diff {name}: {len(found)} rows have it: {', '.join(row.label for row in found)}."
+        " Give the whole name of one."
+    )

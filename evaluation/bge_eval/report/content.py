@@ -165,7 +165,9 @@ class Content:
     @property
     def has_ties(self) -> bool:
         """Return whether anything cannot be told from the best."""
-        return any(it.tied for task in self.tasks for it in task.standings if it is not None)
+        every = [it for task in self.tasks for it in task.standings]
+        every += [system.mean_standing for system in self.systems]
+        return any(it.tied for it in every if it is not None)
 
     @property
     def has_gains(self) -> bool:
