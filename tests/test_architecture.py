@@ -13,7 +13,7 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "report"]
+FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "report", "export"]
 FLOW += ["significance", "measure", "published", "leaderboard", "costs", "statistics", "results"]
 SHARED = {"errors", "records", "progress", "resources", "texts"}
 

@@ -60,6 +60,15 @@ def costs(results: Iterable[SavedResult], first_stage: Costs | None = None) -> C
     )
 
 
+def size_name(parameters: int) -> str:
+    """Return a number of weights as people say it, e.g. ``109M``."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if parameters >= unit:
+            value = parameters / unit
+            return f"{value:.1f}{name}" if value < 10 else f"{value:.0f}{name}"
+    return str(parameters)
+
+
 def _seconds(record: Mapping[str, Any]) -> float | None:
     phases = record.get("seconds") or {}
     work = [value for name, value in phases.items() if name.startswith(_WORK)]

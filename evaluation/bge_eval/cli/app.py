@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bge_eval.cli.data import check, fetch
+from bge_eval.cli.export import export
 from bge_eval.cli.quiet import DEBUG
 from bge_eval.cli.report import report
 from bge_eval.cli.run import run
@@ -90,6 +91,7 @@ def _root(
 app.command()(_friendly(run))
 app.command()(_friendly(table))
 app.command()(_friendly(report))
+app.command()(_friendly(export))
 app.command()(_friendly(tasks))
 
 _data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")

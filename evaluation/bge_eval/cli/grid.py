@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bge_eval.costs import Costs, size_name
 from bge_eval.leaderboard import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
 
 if TYPE_CHECKING:
-    from bge_eval.costs import Costs
     from bge_eval.significance import Standing
 
 COSTS = {
@@ -128,7 +128,9 @@ def cost_text(name: str, costs: Costs) -> str:
     value: float | None = getattr(costs, COSTS[name])
     if value is None:
         return ""
-    if name in ("parameters", "dimension"):
+    if name == "parameters":
+        return size_name(int(value))
+    if name == "dimension":
         return str(int(value))
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"
 

@@ -210,6 +210,8 @@ def _spaced(name: str) -> str:
 
 def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
     """Return the table as a data frame, with what else was asked for as columns."""
+    import pandas as pd
+
     frame = board.frame(types=look.types)
     if look.reference is not None:
         before = values(board, look.reference, look.types)
@@ -231,7 +233,9 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
         ]
     if look.costs is not None:
         for field in COSTS.values():
-            frame[field] = [getattr(cost, field) for cost in look.costs]
+            found = [getattr(cost, field) for cost in look.costs]
+            whole = "Int64" if field in ("parameters", "dimension") else "float64"
+            frame[field] = pd.array(found, dtype=whole)
     return frame
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bge_eval.costs import Costs
+from bge_eval.costs import Costs, size_name
 from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, Row
 from bge_eval.measure import CUTOFFS, measure_of_key
 from bge_eval.report.queries import Collection, collections
@@ -425,15 +425,6 @@ def _short_labels(rows: Sequence[Row]) -> list[str]:
         label if labels.count(label) == 1 else f"{label} {row.revision[:8]}"
         for label, row in zip(labels, rows, strict=True)
     ]
-
-
-def size_name(parameters: int) -> str:
-    """Return a number of weights as people say it, e.g. ``109M``."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if parameters >= unit:
-            value = parameters / unit
-            return f"{value:.1f}{name}" if value < 10 else f"{value:.0f}{name}"
-    return str(parameters)
 
 
 def _cost(name: str, value: float | None) -> str:
