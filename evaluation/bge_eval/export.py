@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,11 +126,14 @@ def model_index(results: Sequence[SavedResult]) -> str:
     found = [result for result in results if result.task in known]
     if not found:
         raise MissingError("None of the results is of a task that mteb knows.")
-    entries = [
-        entry
-        for result in sorted(found, key=lambda result: result.task)
-        for entry in TaskResult.from_disk(result.path).get_hf_eval_results()
-    ]
+    with warnings.catch_warnings():
+        # The hub has a newer form beside it; model cards with this one are read as before.
+        warnings.filterwarnings("ignore", message="HF deprecated", category=DeprecationWarning)
+        entries = [
+            entry
+            for result in sorted(found, key=lambda result: result.task)
+            for entry in TaskResult.from_disk(result.path).get_hf_eval_results()
+        ]
     name = found[0].model.rpartition("/")[2]
     return str(ModelCardData(model_name=name, eval_results=entries).to_yaml()) + "\n"
 

@@ -234,8 +234,10 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
     if look.costs is not None:
         for field in COSTS.values():
             found = [getattr(cost, field) for cost in look.costs]
-            whole = "Int64" if field in ("parameters", "dimension") else "float64"
-            frame[field] = pd.array(found, dtype=whole)
+            whole = field in ("parameters", "dimension")
+            frame[field] = (
+                pd.Series(found, dtype="Int64") if whole else pd.Series(found, dtype=float)
+            )
     return frame
 
 
