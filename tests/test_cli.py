@@ -22,7 +22,7 @@ def test_help_answers_at_once(bge_eval: CommandLine) -> None:
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("command", ["run", "table", "tasks"])
+@pytest.mark.parametrize("command", ["run", "table", "tasks", "report", "export"])
 def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: str) -> None:
     done = bge_eval(command, "--help")
     assert done.returncode == 0
@@ -32,10 +32,11 @@ def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: 
 def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    for command in ("run", "table", "tasks", "data fetch", "data check"):
+    for command in ("run", "table", "tasks", "report", "export", "data fetch", "data check"):
         assert f"bge-eval {command}" in readme
     commands: tuple[list[str], ...]
     commands = ([], ["run"], ["table"], ["tasks"], ["data", "fetch"], ["data", "check"])
+    commands += (["report"], ["export"])
     shown = "".join(bge_eval(*command, "--help").stdout for command in commands)
     documents = re.sub(r"hf download[^`]*", "", readme + changes)
     for option in set(re.findall(r"--[a-z-]{4,}", documents)):
