@@ -18,7 +18,7 @@ from typing import Any
 import mteb
 from sentence_transformers import SentenceTransformer
 
-from bge_eval.data.source import find_source
+from bge_eval.data.finding import find_source
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import BUILTIN, locate
 from bge_eval.evaluate import Options, evaluate

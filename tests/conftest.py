@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Converted models and embeddings are shared by the tests of one run, and by nobody else.
+_CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
+os.environ["BGE_EVAL_CACHE"] = _CACHE.name
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,5 +153,30 @@ def bge_eval(tmp_path: Path) -> Iterator[CommandLine]:
             timeout=600,
             check=False,
         )
+
+    yield call
+
+
+@pytest.fixture
+def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+    """Run the command in this process: for matrices of cases, where starting Python is the cost."""
+    import warnings
+
+    from typer.testing import CliRunner
+
+    from bge_eval.cli.app import app
+
+    place = tmp_path / "cwd"
+    place.mkdir(exist_ok=True)
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with warnings.catch_warnings():  # the command silences them for good
+            done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     yield call

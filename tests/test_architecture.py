@@ -13,9 +13,10 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "evaluate", "suites", "data", "encode", "search", "rerank", "report", "export"]
-FLOW += ["significance", "measure", "published", "leaderboard", "costs", "statistics", "results"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
+FLOW += ["rerank", "remote", "report", "export", "significance", "measure", "published"]
+FLOW += ["leaderboard", "costs", "statistics", "results"]
+SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 
 def _room(path: Path) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import mteb
 import pytest
 
-from bge_eval.data.source import DataSource, find_source
+from bge_eval.data.finding import find_source
+from bge_eval.data.sources import DataSource
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError
 from bge_eval.evaluate import Options, evaluate

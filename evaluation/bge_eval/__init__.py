@@ -43,11 +43,12 @@ def load_model(name: str, revision: str | None = None, **options: Any) -> Encode
     """Return a model object for ``mteb.evaluate``.
 
     Args:
-        name: a hub id, a local folder, or ``builtin:all-MiniLM-L6-v2``.
-        revision: branch, tag or commit of a hub model.
-        **options: ``device``, ``batch_tokens``, ``trust_remote_code``, ``offline``, and the
-            model's own settings to override: ``pooling``, ``normalize``, ``max_length``,
-            ``similarity``, ``dtype``, ``truncate_dim``, ``query_prompt``, ``document_prompt``.
+        name: a hub id, a local folder, ``builtin:all-MiniLM-L6-v2``, or a server's address.
+        revision: branch, tag or commit of a hub model; what a served one is filed under.
+        **options: ``device``, ``batch_tokens``, ``trust_remote_code``, ``offline``; ``api`` and
+            ``api_model`` of a server; and the model's own settings to override: ``pooling``,
+            ``normalize``, ``max_length``, ``similarity``, ``dtype``, ``truncate_dim``,
+            ``query_prompt``, ``document_prompt``.
 
     Raises:
         UsageError: an option does not exist or does not fit the model.
@@ -56,7 +57,11 @@ def load_model(name: str, revision: str | None = None, **options: Any) -> Encode
     """
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.settings import overrides_from
+    from bge_eval.models import ModelOptions, open_model
 
-    machine = ("device", "batch_tokens", "trust_remote_code", "offline")
-    chosen = {name: options.pop(name) for name in machine if name in options}
-    return EncoderModel(name, revision, overrides=overrides_from(options), **chosen)
+    other = ("device", "batch_tokens", "trust_remote_code", "offline", "api", "api_model")
+    chosen = {name: options.pop(name) for name in other if name in options}
+    model = open_model(name, ModelOptions(revision, overrides_from(options), **chosen))
+    if not isinstance(model, EncoderModel):
+        raise UsageError(f"load_model returns encoders; {name} is none. See bge_eval.models.")
+    return model

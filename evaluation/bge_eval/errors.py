@@ -6,7 +6,8 @@
     ├── UsageError          exit 2   an option, a name or a combination that cannot be meant
     └── NotReadyError       exit 3   something needed cannot be used as it is
         ├── MissingError    exit 3   a model, a dataset or a package is not there
-        │   └── NoFolderError        no data folder holds a task under any of its names
+        │   ├── NoFolderError        no data folder holds a task under any of its names
+        │   └── NotCachedError       no folder was given, and the Hugging Face cache lacks it
         └── DamagedError    exit 3   it is there, but its content is wrong
 
 A message says what was given, what was expected and what to do next. The command line prints
@@ -56,6 +57,12 @@ class NoFolderError(MissingError):
         self.short = f"no folder or zip named {' or '.join(wanted)}"
         self.looked = looked
         super().__init__(f"The data of {task} are not here: {self.short}. {looked}")
+
+
+class NotCachedError(MissingError):
+    """The Hugging Face cache lacks a task's data and nothing may be downloaded."""
+
+    short = "not in the Hugging Face cache, and in no --data-dir"
 
 
 class DamagedError(NotReadyError):

@@ -10,28 +10,67 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from bge_eval.data.source import DataSource, find_source, recognise
-from bge_eval.encode.adapter import EncoderModel
-from bge_eval.errors import BgeEvalError, MissingError, NoFolderError
+from bge_eval.data.expected import refuse_other_data
+from bge_eval.data.sources import DataSource
+from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
+from bge_eval.fusion import FusedModel
 from bge_eval.measure import PER_QUERY, per_query
 from bge_eval.progress import Profile, Progress
 from bge_eval.records import Run, SplitKey
-from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.rerank.alone import own_experiment
+from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import ResultStore, RunRecord
+from bge_eval.search.given import GivenRuns
 from bge_eval.suites import PlannedTask
 from bge_eval.texts import excerpts
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
+    from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
     from mteb.results import TaskResult
 
 SEARCH_DEPTH = 1000
 """Documents kept for every query; mteb's deepest cutoff."""
+
+
+class Model(Protocol):
+    """What can be evaluated: an encoder, runs made before, a reranker alone.
+
+    It searches (mteb's SearchProtocol); one that also has ``encode`` and ``similarity``
+    (EncoderProtocol) does the tasks that search nothing, too.
+    """
+
+    progress: Progress
+    """Told of every step."""
+    task_prompts: dict[str, Mapping[str, str]]
+    """Task → role → prompt, for collections that state their own."""
+
+    @property
+    def index(self) -> Callable[..., None]:
+        """Return mteb's index."""
+
+    @property
+    def search(self) -> Callable[..., Run]:
+        """Return mteb's search."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages, beside those of every run, whose version can change a score."""
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """Return the record under which results are filed."""
+
+    def identity(self, task: TaskMetadata) -> dict[str, Any]:
+        """Return everything about the model that the scores of one task depend on."""
+
+    def machine_settings(self) -> dict[str, Any]:
+        """Return what changes the time but not the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +87,8 @@ class Options:
     """Run tasks again whose result is there."""
     dangling: bool = False
     """Accept judgements of documents that the corpus lacks."""
+    other_data: bool = False
+    """Accept local data of another size or script than their task's name says."""
     available: bool = False
     """Leave out tasks whose data are known to be missing, instead of refusing to start."""
     rerank_top_k: int = 100
@@ -67,17 +108,17 @@ class Report:
 
 
 def evaluate(
-    model: EncoderModel,
+    model: Model,
     tasks: Sequence[PlannedTask],
     options: Options,
     *,
-    reranker: CrossEncoderReranker | None = None,
+    reranker: Reranker | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Evaluate a model on tasks and save every result as it is done.
 
     Args:
-        model: the encoder.
+        model: the encoder, or whatever stands in its place.
         tasks: what to run; see `bge_eval.suites.plan`.
         options: data folders, output folder, reuse.
         reranker: an optional second stage over the first ``rerank_top_k`` documents.
@@ -123,8 +164,8 @@ class _Scored:
 class _Job:
     """The model, the stages and the places of one call of `evaluate`."""
 
-    model: EncoderModel
-    reranker: CrossEncoderReranker | None
+    model: Model
+    reranker: Reranker | None
     store: ResultStore
     options: Options
     progress: Progress
@@ -148,8 +189,16 @@ class _Job:
         self.model.task_prompts[planned.name] = planned.prompts
         self.progress.note(f"{planned.name}: data from {source.origin}")
         first = self._identity(task, asdict(source.identity(task)))
+        if isinstance(self.model, GivenRuns | FusedModel):
+            self.model.check_data(planned.name, first.data)
         stages: list[tuple[Identity, ModelMeta]] = [(first, self.model.mteb_model_meta)]
-        reranking = self.reranker is not None and task.metadata.type == "Retrieval"
+        searching = "top_k" in first.search
+        if not searching and not hasattr(self.model, "encode"):
+            raise UsageError(
+                f"{planned.name} is a task of type {task.metadata.type}: it has no documents to"
+                " search, so it needs an encoder (--model)."
+            )
+        reranking = self.reranker is not None and searching
         if reranking:
             second = self._identity(task, first.data, self._second_stage())
             stages.append((second, self._second_meta()))
@@ -160,6 +209,7 @@ class _Job:
         else:
             profile = self.progress.fresh_profile()
             with source.loaded(task, self.progress):
+                self._check_data(planned, source)
                 path = self._find(*stages[0], quiet=True)
                 if path is None:
                     path = self._first_stage(task, *stages[0], source.origin, profile)
@@ -171,6 +221,13 @@ class _Job:
             _Scored(path, identity, reused)
             for path, (identity, _) in zip(found, stages, strict=True)
         ]
+
+    def _check_data(self, planned: PlannedTask, source: DataSource) -> None:
+        """Refuse local data that are not what their task's name says."""
+        if self.options.other_data or planned.shipped or not source.is_copy:
+            return
+        for said in refuse_other_data(planned.task, source.origin):
+            self.progress.note(f"{planned.name}: {said} Scores of a sample are not comparable.")
 
     def _find(self, identity: Identity, meta: ModelMeta, *, quiet: bool = False) -> Path | None:
         if self.options.overwrite:
@@ -277,8 +334,12 @@ class _Job:
             data=data,
             search=_search_identity(task),
             reranker=reranker,
-            packages=packages(reranking=reranker is not None),
+            packages=packages(*self._packages(reranker is not None)),
         )
+
+    def _packages(self, reranking: bool) -> tuple[str, ...]:
+        reranker = self.reranker.packages if reranking and self.reranker is not None else ()
+        return tuple(sorted({*self.model.packages, *reranker}))
 
     def _second_stage(self) -> dict[str, Any]:
         assert self.reranker is not None
@@ -290,10 +351,8 @@ class _Job:
         experiment = dict(self.model.mteb_model_meta.experiment_kwargs or {})
         experiment["reranker"] = f"{stage['name']}@{stage['revision'][:8]}"
         experiment["rerank_top_k"] = stage["top_k"]
-        if stage["dtype"] != "float32":
-            experiment["reranker_dtype"] = stage["dtype"]
-        if stage["max_length"] is not None:
-            experiment["reranker_max_length"] = stage["max_length"]
+        own = {name: value for name, value in stage.items() if name != "top_k"}
+        experiment |= own_experiment(own, "reranker_")
         return self.model.mteb_model_meta.model_copy(update={"experiment_kwargs": experiment})
 
 
@@ -304,7 +363,7 @@ class _Recorder:
     what is kept here is exactly what was measured.
     """
 
-    def __init__(self, model: EncoderModel | SecondStage) -> None:
+    def __init__(self, model: Model | SecondStage) -> None:
         self.index: Callable[..., None] = model.index
         self.mteb_model_meta = model.mteb_model_meta
         self.runs: dict[SplitKey, Run] = {}
@@ -329,7 +388,7 @@ def _search_identity(task: AbsTask) -> dict[str, Any]:
     }
 
 
-def _judge(model: _Recorder | EncoderModel, task: AbsTask, progress: Progress) -> TaskResult:
+def _judge(model: _Recorder | Model, task: AbsTask, progress: Progress) -> TaskResult:
     """Let mteb evaluate a model on a task whose data are loaded."""
     import mteb
 
@@ -368,16 +427,9 @@ def _find_sources(
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
         try:
-            if planned.shipped:
-                source = recognise(planned.task, planned.shipped, dangling=options.dangling)
-            else:
-                source = find_source(
-                    planned.task,
-                    options.data_dirs,
-                    planned.folder_names,
-                    offline=options.offline,
-                    dangling=options.dangling,
-                )
+            source = planned.source(
+                options.data_dirs, offline=options.offline, dangling=options.dangling
+            )
             source.check(planned.task)
         except MissingError as error:
             missing[planned.name] = error

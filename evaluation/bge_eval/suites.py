@@ -22,12 +22,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
+from bge_eval.data.files import Place
+from bge_eval.data.finding import find_place, find_source, recognise
+from bge_eval.data.own_loading import OwnLoading, loads_itself
+from bge_eval.data.sources import DataSource
+from bge_eval.data.zips import PublishedZip
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.resources import tasks_folder
 
@@ -56,7 +61,9 @@ class Suite:
     folders: dict[str, str] = field(default_factory=dict)
     """mteb's task name → the folder name that BEIR's own copies have."""
     collections: tuple[Collection, ...] = ()
-    """Collections that ship with the package."""
+    """Collections that ship with the package, or that the user brings."""
+    zips: Mapping[str, PublishedZip] = field(default_factory=dict)
+    """The first part of a folder name → the zip that holds the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,10 @@ class PlannedTask:
     """The folder of a collection that ships with the package."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Prompts that the collection's task.toml gives, by role."""
+    repositories: tuple[str, ...] = ()
+    """Public repositories that a collection's folder is put together from."""
+    code: str = ""
+    """``package.module:Class`` of a task class of the user's own that loads its own data."""
     parts: tuple[PlannedTask, ...] = ()
     """For an aggregate (CQADupstack), the tasks whose scores it averages."""
 
@@ -78,6 +89,37 @@ class PlannedTask:
     def name(self) -> str:
         """Return mteb's task name."""
         return str(self.task.metadata.name)
+
+    def place(self, data_dirs: Sequence[Path]) -> Place | None:
+        """Return what lies under one of the task's names in the data folders, whatever it is."""
+        return self.shipped or find_place(self.task, data_dirs, self.folder_names)
+
+    def published_zip(self) -> PublishedZip | None:
+        """Return the zip in which the task's data are published in BEIR's layout, if any."""
+        names = [folder.partition("/")[0] for folder in self.folder_names]
+        found = (suite.zips.get(name) for suite in suites().values() for name in names)
+        return next(filter(None, found), None)
+
+    def source(
+        self, data_dirs: Sequence[Path], *, offline: bool = False, dangling: bool = False
+    ) -> DataSource:
+        """Decide where the task's data come from; the arguments are those of `find_source`.
+
+        Raises:
+            MissingError: they are in no folder and may not be downloaded, or lack a part.
+        """
+        if self.code:
+            return OwnLoading(self.code)
+        if self.shipped:
+            return recognise(self.task, self.shipped, dangling=dangling)
+        return find_source(
+            self.task,
+            data_dirs,
+            self.folder_names,
+            offline=offline,
+            dangling=dangling,
+            repositories=self.repositories,
+        )
 
 
 @cache
@@ -98,8 +140,9 @@ def plan(
     """Resolve suites and task names to fresh tasks, each once, in the order given.
 
     Args:
-        names: suites (``beir``), mteb task names (``SciFact``) and folders of the user's own
-            (``./tickets``), in any mix.
+        names: suites (``beir``), mteb task names (``SciFact``), folders of the user's own
+            (``./tickets``) and task classes of the user's own (``tickets:TicketSearch``), in any
+            mix.
         subsets: run only these subsets (languages) of tasks that have several.
         languages: run only tasks and subsets of these languages, as mteb (``eng``,
             ``zho-Hans``) or people (``en``) write them.
@@ -113,6 +156,10 @@ def plan(
         if suite is None and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
             own = _folder(Path(name).expanduser())
             planned.setdefault(own.name, own)
+            continue
+        if ":" in name:
+            coded = _coded(name)
+            planned.setdefault(coded.name, coded)
             continue
         for task in _suite_tasks(suite) if suite else [_single(name)]:
             planned.setdefault(task.name, task)
@@ -152,11 +199,47 @@ def _folder(folder: Path) -> PlannedTask:
     return _own(read_collection(folder))
 
 
+def _coded(name: str) -> PlannedTask:
+    """Return a task of the user's own class, named ``package.module:Class``."""
+    import importlib
+    import sys
+
+    from mteb.abstasks import AbsTask
+
+    module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look where it was called
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"--tasks {name}: the module {module_name} cannot be imported ({error}). Expected"
+            " package.module:Class, the module in this folder or installed."
+        ) from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, AbsTask)):
+        classes = [
+            other
+            for other, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, AbsTask) and hasattr(value, "metadata")
+        ]
+        raise UsageError(
+            f"--tasks {name}: {module_name} has no task class '{class_name}'."
+            f"{did_you_mean(class_name, classes)} A task class is a subclass of one of mteb's"
+            " (AbsTaskRetrieval …) with its metadata."
+        )
+    task: Any = found()
+    planned = _fresh(task)
+    return replace(planned, code=name) if loads_itself(task) else planned
+
+
 def _own(collection: Collection) -> PlannedTask:
     task = collection_task(collection)
     if collection.shipped:
         return PlannedTask(task, shipped=collection.folder, prompts=collection.prompts)
-    return PlannedTask(task, folder_names=(collection.folder.name,))
+    folder = collection.folder.relative_to(tasks_folder()).as_posix()
+    return PlannedTask(task, folder_names=(folder,), repositories=collection.repositories)
 
 
 def _fresh(task: AbsTask) -> PlannedTask:
@@ -236,7 +319,7 @@ def _folder_names(task: str) -> tuple[str, ...]:
 
 
 def _read_suite(path: Path) -> Suite:
-    known = {"description", "benchmark", "public_only", "tasks", "folders", "collection"}
+    known = {"description", "benchmark", "public_only", "tasks", "folders", "collection", "zips"}
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -250,15 +333,31 @@ def _read_suite(path: Path) -> Suite:
         public_only=content.get("public_only", False),
         tasks=tuple(content.get("tasks", ())),
         folders=content.get("folders", {}),
-        collections=tuple(
-            Collection(
-                name=item["name"],
-                folder=path.parent / item["folder"],
-                description=item["description"],
-                languages=tuple(item["languages"]),
-                split=item.get("split", "test"),
-                shipped=item.get("shipped", True),
-            )
-            for item in content.get("collection", [])
-        ),
+        zips={
+            name: PublishedZip(name, content["zips"]["url"].format(name=name), md5)
+            for name, md5 in content.get("zips", {}).get("md5", {}).items()
+        },
+        collections=tuple(_read_collection(path, item) for item in content.get("collection", [])),
+    )
+
+
+_COLLECTION_KEYS = {"name", "folder", "description", "languages", "split", "shipped", "type"}
+_COLLECTION_KEYS |= {"main_measure", "repositories", "subsets", "answers"}
+
+
+def _read_collection(path: Path, item: Mapping[str, Any]) -> Collection:
+    if unknown := set(item) - _COLLECTION_KEYS:
+        raise DamagedError(f"{path} has keys that mean nothing: {', '.join(sorted(unknown))}.")
+    return Collection(
+        name=item["name"],
+        folder=path.parent / item["folder"],
+        description=item["description"],
+        languages=tuple(item.get("languages", ())),
+        split=item.get("split", "test"),
+        shipped=item.get("shipped", True),
+        type=item.get("type", "Retrieval"),
+        main_measure=item.get("main_measure"),
+        repositories=tuple(item.get("repositories", ())),
+        subsets=item.get("subsets", {}),
+        answers=item.get("answers", False),
     )

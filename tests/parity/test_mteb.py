@@ -9,7 +9,7 @@ import mteb
 import pytest
 
 from bge_eval.data.collection import Collection, collection_task
-from bge_eval.data.source import find_source
+from bge_eval.data.finding import find_source
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Overrides
 from bge_eval.evaluate import Options, evaluate

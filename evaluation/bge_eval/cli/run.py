@@ -7,34 +7,69 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.families import (
+    Adapter,
+    Examples,
+    InstructionFormat,
+    LoadedBy,
+    M3Mode,
+    M3Weights,
+)
 from bge_eval.cli.quiet import prepare
+from bge_eval.cli.serving import (
+    ApiConcurrency,
+    ApiKind,
+    ApiModel,
+    ApiTimeout,
+    RerankerApi,
+    RerankerApiModel,
+    served_reranker,
+)
 from bge_eval.cli.show import Form
-from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.cli.stages import (
+    FirstStage,
+    RerankerCompress,
+    RerankerCompressLayers,
+    RerankerKindOption,
+    RerankerLayers,
+    RerankerMaxLength,
+    RerankerName,
+    RerankTopK,
+    layer_list,
+    second_stage,
+    without_model,
+)
+from bge_eval.encode.protocol import ProtocolName
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
+from bge_eval.errors import UsageError
+from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
 
 if TYPE_CHECKING:
     from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.evaluate import Model, Report
     from bge_eval.progress import Progress
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+    from bge_eval.rerank.reranker import Reranker
     from bge_eval.suites import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
 
-_MODEL, _STAGE, _DATA, _MACHINE = "Model", "Second stage", "Data and results", "Machine"
+_MODEL, _DATA, _MACHINE = "Model", "Data and results", "Machine"
 
 
 def run(  # one parameter for each option of the command
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Hub id (BAAI/bge-base-en-v1.5), local folder, or builtin:all-MiniLM-L6-v2.",
-            rich_help_panel=_MODEL,
-        ),
-    ],
     tasks: Annotated[
         list[str],
         typer.Option(help="Suites (beir, demo) and tasks (SciFact); repeat, or list after it."),
     ],
     more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
+            " run:PATH for saved runs, or a server's address; repeat for several.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     subset: Annotated[
         list[str] | None,
         typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
@@ -42,6 +77,20 @@ def run(  # one parameter for each option of the command
     lang: Annotated[
         list[str] | None,
         typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+    ] = None,
+    fuse: Annotated[
+        Fusion | None,
+        typer.Option(
+            help="Evaluate the models, then their rankings fused: reciprocal ranks (rrf), scores"
+            " scaled to [0, 1] (minmax) or by their spread (dbsf).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of the fused models, in their order: 1,0.5.", rich_help_panel=_MODEL
+        ),
     ] = None,
     revision: Annotated[
         str | None,
@@ -85,6 +134,13 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = None,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option(
+            help="Where the query prompt goes: as mteb's leaderboard, or as BGE's model cards.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = ProtocolName.LEADERBOARD,
     truncate_dim: Annotated[
         int | None,
         typer.Option(min=1, help="Keep the first dimensions only.", rich_help_panel=_MODEL),
@@ -104,16 +160,26 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_MODEL,
         ),
     ] = False,
-    reranker: Annotated[
-        str | None,
-        typer.Option(
-            help="A cross-encoder that re-orders the first documents.", rich_help_panel=_STAGE
-        ),
-    ] = None,
-    rerank_top_k: Annotated[
-        int,
-        typer.Option(min=1, max=1000, help="How many it re-orders.", rich_help_panel=_STAGE),
-    ] = 100,
+    m3_mode: M3Mode = None,
+    m3_weights: M3Weights = None,
+    instruction_format: InstructionFormat = None,
+    examples: Examples = None,
+    adapter: Adapter = None,
+    loader: LoadedBy = None,
+    reranker: RerankerName = None,
+    rerank_top_k: RerankTopK = 100,
+    reranker_max_length: RerankerMaxLength = None,
+    reranker_kind: RerankerKindOption = None,
+    reranker_layers: RerankerLayers = None,
+    reranker_compress: RerankerCompress = None,
+    reranker_compress_layers: RerankerCompressLayers = None,
+    first_stage: FirstStage = None,
+    api: ApiKind = None,
+    api_model: ApiModel = None,
+    api_concurrency: ApiConcurrency = 8,
+    api_timeout: ApiTimeout = 120.0,
+    reranker_api: RerankerApi = None,
+    reranker_api_model: RerankerApiModel = None,
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
@@ -138,6 +204,14 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_DATA,
         ),
     ] = False,
+    allow_other_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-data",
+            help="Accept local data of another size or script than their task's name says.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
     output: Annotated[
         Path, typer.Option(help="Folder of results.", rich_help_panel=_DATA)
     ] = DEFAULT_OUTPUT,
@@ -154,7 +228,7 @@ def run(  # one parameter for each option of the command
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
+            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is.",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
@@ -164,6 +238,34 @@ def run(  # one parameter for each option of the command
             min=1, help="Tokens of a batch. Default: by device.", rich_help_panel=_MACHINE
         ),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Library of the forward pass; auto takes the fastest that gives torch's vectors.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = Backend.AUTO,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of stored embeddings. Default: in the user's cache folder.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    no_store: Annotated[
+        bool,
+        typer.Option(
+            "--no-store",
+            help="Encode everything, and store no embedding.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Print seconds and rates by phase.", rich_help_panel=_MACHINE
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a model on tasks, save the results, print the table.
 
@@ -173,9 +275,12 @@ def run(  # one parameter for each option of the command
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
 
       bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
+
+      bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
-    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
@@ -184,18 +289,20 @@ def run(  # one parameter for each option of the command
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
 
-    from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.models import ModelOptions, open_model
+    from bge_eval.remote.client import Limits, is_address
+    from bge_eval.rerank.families import RerankerOptions
+    from bge_eval.search.given import GivenRuns
     from bge_eval.suites import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
-    encoder = EncoderModel(
-        model,
+    models = model or []
+    chosen = ModelOptions(
         revision,
-        device=device,
-        overrides=Overrides(
+        Overrides(
             pooling=pooling,
             normalize=normalize,
             max_length=max_length,
@@ -204,30 +311,84 @@ def run(  # one parameter for each option of the command
             truncate_dim=truncate_dim,
             query_prompt=query_prompt,
             document_prompt=document_prompt,
+            instruction_format=instruction_format,
             prompts=read_prompts(prompts) if prompts else None,
+            protocol=protocol,
         ),
+        device=device,
         batch_tokens=batch_tokens,
+        backend=backend,
+        store=store or not no_store,
         trust_remote_code=trust_remote_code,
         offline=offline,
-        progress=progress,
+        api=api,
+        api_model=api_model,
+        limits=Limits(concurrency=api_concurrency, timeout=api_timeout),
+        m3_mode=m3_mode,
+        m3_weights=m3_weights,
+        examples=examples,
+        adapter=adapter,
+        loader=loader,
+        shared=len(models) > 1,
     )
-    _introduce(encoder, progress)
-    second = (
-        _reranker(reranker, dtype, device, trust_remote_code, offline, progress)
-        if reranker
-        else None
-    )
+    weighed = _weights(weights, models, fuse)
+    second: Reranker | None = None
+    if reranker is not None and is_address(reranker):
+        second = served_reranker(
+            reranker,
+            reranker_api,
+            reranker_api_model,
+            chosen.limits,
+            batch_tokens,
+            offline=offline,
+            progress=progress,
+        )
+    elif reranker_api is not None:
+        raise UsageError("--reranker-api is for --reranker with a server's address, http://host.")
+    elif reranker is not None:
+        second = second_stage(
+            reranker,
+            RerankerOptions(
+                dtype=str(dtype),
+                kind=reranker_kind,
+                max_length=reranker_max_length,
+                layers=reranker_layers,
+                compress_ratio=reranker_compress,
+                compress_layers=layer_list(reranker_compress_layers),
+                device=device,
+                batch_tokens=batch_tokens,
+                trust_remote_code=trust_remote_code,
+            ),
+            offline=offline,
+            progress=progress,
+        )
+    if models and first_stage is not None:
+        raise UsageError("--model and --first-stage both name the first stage: give one of them.")
+    opened = [open_model(name, chosen, progress) for name in models]
+    if not models:
+        first, second = without_model(first_stage, second, progress)
+        opened = [first]
     options = Options(
         output=output,
         data_dirs=tuple(data_dir or ()),
         offline=offline,
         overwrite=overwrite,
         dangling=allow_dangling_qrels,
+        other_data=allow_other_data,
         available=available,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluate(encoder, planned, options, reranker=second, progress=progress)
-    paths = [path for found in report.done.values() for path in found]
+    reports = []
+    for each in opened:
+        _introduce(each, progress)
+        if not (fuse and isinstance(each, GivenRuns)):
+            own = None if fuse else second
+            reports.append(evaluate(each, planned, options, reranker=own, progress=progress))
+    if fuse:
+        fused = _fused(fuse, weighed, opened, reports, progress)
+        _introduce(fused, progress)
+        reports.append(evaluate(fused, planned, options, reranker=second, progress=progress))
+    paths = [path for report in reports for found in report.done.values() for path in found]
     if paths:
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
         board = leaderboard(
@@ -238,12 +399,49 @@ def run(  # one parameter for each option of the command
             title=title,
         )
         show(board, form, stdout)
+        if profile:
+            show_profiles(paths, stderr)
         progress.note(f"Results are in {output}.")
-    if report.failed:
-        worst = max(error.exit_code for error in report.failed.values())
-        for name, error in report.failed.items():
+    failed = [failure for report in reports for failure in report.failed.items()]
+    if failed:
+        for name, error in failed:
             typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
-        raise typer.Exit(worst)
+        raise typer.Exit(max(error.exit_code for _, error in failed))
+
+
+def _weights(weights: str | None, models: list[str], fuse: Fusion | None) -> list[float] | None:
+    """Read and check what the fusion needs, before any model is opened."""
+    if fuse is None:
+        if weights:
+            raise UsageError("--weights belongs to --fuse; add --fuse rrf or --fuse minmax.")
+        return None
+    weighed = parse_weights(weights) if weights is not None else None
+    check_parts(len(models), weighed)
+    return weighed
+
+
+def _fused(
+    fuse: Fusion,
+    weights: list[float] | None,
+    models: list[Model],
+    reports: list[Report],
+    progress: Progress,
+) -> FusedModel:
+    """Fuse the runs that the models have just left, and those that were there before."""
+    from bge_eval.search.given import GivenRuns, given_runs
+
+    done = iter(reports)
+    parts: list[Model] = []
+    for each in models:
+        if isinstance(each, GivenRuns):
+            parts.append(each)
+            continue
+        report = next(done)
+        paths = [path for found in report.done.values() for path in found]
+        if not paths:
+            raise next(iter(report.failed.values()))
+        parts.append(given_runs(paths[0].parent, progress))
+    return FusedModel(parts, fuse, weights, progress=progress)
 
 
 def _main_measure(planned: list[PlannedTask]) -> str:
@@ -252,8 +450,17 @@ def _main_measure(planned: list[PlannedTask]) -> str:
     return "nDCG@10" if mains == {"ndcg_at_10"} else "main score"
 
 
-def _introduce(encoder: EncoderModel, progress: Progress) -> None:
+def _introduce(model: Model, progress: Progress) -> None:
     """Say how the model will be run, since every one of these decides the score."""
+    from bge_eval.encode.adapter import EncoderModel
+
+    if type(model).__str__ is not object.__str__:
+        progress.note(str(model))
+    elif isinstance(model, EncoderModel):
+        _introduce_encoder(model, progress)
+
+
+def _introduce_encoder(encoder: EncoderModel, progress: Progress) -> None:
     settings = encoder.settings
     prompts = encoder.prompts
     said = encoder.overrides.query_prompt
@@ -271,7 +478,8 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
         parts[-1] = f"mteb's task instructions ({source})"
     if encoder.overrides.prompts:
         parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
-    parts += []
+    if encoder.protocol.name is not ProtocolName.LEADERBOARD:
+        parts.append(f"by the rules of {encoder.protocol.name}")
     if settings.truncate_dim:
         parts.insert(2, f"first {settings.truncate_dim} dimensions")
     progress.note(f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}")
@@ -280,23 +488,3 @@ def _introduce(encoder: EncoderModel, progress: Progress) -> None:
             f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
             " it brings none itself. If it is that model, give it with --query-prompt."
         )
-
-
-def _reranker(
-    name: str,
-    dtype: Dtype,
-    device: str | None,
-    trust_remote_code: bool,
-    offline: bool,
-    progress: Progress,
-) -> CrossEncoderReranker:
-    from bge_eval.encode.locate import locate
-    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-
-    return CrossEncoderReranker(
-        locate(name, offline=offline),
-        dtype=str(dtype),
-        device=device,
-        trust_remote_code=trust_remote_code,
-        progress=progress,
-    )

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
 
 
+_COLUMNS = {"task": 16, "type": 9, "languages": 5, "measure": 11, "size": 9, "offline": 7}
+"""Heading → the least width, chosen so that a terminal of 80 columns stays readable."""
+
+
 def tasks(
     name: Annotated[
         str | None, typer.Argument(metavar="SUITE | TASK", help="List the tasks of this suite.")
@@ -44,19 +48,27 @@ def tasks(
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from bge_eval.cli.console import stdout
 
-    table = Table()
-    for heading in ("task", "type", "languages", "measure", "size", "offline from here"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "task")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, width in _COLUMNS.items():
+        table.add_column(heading, overflow="fold", min_width=width)
     for row in rows:
-        state = Text(row["origin"] or row["missing"], style="green" if row["origin"] else "yellow")
+        state = Text("yes", style="green") if row["origin"] else Text("no", style="yellow")
         size = f"{row['size']:,}" if row["size"] else "?"
         table.add_row(row["task"], row["type"], row["languages"], row["measure"], size, state)
     stdout.print(table)
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        where = f"in {row['origin']}" if row["origin"] else row["missing"]
+        reasons.setdefault(where, []).append(row["task"])
+    for reason, names in reasons.items():
+        # Not wrapped: a path that is cut in two cannot be copied.
+        stdout.print(f"{', '.join(names)}: {reason}", markup=False, highlight=False, soft_wrap=True)
     ready = sum(bool(row["origin"]) for row in rows)
     stdout.print(f"{ready} of {len(rows)} tasks can be run offline from here.")
 
@@ -80,19 +92,15 @@ def _list_suites(as_json: bool) -> None:
 
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
     """Return what a person wants to know of a task before running it."""
-    from bge_eval.data.source import find_source, recognise
-    from bge_eval.errors import BgeEvalError, NoFolderError
+    from bge_eval.errors import BgeEvalError, NoFolderError, NotCachedError
 
     task = planned.task
     origin, missing = "", ""
     try:
-        if planned.shipped:
-            source = recognise(task, planned.shipped)
-        else:
-            source = find_source(task, data_dirs, planned.folder_names, offline=True)
+        source = planned.source(data_dirs, offline=True)
         source.check(task)
         origin = source.origin
-    except NoFolderError as error:
+    except (NoFolderError, NotCachedError) as error:
         missing = error.short
     except BgeEvalError as error:
         missing = str(error)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.data.answers import answer_task
 from bge_eval.data.candidates import is_candidates
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
@@ -68,6 +69,12 @@ class Collection:
     """Whether a document with the query's own id is left out."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Prompts of this task by role ("query", "document")."""
+    repositories: tuple[str, ...] = ()
+    """Public dataset repositories whose files, put together, are the folder."""
+    subsets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Subset → mteb's language codes, where the collection has subsets."""
+    answers: bool = False
+    """Whether passages are judged by answer strings; see `bge_eval.data.answers`."""
 
 
 def read_collection(folder: Path) -> Collection:
@@ -120,12 +127,18 @@ def collection_task(collection: Collection) -> AbsTask:
             name=collection.name,
             description=collection.description,
             reference=None,
-            dataset={"path": f"local/{collection.name}", "revision": "local"},
+            dataset={
+                "path": next(iter(collection.repositories), f"local/{collection.name}"),
+                "revision": "main" if collection.repositories else "local",
+            },
             type=collection.type,  # type: ignore[arg-type]
             category="t2t",
             modalities=["text"],
             eval_splits=[collection.split],
-            eval_langs=list(collection.languages),
+            eval_langs=(
+                {name: list(codes) for name, codes in collection.subsets.items()}
+                or list(collection.languages)
+            ),
             main_score=collection.main_measure or _MAIN[collection.type],
             date=None,
             domains=None,
@@ -142,7 +155,7 @@ def collection_task(collection: Collection) -> AbsTask:
     body: dict[str, Any] = {"metadata": metadata}
     base: type[AbsTask] = AbsTaskSTS
     if collection.type != "STS":
-        base = AbsTaskRetrieval
+        base = answer_task() if collection.answers else AbsTaskRetrieval
         body["ignore_identical_ids"] = collection.drop_identical_ids
     task = type(collection.name, (base,), body)()
     assert isinstance(task, AbsTask)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.identity import DataIdentity
-from bge_eval.errors import BgeEvalError, MissingError
+from bge_eval.errors import BgeEvalError, MissingError, NotCachedError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class HubData:
     def origin(self) -> str:
         """Return the repository."""
         return f"{self.repository} (Hugging Face)"
+
+    @property
+    def is_copy(self) -> bool:
+        """The data are those that mteb loads itself."""
+        return False
 
     def identity(self, task: AbsTask) -> DataIdentity:
         """Name the repository and the revision that mteb pins."""
@@ -69,11 +74,31 @@ class HubData:
         if not self.offline:
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             how = f"they could not be loaded ({reason})"
-        return MissingError(
+        kind = NotCachedError if self.offline else MissingError
+        return kind(
             f"The data of {name} ({self.repository}) are not to be had: {how}. Put a copy"
             f" under <dir>/{name} (a BEIR folder, or the repository as `hf download"
             " --repo-type dataset --local-dir` leaves it) and say --data-dir <dir>."
         )
+
+
+def download(task: AbsTask, repository: str) -> Path:
+    """Bring a dataset repository into the hub's cache; return its files.
+
+    Raises:
+        MissingError: it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset"))
+    except Exception as error:
+        # The hub's client lets errors of its HTTP library through, whichever that is by version.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MissingError(
+            f"The data of {task.metadata.name} ({repository}) could not be downloaded: {reason}"
+            f" Put a copy under <dir>/{repository.rsplit('/', 1)[-1]} and say --data-dir <dir>."
+        ) from error
 
 
 def _prepared(repository: str) -> bool:

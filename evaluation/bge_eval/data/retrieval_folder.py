@@ -33,7 +33,7 @@ from bge_eval.records import Qrels
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from bge_eval.progress import Progress
+    from bge_eval.progress import Progress, Step
 
 _ROWS_PER_BATCH = 4096
 _QRELS_HEADER = ("query-id", "corpus-id", "score")
@@ -136,6 +136,12 @@ class RetrievalFolder:
     def fingerprint(self, splits: Iterable[str]) -> str:
         """Return 16 hexadecimal digits made from the content that these splits are scored on."""
         return fingerprint(self.files(splits))
+
+    def corpus(self, scratch: Path, step: Step) -> Dataset:
+        """Read and check the corpus alone; arguments and errors are those of `load`."""
+        place = self.files(())["corpus.jsonl"]
+        target = scratch / "corpus.arrow"
+        return self._table(place, target, ("title", "text"), step.advance)[0]
 
     def load(
         self, splits: Sequence[str], scratch: Path, progress: Progress, *, dangling: bool = False

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.data.candidates import split_of_candidates
+from bge_eval.data.files import records
+from bge_eval.data.integrity import check_split
 from bge_eval.errors import DamagedError, MissingError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks import AbsTask
+
+    from bge_eval.progress import Progress
 
 _READERS = {
     ".parquet": "parquet",
@@ -28,6 +34,8 @@ _READERS = {
     ".tsv": "csv",
     ".arrow": "arrow",
 }
+
+_PART = re.compile(r"(?P<head>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})(?P<tail>.*)")
 
 Files = dict[str, dict[str, list[Path]]]
 """Configuration → split → files, e.g. ``{"corpus": {"corpus": [Path("corpus.jsonl")]}}``."""
@@ -64,6 +72,26 @@ class Snapshot:
             f" {', '.join(splits)}."
         )
 
+    def files(self, config: str, split: str) -> list[Path]:
+        """Return the files of one split of one configuration.
+
+        Raises:
+            MissingError: there is no such configuration or split; lists those there.
+        """
+        _need(self, config)
+        files = self.configs[config].get(split)
+        if not files:
+            raise MissingError(
+                f"{self.folder}, configuration '{config}': no split '{split}'. Splits there:"
+                f" {', '.join(self.configs[config])}."
+            )
+        if absent := _absent_parts(files):
+            raise MissingError(
+                f"{self.folder}, configuration '{config}', split '{split}': {absent[0]} is not"
+                f" there ({len(absent)} of its files are missing). Get the rest of them."
+            )
+        return files
+
     def load(self, config: str, split: str, scratch: Path) -> Dataset:
         """Read one split of one configuration.
 
@@ -78,17 +106,7 @@ class Snapshot:
         """
         import datasets
 
-        if config not in self.configs:
-            raise MissingError(
-                f"{self.folder} has no configuration '{config}'. There are:"
-                f" {', '.join(self.configs)}."
-            )
-        files = self.configs[config].get(split)
-        if not files:
-            raise MissingError(
-                f"{self.folder}, configuration '{config}': no split '{split}'. Splits there:"
-                f" {', '.join(self.configs[config])}."
-            )
+        files = self.files(config, split)
         options = {"sep": "\t"} if ".tsv" in files[0].name else {}
         try:
             return datasets.load_dataset(
@@ -104,6 +122,11 @@ class Snapshot:
             raise DamagedError(
                 f"{files[0]} (configuration '{config}', split '{split}') cannot be read: {reason}"
             ) from error
+
+    def columns(self, config: str, split: str) -> list[str]:
+        """Return the columns of a split; none if the head of its first file does not tell."""
+        files = self.configs.get(config, {}).get(split, [])
+        return _columns(files[0]) if files else []
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits made from every data file's name and content."""
@@ -130,11 +153,11 @@ def check_snapshot(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> Non
             config = _rows_config(snapshot, task) if subset == "default" else subset
             _need(snapshot, config)
             for split in task.eval_splits:
-                if split not in snapshot.configs[config]:
-                    raise MissingError(
-                        f"{snapshot.folder}, configuration '{config}': no split '{split}'. Splits"
-                        f" there: {', '.join(snapshot.configs[config])}."
-                    )
+                snapshot.files(config, split)
+            continue
+        if (rows := candidates_config(snapshot, task, subset)) is not None:
+            for split in task.eval_splits:
+                snapshot.files(rows, split)
             continue
         prefix = "" if subset == "default" else f"{subset}-"
         needed = [f"{prefix}corpus", f"{prefix}queries"]
@@ -149,10 +172,16 @@ def check_snapshot(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> Non
             snapshot.split(qrels, split)
 
 
-def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str, Any]:
+def load_retrieval(
+    snapshot: Snapshot, task: AbsTask, scratch: Path, progress: Progress, *, dangling: bool = False
+) -> dict[str, Any]:
     """Read a retrieval or reranking task's data from a snapshot through mteb's own loader.
 
+    Judgements of documents that the corpus lacks are accepted if so asked, or if the corpus has
+    as many documents as mteb counted: then the set is published like that.
+
     Raises:
+        DamagedError: ids stand twice, or judgements and candidates do not fit the rest.
         MissingError: a configuration, split or subset is not there; a reranking task without
             candidate lists is refused, since it would silently become retrieval.
     """
@@ -176,11 +205,25 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
 
     data: dict[str, Any] = {}
     for subset in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
+        if (rows := candidates_config(snapshot, task, subset)) is not None:
+            data[subset] = {
+                split: _load_candidates(snapshot, rows, split, scratch)
+                for split in task.eval_splits
+            }
+            continue
         if subset == "default" and not {"default", "qrels"} & set(snapshot.configs):
             _need(snapshot, "default")
         data[subset] = {split: Loader(split, subset).load() for split in task.eval_splits}
         for split, loaded in data[subset].items():
             loaded["corpus"] = _without_none(loaded["corpus"])
+            where = f"subset '{subset}', split '{split}'" if subset != "default" else f"'{split}'"
+            published = _has_all_documents(task, subset, split, len(loaded["corpus"]))
+            origin = f"{snapshot.folder}, {where}"
+            if lost := check_split(loaded, origin, dangling=dangling or published):
+                progress.note(
+                    f"{origin}: {lost} judged documents are not in the corpus and count as never"
+                    " found."
+                )
             if task.metadata.type == "Reranking" and loaded["top_ranked"] is None:
                 raise MissingError(
                     f"{snapshot.folder} has no configuration 'top_ranked' for {task.metadata.name}"
@@ -188,6 +231,35 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
                     f" over the whole corpus. There are: {', '.join(snapshot.configs)}."
                 )
     return data
+
+
+def _has_all_documents(task: AbsTask, subset: str, split: str, number: int) -> bool:
+    statistics: Any = (task.metadata.descriptive_stats or {}).get(split, {})
+    of_subset = statistics.get("hf_subset_descriptive_stats", {}).get(subset, statistics)
+    return bool(of_subset.get("num_documents") == number)
+
+
+def candidates_config(snapshot: Snapshot, task: AbsTask, subset: str) -> str | None:
+    """Return the configuration that holds a subset's reranking rows, if it is in that form."""
+    if task.metadata.type != "Reranking":
+        return None
+    names = [subset] if subset != "default" else list(snapshot.configs)
+    return next(
+        (
+            config
+            for config in names
+            for split in snapshot.configs.get(config, {})
+            if {"query", "positive", "negative"} <= set(snapshot.columns(config, split))
+        ),
+        None,
+    )
+
+
+def _load_candidates(snapshot: Snapshot, config: str, split: str, scratch: Path) -> dict[str, Any]:
+    table = snapshot.load(config, split, scratch)
+    origin = f"{snapshot.folder}, configuration '{config}', split '{split}'"
+    rows = ((f"{origin}, row {number}", dict(row)) for number, row in enumerate(table, start=1))
+    return split_of_candidates(rows, split, origin)
 
 
 def load_rows(
@@ -199,8 +271,7 @@ def load_rows(
     def of(config: str) -> Any:
         _need(snapshot, config)
         for split in task.eval_splits:
-            if split not in snapshot.configs[config]:
-                snapshot.load(config, split, scratch)  # says what is missing
+            snapshot.files(config, split)  # says what is missing
         present = [split for split in splits if split in snapshot.configs[config]]
         return DatasetDict({split: snapshot.load(config, split, scratch) for split in present})
 
@@ -215,6 +286,24 @@ def _rows_config(snapshot: Snapshot, task: AbsTask) -> str:
     if named in snapshot.configs:
         return str(named)
     return "default" if "default" in snapshot.configs else next(iter(snapshot.configs))
+
+
+def _absent_parts(files: list[Path]) -> list[str]:
+    """Return the names of missing files of a split that says of itself how many it has."""
+    there = {path.name for path in files}
+    absent = []
+    for name in sorted(there):
+        match = _PART.fullmatch(name)
+        if match is None or match["tail"].startswith("-"):  # a hash, which differs by file
+            numbers = {m["part"] for n in there if (m := _PART.fullmatch(n))}
+            if match is None or len(numbers) >= int(match["count"]):
+                continue
+            return [f"one of the {int(match['count'])} files {match['head']}-…-of-{match['count']}"]
+        for part in range(int(match["count"])):
+            other = f"{match['head']}-{part:05d}-of-{match['count']}{match['tail']}"
+            if other not in there and other not in absent:
+                absent.append(other)
+    return absent
 
 
 def _need(snapshot: Snapshot, config: str) -> None:
@@ -303,8 +392,6 @@ def _by_convention(folder: Path) -> Files:
 
 
 def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Path]]:
-    import re
-
     splits: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if not path.is_file() or _suffix(path) not in _READERS:
@@ -314,6 +401,23 @@ def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Pat
         aliases = {"dev": "dev", "val": "validation", "valid": "validation"}
         splits.setdefault(aliases.get(name, name), []).append(path)
     return splits
+
+
+def _columns(path: Path) -> list[str]:
+    """Return the columns of a data file from its head; none if that does not tell them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if _suffix(path) == ".parquet":
+            return list(pq.read_schema(path).names)
+        if _suffix(path) == ".jsonl":
+            first = next(records(path), None)
+            return list(first[1]) if first else []
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path} cannot be read ({reason}); get it again.") from error
+    return []
 
 
 def _suffix(path: Path) -> str:

@@ -29,6 +29,8 @@ _CONTENT_SUFFIXES = {
     ".jinja",
     ".tiktoken",
 }
+_HEADS = {"sparse_linear.pt", "colbert_linear.pt"}
+"""BGE-M3's heads; other ``.pt`` files are training state."""
 _OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}
 _TRAINING_FILES = re.compile(r"(optimizer|scheduler|training_args|rng_state|trainer_state).*")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0-9a-f]{40})$")
@@ -185,6 +187,8 @@ def _content_files(folder: Path) -> list[Path]:
 
 
 def _is_content(path: Path) -> bool:
+    if path.as_posix() in _HEADS:
+        return True
     if path.suffix not in _CONTENT_SUFFIXES or _TRAINING_FILES.fullmatch(path.name):
         return False
     hidden = any(part.startswith((".", "checkpoint-")) for part in path.parts)

@@ -1,4 +1,7 @@
-"""Score (query, document) pairs with sentence-transformers' CrossEncoder."""
+"""Score (query, document) pairs with sentence-transformers' CrossEncoder.
+
+Batches are made here, by tokens; what is done with one is ``CrossEncoder.predict``'s.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,11 @@ import numpy.typing as npt
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
+from bge_eval.rerank.batches import BUDGETS, token_batches
+from bge_eval.rerank.reranker import checked
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
-
-_PAIRS_PER_CALL = 1024
-"""Pairs given to one predict call: sentence-transformers sorts them by length inside it."""
 
 
 class CrossEncoderReranker:
@@ -29,6 +31,7 @@ class CrossEncoderReranker:
         dtype: str = "float32",
         max_length: int | None = None,
         device: str | None = None,
+        batch_tokens: int | None = None,
         trust_remote_code: bool = False,
         progress: Progress | None = None,
     ) -> None:
@@ -39,6 +42,7 @@ class CrossEncoderReranker:
             dtype: precision of the forward pass.
             max_length: longest pair in tokens; None takes the model's own limit.
             device: None takes a GPU when there is one.
+            batch_tokens: tokens of a batch, padding included; None chooses by device.
             trust_remote_code: run Python code that comes with the model.
             progress: told of the scoring.
         """
@@ -47,8 +51,19 @@ class CrossEncoderReranker:
         self._dtype = dtype
         self._max_length = max_length
         self._device = device
+        self._batch_tokens = batch_tokens
         self._trust_remote_code = trust_remote_code
         self._model: CrossEncoder | None = None
+
+    @property
+    def name(self) -> str:
+        """Return ``org/model``."""
+        return self.files.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the package that runs the model."""
+        return ("sentence-transformers",)
 
     def identity(self) -> dict[str, Any]:
         """Return everything about this reranker that scores depend on."""
@@ -73,23 +88,34 @@ class CrossEncoderReranker:
             DamagedError: the model gives more than one number a pair, or none that is finite.
         """
         model = self._load()
+        tokenizer = model.tokenizer
+        limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
+
+        def lengths_of(texts: list[str]) -> list[int]:
+            found = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
+            return [len(ids) for ids in found["input_ids"]]
+
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for start in range(0, len(pairs), _PAIRS_PER_CALL):
-                part = list(pairs[start : start + _PAIRS_PER_CALL])
-                predicted = np.asarray(model.predict(part, show_progress_bar=False), np.float64)
+            for batch in token_batches(
+                pairs,
+                lengths_of,
+                budget=self._batch_tokens or BUDGETS.get(model.device.type, 8192),
+                limit=limit,
+                extra=tokenizer.num_special_tokens_to_add(pair=True),
+            ):
+                part = [pairs[row] for row in batch.rows]
+                predicted = np.asarray(
+                    model.predict(part, batch_size=len(part), show_progress_bar=False), np.float64
+                )
                 if predicted.ndim != 1:
                     raise DamagedError(
                         f"{self.files.name} gives {predicted.shape[-1]} numbers a pair; a reranker"
                         " gives one relevance score (num_labels = 1)."
                     )
-                scores[start : start + len(part)] = predicted
-                step.advance(len(part))
-        if not np.isfinite(scores).all():
-            raise DamagedError(
-                f"{self.files.name} gave scores that are not finite in {self._dtype}."
-            )
-        return scores
+                scores[batch.rows] = predicted
+                step.advance(len(part), batch.tokens)
+        return checked(scores, self.files.name, self._dtype)
 
     def _load(self) -> CrossEncoder:
         if self._model is not None:

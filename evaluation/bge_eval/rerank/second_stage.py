@@ -7,25 +7,18 @@ give the same measures; `head_only` gives what mteb gives in full.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bge_eval.records import Run, SplitKey
+from bge_eval.rerank.reranker import Reranker
 from bge_eval.texts import document_texts, query_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.models import ModelMeta
-
-
-class Reranker(Protocol):
-    """Scores pairs of texts."""
-
-    def score(self, pairs: list[tuple[str, str]]) -> npt.NDArray[np.float64]:
-        """Return one score a pair, ``(n_pairs,)``, higher is more relevant."""
 
 
 class SecondStage:
@@ -75,19 +68,35 @@ class SecondStage:
         heads = self._heads[key]
         if self.head_only:
             return {query: dict(head) for query, head in heads.items()}
-        return {query: with_tail(heads[query], self._first_stage[key][query]) for query in heads}
+        first = self._first_stage[key]
+        return {query: with_tail(heads[query], first.get(query, {})) for query in heads}
 
     def _score_heads(self, queries: Dataset, run: Run) -> Run:
         assert self._corpus is not None, "mteb calls index() before search()"
         corpus, self._corpus = self._corpus, None
-        texts = dict(zip(queries["id"], query_texts(queries), strict=True))
-        candidates = {query: best(run.get(query, {}), self._top_k) for query in texts}
-        documents = _texts_of(corpus, {doc for docs in candidates.values() for doc in docs})
-        pairs = [
-            (texts[query], documents[doc]) for query, docs in candidates.items() for doc in docs
-        ]
-        scores = iter(self._reranker.score(pairs).tolist())
-        return {query: {doc: next(scores) for doc in docs} for query, docs in candidates.items()}
+        candidates = {query: best(run.get(query, {}), self._top_k) for query in queries["id"]}
+        return score_candidates(self._reranker, corpus, queries, candidates)
+
+
+def score_candidates(
+    reranker: Reranker,
+    corpus: Dataset,
+    queries: Dataset,
+    candidates: Mapping[str, Sequence[str]],
+) -> Run:
+    """Score documents of the corpus for each query.
+
+    Args:
+        reranker: scores pairs.
+        corpus: only the candidates are read from it.
+        queries: with columns ``id``, ``text`` and perhaps ``instruction``.
+        candidates: query id → document ids.
+    """
+    texts = dict(zip(queries["id"], query_texts(queries), strict=True))
+    documents = _texts_of(corpus, {doc for docs in candidates.values() for doc in docs})
+    pairs = [(texts[query], documents[doc]) for query, docs in candidates.items() for doc in docs]
+    scores = iter(reranker.score(pairs).tolist())
+    return {query: {doc: next(scores) for doc in docs} for query, docs in candidates.items()}
 
 
 def best(scores: Mapping[str, float], k: int) -> list[str]:

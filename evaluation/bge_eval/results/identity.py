@@ -22,7 +22,6 @@ SCORING_PACKAGES = (
     "pytrec-eval-terrier",
 )
 """Packages whose version can change a score."""
-_RERANKING_PACKAGES = ("sentence-transformers",)
 _OTHER_PACKAGES = ("datasets", "huggingface-hub", "numpy", "sentence-transformers")
 
 
@@ -57,9 +56,13 @@ class Identity:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def packages(*, reranking: bool = False) -> dict[str, str]:
-    """Return the versions of the packages that a score can depend on."""
-    return _versions(SCORING_PACKAGES + (_RERANKING_PACKAGES if reranking else ()))
+def packages(*others: str) -> dict[str, str]:
+    """Return the versions of the packages that a score can depend on.
+
+    Args:
+        others: packages that run this model or reranker, besides those of every run.
+    """
+    return _versions((*SCORING_PACKAGES, *others))
 
 
 def environment() -> dict[str, Any]:

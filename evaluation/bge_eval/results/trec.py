@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def read_run(path: Path) -> Run:
     """Read a run file, gzipped or plain.
 
     Raises:
-        DamagedError: a line has not six columns, or a score is no number.
+        DamagedError: a line has not six columns, a document is there twice for a query, or a
+            score is no number.
     """
     run: Run = {}
     opener = gzip.open if path.suffix == ".gz" else open
@@ -43,7 +45,14 @@ def read_run(path: Path) -> Run:
                     raise DamagedError(
                         f"{path}, line {number}: a TREC run has six columns, found {len(cells)}."
                     )
-                run.setdefault(cells[0], {})[cells[2]] = float(cells[4])
+                documents, score = run.setdefault(cells[0], {}), float(cells[4])
+                if cells[2] in documents or not math.isfinite(score):
+                    wrong = "is there twice" if cells[2] in documents else f"scores {cells[4]}"
+                    raise DamagedError(
+                        f"{path}, line {number}: document '{cells[2]}' of query '{cells[0]}'"
+                        f" {wrong}."
+                    )
+                documents[cells[2]] = score
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run

@@ -12,10 +12,12 @@ cut, so ties at the k-th place are settled here by id.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from bge_eval.records import Vectors
 
@@ -26,8 +28,11 @@ IdsOf = Callable[[Rows], Sequence[str]]
 _CHUNK_BYTES = 64 * 2**20
 _CHUNK_ROWS = (1024, 65536)
 _GPU_K_LIMIT = 2048
-_BLOCK_BYTES = 32 * 2**20
+_BLOCK_BYTES = 4 * 2**20
+"""Scores of one block: so few that they are still in the cache when they are looked at."""
 _BLOCK_ROWS = (256, 8192)
+_PART_QUERIES = 64
+"""Queries below which it does not pay to share them out among threads."""
 _LANES = 16
 """Blocks and queries are padded to a multiple of this: at the ragged edge of a matrix BLAS may add
 up in another order, and two copies of one document would no longer tie."""
@@ -60,20 +65,15 @@ class ExactSearch:
             k: how many documents to keep for each query.
             ids_of: gives document ids for row numbers; asked only to settle ties.
         """
-        self._count = len(queries)
-        self._queries = _padded(np.ascontiguousarray(queries, np.float32))
-        self._k = k
-        self._ids_of = ids_of
-        room = k if self._count * k <= _ROOM else max(k // 4, 64)
-        self._scores = np.full((self._count, k + room), -np.inf, np.float32)
-        self._rows = np.zeros((self._count, k + room), np.int64)
-        self._filled = np.zeros(self._count, np.int64)
-        self._reached = np.full(self._count, -np.inf, np.float32)
-        low, high = _BLOCK_ROWS
-        wanted = _BLOCK_BYTES // (4 * max(len(self._queries), 1))
-        self._block = max(low, min(high, wanted)) // _LANES * _LANES
-        self._out = np.empty((len(self._queries), self._block), np.float32)
-        self._gpu: Any = _gpu_resources() if k < _GPU_K_LIMIT else None
+        queries = np.ascontiguousarray(queries, np.float32)
+        gpu = _gpu_resources() if k < _GPU_K_LIMIT else None
+        self._blas = ThreadpoolController().select(user_api="blas")
+        threads = max([1, *(library.num_threads for library in self._blas.lib_controllers)])
+        parts = 1 if gpu is not None else min(threads, len(queries) // _PART_QUERIES + 1)
+        self._parts = [
+            _Best(part, k, ids_of, gpu) for part in np.array_split(queries, parts) if len(part)
+        ]
+        self._pool = ThreadPoolExecutor(parts) if parts > 1 else None
 
     def add(self, documents: Vectors, first_row: int) -> None:
         """Search one chunk.
@@ -82,9 +82,46 @@ class ExactSearch:
             documents: ``(n_documents, dim)`` float32.
             first_row: the corpus row of the chunk's first document.
         """
-        if not self._count:
-            return
         documents = np.ascontiguousarray(documents, np.float32)
+        if self._pool is None:
+            for part in self._parts:
+                part.add(documents, first_row)
+            return
+        # One thread for each share of the queries, in which BLAS makes none of its own: both the
+        # matrix product and the choosing then use every core.
+        with self._blas.limit(limits=1):
+            done = [self._pool.submit(part.add, documents, first_row) for part in self._parts]
+            for future in done:
+                future.result()
+
+    def results(self) -> list[tuple[Rows, Vectors]]:
+        """Return for each query the rows and scores it kept, in no particular order."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        return [found for part in self._parts for found in part.results()]
+
+
+class _Best:
+    """The best k documents so far of a share of the queries."""
+
+    def __init__(self, queries: Vectors, k: int, ids_of: IdsOf, gpu: Any) -> None:
+        self._count = len(queries)
+        self._queries = _padded(queries)
+        self._k = k
+        self._ids_of = ids_of
+        self._gpu = gpu
+        room = k if self._count * k <= _ROOM else max(k // 4, 64)
+        self._scores = np.full((self._count, k + room), -np.inf, np.float32)
+        self._rows = np.zeros((self._count, k + room), np.int64)
+        self._filled = np.zeros(self._count, np.int64)
+        self._reached = np.full(self._count, -np.inf, np.float32)
+        low, high = _BLOCK_ROWS
+        wanted = _BLOCK_BYTES // (4 * len(self._queries))
+        self._block = max(low, min(high, wanted)) // _LANES * _LANES
+        self._out = np.empty((len(self._queries), self._block), np.float32)
+
+    def add(self, documents: Vectors, first_row: int) -> None:
+        """Search one chunk; see `ExactSearch.add`."""
         if self._gpu is not None and len(documents):
             self._add_on_gpu(documents, first_row)
             return
@@ -95,7 +132,7 @@ class ExactSearch:
             self._take(scores[: self._count, : len(block)], first_row + start)
 
     def results(self) -> list[tuple[Rows, Vectors]]:
-        """Return for each query the rows and scores it kept, in no particular order."""
+        """Return rows and scores; see `ExactSearch.results`."""
         self._reduce()
         return [
             (rows[:filled].copy(), scores[:filled].copy())

@@ -1,0 +1,357 @@
+"""BGE-M3: dense, sparse and multi-vector retrieval by one forward pass, and their weighted sum.
+
+The heads are the files that FlagEmbedding reads: ``sparse_linear.pt`` gives every token a
+weight (a text's weight of a word piece is the largest of its tokens), ``colbert_linear.pt`` a
+vector. Dense and sparse scores are computed for the whole corpus; the multi-vector score, as in
+BGE-M3's own evaluations, for the first documents of what the others found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.prompts import Role
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.records import Run
+from bge_eval.rerank.second_stage import best, with_tail
+from bge_eval.rerank.token_states import (
+    late_interaction,
+    linear_head,
+    token_states,
+    token_vectors,
+)
+from bge_eval.texts import document_texts, query_texts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models import ModelMeta
+
+DEPTH = 200
+"""Documents of each query that get the multi-vector score."""
+
+_CHUNK = 4096
+"""Documents encoded and compared together."""
+
+
+class Mode(StrEnum):
+    """One of BGE-M3's ways to compare texts."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    COLBERT = "colbert"
+
+
+_WEIGHTS = {Mode.DENSE: 1.0, Mode.SPARSE: 0.3, Mode.COLBERT: 1.0}
+"""What BGE-M3 was evaluated with on MIRACL."""
+_HEADS = {Mode.SPARSE: "sparse_linear.pt", Mode.COLBERT: "colbert_linear.pt"}
+
+
+def parse_modes(modes: str, weights: str | None) -> dict[Mode, float]:
+    """Read ``dense,sparse,colbert`` and ``1,0.3,1`` into weights by mode.
+
+    Raises:
+        UsageError: there is no such mode, or not one weight for each.
+    """
+    names = [name.strip() for name in modes.split(",")]
+    for name in names:
+        if name not in list(Mode):
+            raise UsageError(
+                f"--m3-mode {modes}: '{name}' is none of {', '.join(Mode)}."
+                + did_you_mean(name, Mode)
+            )
+    chosen = [Mode(name) for name in names]
+    if len(set(chosen)) != len(chosen):
+        raise UsageError(f"--m3-mode {modes} names a mode twice.")
+    if weights is None:
+        return {mode: _WEIGHTS[mode] for mode in chosen}
+    try:
+        values = [float(part) for part in weights.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--m3-weights takes numbers such as 1,0.3,1, not '{weights}'.") from error
+    if len(values) != len(chosen) or min(values) < 0 or not sum(values):
+        raise UsageError(
+            f"--m3-weights {weights}: {len(chosen)} modes ({modes}) need as many weights, none"
+            " below 0 and not all 0."
+        )
+    return dict(zip(chosen, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """Some texts, compared in up to three ways."""
+
+    dense: npt.NDArray[np.float32]
+    """``(n, dim)``."""
+    sparse: Any
+    """``(n, vocabulary)`` scipy CSR matrix, or None."""
+    tokens: list[npt.NDArray[np.float32]]
+    """For each text ``(tokens, dim)``; empty where the mode is not wanted."""
+
+
+class M3Model:
+    """mteb's SearchProtocol over BGE-M3."""
+
+    packages: tuple[str, ...] = ()
+
+    def __init__(self, model: EncoderModel, weights: Mapping[Mode, float]) -> None:
+        """Take the encoder, whose files must hold the heads.
+
+        Args:
+            model: the encoder as it runs densely.
+            weights: weight of each mode.
+
+        Raises:
+            MissingError: a head's file is not there.
+        """
+        self.progress = model.progress
+        self.task_prompts: dict[str, Mapping[str, str]] = model.task_prompts
+        self.encoder_model = model
+        self._weights = dict(weights)
+        for mode in weights:
+            if mode in _HEADS and not (model.files.folder / _HEADS[mode]).is_file():
+                raise MissingError(
+                    f"{model.files.name} has no {_HEADS[mode]}, which --m3-mode {mode} needs; only"
+                    " BGE-M3 and models trained from it have one."
+                )
+        self._corpus: Dataset | None = None
+        self._loaded: dict[Mode, Any] | None = None
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """Return the encoder's record; the modes name the results' folder."""
+        meta = self.encoder_model.mteb_model_meta
+        experiment = dict(meta.experiment_kwargs or {})
+        experiment["m3_mode"] = "+".join(self._weights)
+        if any(value != _WEIGHTS[mode] for mode, value in self._weights.items()):
+            experiment["m3_weights"] = "+".join(f"{value:g}" for value in self._weights.values())
+        return meta.model_copy(update={"experiment_kwargs": experiment})
+
+    def identity(self, task: TaskMetadata) -> dict[str, Any]:
+        """Return everything about this model that the scores of one task depend on."""
+        m3 = {str(mode): weight for mode, weight in self._weights.items()}
+        depth = {"depth": DEPTH} if Mode.COLBERT in self._weights else {}
+        return {**self.encoder_model.identity(task), "m3": {**m3, **depth}}
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        files = self.encoder_model.files
+        modes = " + ".join(f"{weight:g} {mode}" for mode, weight in self._weights.items())
+        below = f" (multi-vector for the first {DEPTH})" if Mode.COLBERT in self._weights else ""
+        length = self.encoder_model.settings.max_length
+        return f"{files.name} at {files.revision[:12]}: {modes}{below}, {length} tokens"
+
+    def machine_settings(self) -> dict[str, Any]:
+        """Return what changes the time but not the score."""
+        return self.encoder_model.machine_settings()
+
+    def index(self, corpus: Dataset, **kwargs: Any) -> None:
+        """Take the corpus; it is encoded while it is searched."""
+        self._corpus = corpus
+
+    def search(
+        self,
+        queries: Dataset,
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        top_ranked: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> Run:
+        """Search the indexed corpus, or score given candidates.
+
+        Scores are the weighted mean of the modes' scores; where the multi-vector score takes
+        part, documents below its depth follow in their order, as after a reranker.
+        """
+        assert self._corpus is not None, "mteb calls index() before search()"
+        corpus, self._corpus = self._corpus, None
+        query_ids = list(queries["id"])
+        prompt = self.encoder_model.prompt(task_metadata, Role.QUERY)
+        asked = self.vectors(query_texts(queries), prompt, "encode queries", set(self._weights))
+        prompt = self.encoder_model.prompt(task_metadata, Role.DOCUMENT)
+        if top_ranked is not None:
+            candidates = {query: list(top_ranked.get(query, ())) for query in query_ids}
+            return self._score(corpus, prompt, query_ids, asked, candidates)
+        run = self._search(corpus, prompt, query_ids, asked, top_k)
+        if Mode.COLBERT not in self._weights:
+            return run
+        candidates = {query: best(run[query], DEPTH) for query in query_ids}
+        heads = self._score(corpus, prompt, query_ids, asked, candidates)
+        return {query: with_tail(heads[query], run[query]) for query in query_ids}
+
+    # ── the three ways ──────────────────────────────────────────────────────────────────────
+
+    def vectors(self, texts: list[str], prompt: str, phase: str, modes: set[Mode]) -> _Vectors:
+        """Encode texts in all wanted ways at once.
+
+        Args:
+            texts: the inputs.
+            prompt: put before each.
+            phase: the step's name on the screen.
+            modes: what is wanted besides dense vectors.
+        """
+        import torch
+        from scipy.sparse import csr_matrix
+
+        from bge_eval.encode.torch_forward import pool
+
+        encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
+        transformer = self._transformer()
+        heads = self._heads()
+        unused = {
+            getattr(encoder.tokenizer, f"{name}_token_id") for name in ("cls", "eos", "pad", "unk")
+        }
+        dense = np.empty((len(texts), encoder.dimension), np.float32)
+        tokens: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(texts)
+        weights: dict[tuple[int, int], float] = {}
+        with self.progress.step(phase, len(texts), "texts") as step, torch.inference_mode():
+            for states in token_states(
+                encoder.tokenizer,
+                transformer,
+                [prompt + text for text in texts],
+                max_length=settings.max_length,
+                batch_tokens=encoder.batch_tokens,
+            ):
+                pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
+                if settings.normalize:
+                    pooled = torch.nn.functional.normalize(pooled, dim=-1)
+                dense[states.rows] = pooled.cpu().numpy()
+                if Mode.SPARSE in modes:
+                    of_token = torch.relu(heads[Mode.SPARSE](states.hidden))[..., 0].cpu().numpy()
+                    for row, ids, values in zip(states.rows, states.ids, of_token, strict=True):
+                        for token, value in zip(ids, values[: len(ids)].tolist(), strict=True):
+                            if value > weights.get((row, token), 0.0) and token not in unused:
+                                weights[row, token] = value
+                if Mode.COLBERT in modes:
+                    made = token_vectors(states, heads[Mode.COLBERT])
+                    for row, vectors in zip(states.rows, made, strict=True):
+                        tokens[row] = vectors
+                step.advance(len(states.rows), states.tokens)
+        if not np.isfinite(dense).all():
+            raise DamagedError(
+                f"The model gave vectors that are not finite in {settings.dtype}."
+                " Use --dtype float32 or bfloat16."
+            )
+        sparse = None
+        if Mode.SPARSE in modes:
+            at = np.array(list(weights), np.int64).reshape(-1, 2)
+            values = np.array(list(weights.values()), np.float32)
+            shape = (len(texts), transformer.config.vocab_size)
+            sparse = csr_matrix((values, (at[:, 0], at[:, 1])), shape=shape)
+        return _Vectors(dense, sparse, tokens)
+
+    def _transformer(self) -> Any:
+        forward = self.encoder_model.encoder.forward
+        if not hasattr(forward, "hidden"):
+            raise UsageError(
+                f"--m3-mode needs torch on one device, not {forward.backend} on {forward.device}."
+                " Add --backend torch, or --device cuda:0."
+            )
+        transformer: Any = forward.model  # type: ignore[attr-defined]
+        return transformer
+
+    def _heads(self) -> dict[Mode, Any]:
+        if self._loaded is None:
+            folder, device = self.encoder_model.files.folder, self._transformer().device
+            self._loaded = {
+                mode: linear_head(folder / _HEADS[mode], device)
+                for mode in self._weights
+                if mode in _HEADS
+            }
+        return self._loaded
+
+    def _single(self) -> dict[Mode, float]:
+        """Return the modes that search the whole corpus; dense if there is none."""
+        single: dict[Mode, float] = {
+            mode: weight
+            for mode, weight in self._weights.items()
+            if mode is not Mode.COLBERT and weight > 0
+        }
+        return single or {Mode.DENSE: 1.0}
+
+    def _search(
+        self, corpus: Dataset, prompt: str, query_ids: list[str], asked: _Vectors, top_k: int
+    ) -> Run:
+        single = self._single()
+        ids: list[str] = list(corpus["id"])
+        count = len(query_ids)
+        scores = np.empty((count, 0), np.float32)
+        rows = np.empty((count, 0), np.int64)
+        start = 0
+        for texts in document_texts(corpus, None, _CHUNK):
+            found = self.vectors(texts, prompt, "encode corpus", set(single))
+            new = _compared(asked, found, single)
+            scores = np.concatenate([scores, new], axis=1)
+            place = np.arange(start, start + len(texts))
+            rows = np.concatenate([rows, np.broadcast_to(place, new.shape)], axis=1)
+            if scores.shape[1] > top_k:
+                kept = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+                scores = np.take_along_axis(scores, kept, axis=1)
+                rows = np.take_along_axis(rows, kept, axis=1)
+            start += len(texts)
+        return {
+            query: _ranked({ids[row]: score for row, score in zip(at, values, strict=True)})
+            for query, at, values in zip(query_ids, rows.tolist(), scores.tolist(), strict=True)
+        }
+
+    def _score(
+        self,
+        corpus: Dataset,
+        prompt: str,
+        query_ids: list[str],
+        asked: _Vectors,
+        candidates: Mapping[str, Sequence[str]],
+    ) -> Run:
+        """Score candidates in all modes."""
+        askers: dict[str, list[int]] = {}
+        for index, query in enumerate(query_ids):
+            for document in candidates[query]:
+                askers.setdefault(document, []).append(index)
+        rows = np.array([i for i, doc in enumerate(corpus["id"]) if doc in askers], np.int64)
+        found: list[dict[str, float]] = [{} for _ in query_ids]
+        start, whole = 0, sum(self._weights.values())
+        for texts in document_texts(corpus, rows, _CHUNK):
+            documents = list(corpus[rows[start : start + len(texts)]]["id"])
+            vectors = self.vectors(texts, prompt, "encode candidates", set(self._weights))
+            for index, document in enumerate(documents):
+                who = askers[document]
+                total = np.zeros(len(who))
+                if dense := self._weights.get(Mode.DENSE, 0.0):
+                    total += dense * (asked.dense[who] @ vectors.dense[index])
+                if sparse := self._weights.get(Mode.SPARSE, 0.0):
+                    products = asked.sparse[who] @ vectors.sparse[index].T
+                    total += sparse * products.toarray()[:, 0]
+                if colbert := self._weights.get(Mode.COLBERT, 0.0):
+                    total += colbert * np.array(
+                        [late_interaction(asked.tokens[q], vectors.tokens[index]) for q in who]
+                    )
+                for asker, score in zip(who, total.tolist(), strict=True):
+                    found[asker][document] = score / whole
+            start += len(texts)
+        return {query: _ranked(scores) for query, scores in zip(query_ids, found, strict=True)}
+
+
+def _compared(
+    asked: _Vectors, found: _Vectors, weights: Mapping[Mode, float]
+) -> npt.NDArray[np.float32]:
+    """Return the weighted mean of dense and sparse scores, ``(n_queries, n_documents)``."""
+    total = np.zeros((len(asked.dense), len(found.dense)), np.float32)
+    if dense := weights.get(Mode.DENSE, 0.0):
+        total += np.float32(dense) * (asked.dense @ found.dense.T)
+    if sparse := weights.get(Mode.SPARSE, 0.0):
+        total += np.float32(sparse) * (asked.sparse @ found.sparse.T).toarray()
+    return total / np.float32(sum(weights.values()))
+
+
+def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
+    order = sorted(scores, key=lambda document: (scores[document], document), reverse=True)
+    return {document: scores[document] for document in order}

@@ -1,0 +1,310 @@
+"""An embedder behind an HTTP interface, as a model like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.settings import Overrides, Prompts, Settings, Similarity, registered_prompts
+from bge_eval.errors import UsageError
+from bge_eval.progress import Progress
+from bge_eval.records import Vectors
+from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
+from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
+from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+
+if TYPE_CHECKING:
+    from mteb.models import ModelMeta
+
+    from bge_eval.encode.torch_encoder import TorchEncoder
+    from bge_eval.progress import Step
+
+KEY_VARIABLE = "BGE_EVAL_API_KEY"
+"""The environment variable with the key of the server of ``--model``."""
+
+_BATCH_TOKENS = 16384
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSettings:
+    """What is done with a server's vectors."""
+
+    similarity: Similarity
+    """How vectors are compared."""
+    normalize: bool = False
+    """Whether they are scaled to unit L2 norm here, whatever the server did."""
+    truncate_dim: int | None = None
+    """Keep only the first dimensions; None keeps all."""
+
+
+class ServedEncoder:
+    """Texts to a server, vectors back, checked and in order."""
+
+    device = "remote"
+
+    def __init__(
+        self,
+        client: Client,
+        form: Wire,
+        served: Served,
+        settings: ServedSettings,
+        batch_tokens: int | None = None,
+    ) -> None:
+        """Ask for one vector, which tells the dimension and whether the model embeds at all.
+
+        Args:
+            client: the server.
+            form: its interface.
+            served: the model.
+            settings: what is done with the vectors.
+            batch_tokens: about how many tokens go into a request.
+
+        Raises:
+            NotReadyError: the server cannot be used.
+            UsageError: it refuses, or has fewer dimensions than are to be kept.
+        """
+        self.batch_tokens = min(batch_tokens or _BATCH_TOKENS, served.most_tokens or 10**9)
+        self._batch_texts = min(form.most_texts, served.most_texts or 10**9)
+        self._client = client
+        self._form = form
+        self._served = served
+        self._settings = settings
+        self._full: int | None = None
+        probe = "search_query" if isinstance(form, Cohere) else ""
+        self._full = self._ask([self._first_words()], probe)[0].shape[1]
+        self.dimension = settings.truncate_dim or self._full
+        if self.dimension > self._full:
+            raise UsageError(
+                f"--truncate-dim {self.dimension} is more than the model's {self._full} dimensions."
+            )
+
+    def encode(self, texts: Sequence[str], prompt: str = "", step: Step | None = None) -> Vectors:
+        """Encode texts in their order.
+
+        Equal texts are sent once, texts of like length together. Where the interface refuses
+        empty texts (all but infinity's), their vector is zero, as in mteb's wrapper of OpenAI.
+
+        Args:
+            texts: the inputs.
+            prompt: put before every text; with Cohere the kind of the input.
+            step: told of every answer (texts, tokens).
+
+        Returns:
+            ``(n_texts, dim)`` float32.
+
+        Raises:
+            NotReadyError: the server cannot be used, or what it gives is wrong.
+            UsageError: it refuses the texts.
+        """
+        first: dict[str, int] = {}
+        position = np.fromiter(
+            (first.setdefault(text, len(first)) for text in texts), np.int64, len(texts)
+        )
+        distinct = list(first)
+        copies = np.bincount(position, minlength=len(distinct))
+        vectors = np.zeros((len(distinct), self.dimension), np.float32)
+        jobs = self._batches(distinct, prompt)
+        for rows, (answer, tokens) in self._client.each(
+            jobs, lambda rows: self._ask([distinct[row] for row in rows], prompt)
+        ):
+            vectors[rows] = answer[:, : self.dimension]
+            if step is not None:
+                step.advance(int(copies[rows].sum()), tokens)
+        if self._settings.normalize:
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors /= np.where(norms == 0, 1, norms)
+        return vectors if len(distinct) == len(texts) else vectors[position]
+
+    def _batches(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
+        """Return row numbers for each request, longest texts first."""
+        extra = 0 if isinstance(self._form, Cohere) else estimated_tokens(prompt)
+        sizes = [estimated_tokens(text) + extra for text in texts]
+        takes_empty = self._form.takes_empty
+        rows = [row for row, text in enumerate(texts) if takes_empty or (prompt + text).strip()]
+        rows.sort(key=lambda row: -sizes[row])
+        batches: list[list[int]] = []
+        room = 0
+        for row in rows:
+            if not batches or sizes[row] > room or len(batches[-1]) >= self._batch_texts:
+                batches.append([])
+                room = self.batch_tokens
+            batches[-1].append(row)
+            room -= sizes[row]
+        return batches
+
+    def _ask(self, texts: Sequence[str], prompt: str) -> tuple[Vectors, int]:
+        """Send one request, or two halves of it if the server finds it too large."""
+        path, body = self._form.embed(texts, self._served, prompt)
+        try:
+            answer = self._client.post(path, body)
+        except TooLargeError:
+            if len(texts) == 1:
+                raise
+            middle = len(texts) // 2
+            left, some = self._ask(texts[:middle], prompt)
+            right, others = self._ask(texts[middle:], prompt)
+            return np.concatenate([left, right]), some + others
+        try:
+            rows, tokens = self._form.vectors(answer, len(texts))
+            return self._checked(rows), tokens
+        except WrongAnswerError as error:
+            raise damaged(self._client, str(error)) from None
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            what = f"an answer that is not of the interface '{self._form.api}'"
+            raise damaged(self._client, what) from error
+
+    def _checked(self, rows: list[Any]) -> Vectors:
+        lengths = {len(row) for row in rows}
+        dimension = self._full or max(lengths, default=0)
+        if lengths - {dimension}:
+            wrong = ", ".join(map(str, sorted(lengths - {dimension})))
+            raise WrongAnswerError(f"a vector of {wrong} dimensions where others have {dimension}")
+        if any(number is None for row in rows for number in row):
+            raise WrongAnswerError("a vector that is not finite (null in place of a number)")
+        vectors = np.asarray(rows, np.float32)
+        if vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise WrongAnswerError("a vector that is not finite")
+        return vectors
+
+    def _first_words(self) -> str:
+        return "bge-eval asks how long a vector is."
+
+
+class ServedModel(EncoderModel):
+    """An encoder whose vectors come from a server; it searches as any encoder does."""
+
+    def __init__(
+        self,
+        url: str,
+        api: Api,
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        overrides: Overrides | None = None,
+        limits: Limits | None = None,
+        batch_tokens: int | None = None,
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Ask the server what it serves.
+
+        The initialiser of the base class is not called: it reads a model's files.
+
+        Args:
+            url: ``http://host:port``, perhaps with a path.
+            api: the interface that the server speaks.
+            model: the model's name on the server; None takes the only one.
+            version: what its results are filed under; None takes what the server tells.
+            overrides: similarity, prompts, dimension; None for what mteb knows of the name.
+            limits: concurrency, time limit, tries.
+            batch_tokens: about how many tokens go into a request.
+            offline: only a server on this machine may be asked.
+            progress: told of encoding and searching.
+
+        Raises:
+            UsageError: the address or the name cannot be meant.
+            MissingError: the server cannot be reached.
+        """
+        self.progress = progress or Progress()
+        self.overrides = overrides or Overrides()
+        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        self.api = api
+        self._form = wire(api)
+        self._client = Client(
+            address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
+        )
+        with self.progress.step("ask the server"):
+            self.served = self._form.served(self._client, model)
+        self.files = served_files(self._client, self.served, version)
+        self.prompts, stated = registered_prompts(self.files.name)
+        if isinstance(self._form, Cohere):
+            self.prompts = Prompts(self._form.input_types, "other", "Cohere's input types")
+        said = self.overrides
+        self._settings = ServedSettings(
+            said.similarity or stated or Similarity.COSINE, bool(said.normalize), said.truncate_dim
+        )
+        # Of the settings only the similarity is read by what is inherited.
+        self.settings = cast("Settings", self._settings)
+        self._batch_tokens = batch_tokens
+        self._encoder: TorchEncoder | None = None
+        self._corpus = None
+        self._meta = self._make_meta()
+
+    def __str__(self) -> str:
+        """Say what is asked, and how, for people."""
+        parts = [str(self._settings.similarity)]
+        if self._settings.truncate_dim:
+            parts.append(f"first {self._settings.truncate_dim} dimensions")
+        said = self.overrides.query_prompt
+        query = self.prompts.texts.get("query", "") if said is None else said
+        source = self.prompts.source if said is None else "--query-prompt"
+        parts.append(f"query prompt {query!r} ({source})" if query else "no query prompt")
+        return (
+            f"{self.files.name} ({self.files.revision}) served at {self._client.url},"
+            f" {self.api}: {', '.join(parts)}"
+        )
+
+    def identity(self, task: Any) -> dict[str, Any]:
+        """Return everything about the served model that can be known."""
+        dtype = self.served.details.get("model_dtype")
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            **asdict(self._settings),
+            **({"dtype": dtype} if dtype else {}),
+            "server": server_identity(self._client, self.api, self.served),
+            "prompts": self._prompts(task),
+        }
+
+    def unnamed_twin(self) -> None:
+        """Return nothing: the prompts of a served model go by its name."""
+
+    def machine_settings(self) -> dict[str, Any]:
+        """Return what changes the time but not the score."""
+        settings = super().machine_settings()
+        return settings and {**settings, "concurrency": self._client.limits.concurrency}
+
+    @property
+    def encoder(self) -> TorchEncoder:
+        """Return the encoder, asking the server for a first vector the first time."""
+        if self._encoder is None:
+            with self.progress.step("ask the server"):
+                encoder = ServedEncoder(
+                    self._client, self._form, self.served, self._settings, self._batch_tokens
+                )
+            # It is no torch encoder, but has what is used of one: encode and dimension.
+            self._encoder = cast("TorchEncoder", encoder)
+        return self._encoder
+
+    def _make_meta(self) -> ModelMeta:
+        from mteb.models import ModelMeta
+        from mteb.models.model_implementations import MODEL_REGISTRY
+        from mteb.models.model_meta import ScoringFunction
+
+        own: dict[str, Any] = {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "similarity_fn_name": {
+                Similarity.COSINE: ScoringFunction.COSINE,
+                Similarity.DOT: ScoringFunction.DOT_PRODUCT,
+            }[self._settings.similarity],
+            "experiment_kwargs": self._experiment(),
+        }
+        registered = MODEL_REGISTRY.get(self.files.name)
+        if registered is None:
+            return ModelMeta.create_empty(overwrites={**own, "framework": ["API"]})
+        if not isinstance(self._form, Cohere) and "API" not in registered.framework:
+            self._refuse_foreign_prompts(registered)
+        return registered.model_copy(update=own, deep=True)
+
+    def _experiment(self) -> dict[str, str | int | bool]:
+        """Tell a served model from a local one of the same name, and the settings given here."""
+        self._own_settings = cast("Settings", ServedSettings(self._settings.similarity))
+        changed: dict[str, str | int | bool] = {"api": str(self.api)}
+        if self.overrides.similarity is not None:
+            changed["similarity"] = str(self.overrides.similarity)
+        return changed | super()._experiment()

@@ -1,0 +1,1 @@
+"""Models that match words, not vectors."""

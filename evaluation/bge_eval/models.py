@@ -1,0 +1,212 @@
+"""From what was given to ``--model`` to the object that is evaluated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.encode.settings import Backend, Dtype, Overrides
+from bge_eval.errors import UsageError
+from bge_eval.progress import Progress
+from bge_eval.remote.apis import Api
+from bge_eval.remote.client import Limits, is_address
+
+if TYPE_CHECKING:
+    from bge_eval.evaluate import Model
+
+_OF_SERVED = [
+    "revision",
+    "similarity",
+    "normalize",
+    "truncate_dim",
+    "query_prompt",
+    "document_prompt",
+    "prompts",
+    "api",
+    "api_model",
+]
+"""Settings that a served model can follow."""
+_FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader")
+"""Options that only some kinds of models follow."""
+
+_RUN = "run:"
+"""What ``--model`` begins with when saved runs are meant."""
+
+
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_WITH_EXAMPLES = "BAAI/bge-en-icl"
+"""The model whose queries have the form of examples even without any."""
+
+
+class Loader(StrEnum):
+    """Who loads a model."""
+
+    MTEB = "mteb"
+    """mteb, by its registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is to be run, whatever kind it is."""
+
+    revision: str | None = None
+    """Hub revision."""
+    overrides: Overrides = field(default_factory=Overrides)
+    """Settings in place of the model's own."""
+    device: str | None = None
+    """``cpu``, ``cuda:0`` …; None takes a GPU when there is one."""
+    batch_tokens: int | None = None
+    """Tokens of a batch, padding included; None chooses by device."""
+    backend: Backend = Backend.AUTO
+    """Which library computes."""
+    store: Path | bool = True
+    """Folder of the embedding store; True for the usual one, False for none."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+    offline: bool = False
+    """Open no connection."""
+    api: Api | None = None
+    """What the server speaks, of a model that is an address."""
+    api_model: str | None = None
+    """The model's name on the server; None takes the only one."""
+    limits: Limits = field(default_factory=Limits)
+    """How a server is asked."""
+    m3_mode: str | None = None
+    """BGE-M3's modes, ``dense,sparse,colbert``."""
+    m3_weights: str | None = None
+    """Their weights, ``1,0.3,1``."""
+    examples: Path | None = None
+    """JSON file of in-context examples."""
+    adapter: Path | None = None
+    """Folder of a PEFT adapter."""
+    loader: Loader | None = None
+    """Who loads the model; None is bge-eval itself."""
+    shared: bool = False
+    """Meant for several models: a kind that a setting means nothing to passes over it."""
+
+
+def open_model(name: str, options: ModelOptions, progress: Progress | None = None) -> Model:
+    """Return the model of a name.
+
+    Args:
+        name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, ``run:PATH``, or
+            the address of a server.
+        options: how it is to be run.
+        progress: told of long steps.
+
+    Raises:
+        UsageError: an option does not fit this kind of model.
+        MissingError: the model, or a package that it needs, is not to be had.
+        DamagedError: its files cannot be used.
+    """
+    from bge_eval.lexical.bm25 import NAME, BM25Model
+
+    if name == NAME:
+        refuse(NAME, options)
+        return BM25Model(progress=progress)
+    if name.startswith(_RUN):
+        from bge_eval.search.given import given_runs
+
+        refuse(name, options)
+        return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
+    if is_address(name):
+        return _served(name, options, progress)
+    if options.api is not None and not options.shared:
+        raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
+    if _OBJECT.fullmatch(name) and not name.startswith("builtin:"):
+        from bge_eval.encode.foreign import object_model
+
+        refuse(name, options)
+        return object_model(name, progress)
+    if options.loader is Loader.MTEB:
+        from bge_eval.encode.foreign import mteb_model
+
+        refuse(f"{name} --loader mteb", options, allowed=("revision", "loader"))
+        return mteb_model(name, options.revision, options.device, progress)
+    from bge_eval.encode.foreign import static_files, static_model
+
+    if (files := static_files(name, options.revision, options.offline)) is not None:
+        refuse(name, options, allowed=("revision",))
+        return static_model(files, progress)
+    return _transformer(name, options, progress)
+
+
+def _transformer(name: str, options: ModelOptions, progress: Progress | None) -> Model:
+    """Return a model that a transformer computes, by the family that the options name."""
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.decoder import DecoderModel, read_examples
+    from bge_eval.encode.m3 import M3Model, parse_modes
+
+    common: dict[str, Any] = {
+        "device": options.device,
+        "overrides": options.overrides,
+        "batch_tokens": options.batch_tokens,
+        "backend": options.backend,
+        "store": options.store,
+        "trust_remote_code": options.trust_remote_code,
+        "offline": options.offline,
+        "progress": progress,
+    }
+    if options.m3_mode is not None and options.backend is Backend.AUTO:
+        common["backend"] = Backend.TORCH  # the heads need the hidden states
+    encoder: EncoderModel
+    if options.examples or options.adapter or name == _WITH_EXAMPLES:
+        shown = read_examples(options.examples) if options.examples else None
+        if shown is None and name == _WITH_EXAMPLES:
+            shown = {}
+        encoder = DecoderModel(
+            name, options.revision, examples=shown, adapter=options.adapter, **common
+        )
+    else:
+        encoder = EncoderModel(name, options.revision, **common)
+    if options.m3_mode is not None:
+        return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
+    if options.m3_weights is not None:
+        raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+    return encoder
+
+
+def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:
+    from bge_eval.encode.served import ServedModel
+
+    if options.api not in list(Api):
+        raise UsageError(f"--model {url} is a server: say what it speaks, --api {', '.join(Api)}.")
+    refuse(url, options, _OF_SERVED)
+    return ServedModel(
+        url,
+        Api(options.api),
+        model=options.api_model,
+        version=options.revision,
+        overrides=options.overrides,
+        limits=options.limits,
+        batch_tokens=options.batch_tokens,
+        offline=options.offline,
+        progress=progress,
+    )
+
+
+def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:
+    """Refuse settings that a kind of model cannot follow, rather than pass over them.
+
+    Args:
+        what: the model as the user named it.
+        options: what the user said.
+        allowed: names of settings that this kind does follow.
+
+    Raises:
+        UsageError: a setting was given that means nothing here.
+    """
+    if options.shared:
+        return
+    given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
+    given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
+    if given["dtype"] is Dtype.FLOAT32:  # what the command line says by default
+        given["dtype"] = None
+    wrong = [name for name, value in given.items() if value is not None and name not in allowed]
+    if wrong:
+        names = ", ".join("--" + name.replace("_", "-") for name in wrong)
+        raise UsageError(f"{names} cannot be used with --model {what}. Leave it out.")

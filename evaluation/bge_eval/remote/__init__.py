@@ -1,0 +1,1 @@
+"""Models behind an HTTP interface: the requests, and the forms of the four interfaces."""

@@ -1,0 +1,308 @@
+"""Requests to a model server: a limit on how many at once, retries with back-off, plain errors.
+
+What may pass by itself is tried again: a refused or broken connection, an answer that ends in
+the middle, 429 and the statuses of an overloaded server, after the time that ``Retry-After``
+says or else after a growing, randomised pause (RFC 9110, sections 10.2.3 and 15). Any other 4xx
+is the request's fault and ends the run.
+
+The key comes from the environment, goes into one header, and is cut out of whatever is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
+
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
+_LONGEST_PAUSE = 60.0
+_LONGEST_WAIT_ASKED = 300.0
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_OWN_KEYS = {
+    "api.openai.com": "OPENAI_API_KEY",
+    "api.cohere.com": "CO_API_KEY",
+    "api.cohere.ai": "CO_API_KEY",
+}
+"""Variables that go to one host only, so that no other server is ever shown that key."""
+
+_Job = TypeVar("_Job")
+_Answer = TypeVar("_Answer")
+
+
+class TooLargeError(NotReadyError):
+    """The server takes fewer inputs at once (413); the caller sends less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a server is asked."""
+
+    concurrency: int = 8
+    """Requests under way at once."""
+    timeout: float = 120.0
+    """Seconds until an answer must have begun."""
+    tries: int = 6
+    """How often a request is sent before it is given up."""
+    pause: float = 0.5
+    """Seconds before the second try; the pause doubles from try to try."""
+
+
+class Client:
+    """One server's address and key, and the manner of asking it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        limits: Limits | None = None,
+        key_variable: str = "",
+        offline: bool = False,
+    ) -> None:
+        """Check the address and read the key; nothing is sent yet.
+
+        Args:
+            url: ``http://host:port`` with or without a path.
+            limits: concurrency, time limit, tries.
+            key_variable: the environment variable that holds the key, if one is needed.
+            offline: only a server on this machine may be asked.
+
+        Raises:
+            UsageError: this is no address, it holds a password or a query, or it may not be
+                asked offline.
+        """
+        self.url = _checked(url, offline=offline)
+        self.limits = limits or Limits()
+        if self.limits.concurrency < 1:
+            raise UsageError(
+                f"--api-concurrency must be at least 1, not {self.limits.concurrency}."
+            )
+        self.host = urlsplit(self.url).hostname or ""
+        self._key = _key(self.host, self.url, key_variable)
+        self._key_variable = key_variable
+        self._http: Any = None
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._resume_at = 0.0
+
+    def get(self, path: str, *, tries: int = 2) -> Any:
+        """Return the JSON at a path.
+
+        Raises:
+            MissingError: no server answers, or it has no such path.
+        """
+        return self._ask("GET", path, None, tries)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Send JSON and return the JSON that comes back, trying again where that can help.
+
+        Raises:
+            TooLargeError: the server wants less at once.
+            UsageError: the server refuses the request as wrong.
+            MissingError: the server cannot be reached, or refuses access.
+            NotReadyError: it fails however often it is asked.
+        """
+        return self._ask("POST", path, body, self.limits.tries)
+
+    def each(
+        self, jobs: Sequence[_Job], work: Callable[[_Job], _Answer]
+    ) -> Iterator[tuple[_Job, _Answer]]:
+        """Do jobs, so many at once as is allowed, and yield each with its answer when it is done.
+
+        The first error ends it: what has not begun is left, and what waits stops waiting.
+        """
+        self._stopped.clear()
+        with ThreadPoolExecutor(self.limits.concurrency, "remote") as pool:
+            running = {pool.submit(work, job): job for job in jobs}
+            try:
+                for done in as_completed(running):
+                    yield running[done], done.result()
+            finally:
+                self._stopped.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                self._stopped.clear()
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, tries: int) -> Any:
+        import httpx2
+
+        http = self._connection()
+        for attempt in range(1, tries + 1):
+            self._wait_for_turn()
+            wait: float | None = None
+            try:
+                answer = http.request(method, f"{self.url}{path}", json=body)
+                if answer.status_code < 300:
+                    return _read(answer.content)
+                problem = self._problem(answer)
+                if answer.status_code not in _TRANSIENT:
+                    raise self._refusal(answer.status_code, path, problem)
+                wait = _retry_after(answer.headers.get("Retry-After"))
+                if answer.status_code == 429:
+                    self._slow_down(wait, attempt)
+            except (httpx2.TransportError, httpx2.DecodingError, _HalfAnswerError) as error:
+                problem = self._clean(str(error) or type(error).__name__)
+            if attempt == tries or self._stopped.is_set():
+                break
+            self._stopped.wait(wait if wait is not None else self._pause(attempt))
+        raise MissingError(
+            f"The server at {self.url}{path} could not be used: {problem}"
+            + (f" ({tries} tries)." if tries > 2 else ". Is it running, and is this its address?")
+        )
+
+    def _connection(self) -> Any:
+        with self._lock:
+            if self._http is None:
+                import httpx2
+
+                headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+                limit = self.limits.concurrency
+                self._http = httpx2.Client(
+                    headers=headers,
+                    timeout=httpx2.Timeout(self.limits.timeout, connect=10.0),
+                    limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
+                )
+                weakref.finalize(self, self._http.close)
+            return self._http
+
+    def _wait_for_turn(self) -> None:
+        """Wait while another request has been told to slow down."""
+        while (left := self._resume_at - time.monotonic()) > 0:
+            if self._stopped.wait(left):
+                return
+
+    def _slow_down(self, wait: float | None, attempt: int) -> None:
+        until = time.monotonic() + (wait if wait is not None else self._pause(attempt))
+        with self._lock:
+            self._resume_at = max(self._resume_at, until)
+
+    def _pause(self, attempt: int) -> float:
+        longest = min(self.limits.pause * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
+        return longest * random.uniform(0.5, 1.0)
+
+    def _problem(self, answer: Any) -> str:
+        text = self._clean(_message(answer.content))
+        return f"{answer.status_code} {answer.reason_phrase}".strip() + (
+            f", {text}" if text else ""
+        )
+
+    def _refusal(self, status: int, path: str, problem: str) -> BgeEvalError:
+        where = f"The server at {self.url}{path}"
+        if status == 413:
+            return TooLargeError(f"{where} takes less at once: {problem}.")
+        if status in (401, 403):
+            names = " or ".join(filter(None, [self._key_variable, _OWN_KEYS.get(self.host)]))
+            given = "the key that it was given" if self._key else "access without a key"
+            return MissingError(f"{where} refuses {given} ({problem}). Put it into {names}.")
+        if status == 404:
+            return MissingError(
+                f"{where} has no such path or model ({problem}). Check the address, --api and"
+                " --api-model."
+            )
+        if 300 <= status < 400:
+            return UsageError(f"{where} is somewhere else now ({problem}). Give its new address.")
+        return UsageError(f"{where} refuses the request: {problem}.")
+
+    def _clean(self, text: str) -> str:
+        """Put a foreign message on one line, short, and without the key."""
+        flat = " ".join(text.split())
+        if self._key:
+            flat = flat.replace(self._key, "***")
+        return flat[:300].rstrip(".")
+
+
+class _HalfAnswerError(Exception):
+    """The answer is no JSON: it ended in the middle, or something else than the server spoke."""
+
+
+def _read(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise _HalfAnswerError(f"its answer is no complete JSON ({error})") from error
+
+
+def _message(content: bytes) -> str:
+    """Find what an error says in the forms that servers give it."""
+    text = content.decode("utf-8", "replace")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    while isinstance(found, dict):
+        inner = next((found[key] for key in ("error", "message", "detail") if key in found), None)
+        if inner is None:
+            break
+        found = inner
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+
+
+def _retry_after(said: str | None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks to wait, at most five minutes."""
+    if not said:
+        return None
+    try:
+        seconds = float(said)
+    except ValueError:
+        try:
+            moment = parsedate_to_datetime(said)
+        except ValueError:
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), _LONGEST_WAIT_ASKED)
+
+
+def _checked(url: str, *, offline: bool) -> str:
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        # It is not shown: a password may be in it.
+        raise UsageError(
+            "A server's address must hold no user name, password or query: keys come from the"
+            " environment. Expected http://host:port or https://host/path."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"'{url}' is no server's address; expected http://host:port.")
+    if offline and parts.hostname not in _LOOPBACK:
+        raise UsageError(
+            f"--offline opens no connection, and {parts.hostname} is not this machine. To keep"
+            " data and models offline and still ask this server, set HF_HUB_OFFLINE=1 in its place."
+        )
+    return url.rstrip("/")
+
+
+def _key(host: str, url: str, variable: str) -> str:
+    names = [variable]
+    if url.startswith("https://") and host in _OWN_KEYS:
+        names.append(_OWN_KEYS[host])
+    for name in filter(None, names):
+        key = os.environ.get(name, "").strip()
+        if not key:
+            continue
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise UsageError(f"The key in {name} holds characters that no key has; set it again.")
+        return key
+    return ""
+
+
+def is_address(name: str) -> bool:
+    """Tell whether the name of a model is a server's address."""
+    return name.startswith(("http://", "https://"))
+
+
+def damaged(client: Client, what: str) -> DamagedError:
+    """Return the error for an answer that cannot be used."""
+    return DamagedError(
+        f"The server at {client.url} gave {what}. No score is made from such an answer; see what"
+        " the server's own log says."
+    )

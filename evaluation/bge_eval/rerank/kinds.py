@@ -1,0 +1,20 @@
+"""The families of rerankers, by name."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RerankerKind(StrEnum):
+    """How a reranker scores a pair."""
+
+    CROSS_ENCODER = "cross-encoder"
+    """A classifier over both texts, as sentence-transformers runs it."""
+    LLM = "llm"
+    """The logit of "Yes" after BGE's question (bge-reranker-v2-gemma)."""
+    LAYERWISE = "layerwise"
+    """A score head at many layers (bge-reranker-v2-minicpm-layerwise)."""
+    LIGHTWEIGHT = "lightweight"
+    """The same, with compression of the passage (bge-reranker-v2.5-gemma2-lightweight)."""
+    LATE = "late"
+    """Late interaction of an embedder's own token vectors (BGE-M3's, or any transformer's)."""

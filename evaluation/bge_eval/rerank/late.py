@@ -1,0 +1,154 @@
+"""An embedder's own token vectors as a reranker: late interaction.
+
+Every text is encoded once, however many pairs it stands in. The token vectors are the last
+hidden states (through ``colbert_linear.pt``, where BGE-M3 has it) of all tokens but the first,
+scaled to unit length; a pair's score is BGE-M3's: the mean over the query's tokens of the best
+inner product in the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.errors import MissingError
+from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.records import ModelFiles
+from bge_eval.rerank.batches import BUDGETS
+from bge_eval.rerank.reranker import checked
+from bge_eval.rerank.token_states import (
+    late_interaction,
+    linear_head,
+    token_states,
+    token_vectors,
+)
+
+MAX_LENGTH = 512
+"""Tokens at which a text is cut unless the user says otherwise."""
+
+_HEAD = "colbert_linear.pt"
+_CHUNK = 2048
+"""Documents whose token vectors are held together."""
+
+
+class LateInteractionReranker:
+    """Token vectors of a transformer; weights are loaded when the first pair is scored."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        *,
+        dtype: str = "float32",
+        max_length: int | None = None,
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        trust_remote_code: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Remember what to load.
+
+        Args:
+            files: where the model lies.
+            dtype: precision of the forward pass.
+            max_length: longest text in tokens; None takes 512.
+            device: None takes a GPU when there is one.
+            batch_tokens: tokens of a batch, padding included; None chooses by device.
+            trust_remote_code: run Python code that comes with the model.
+            progress: told of the scoring.
+        """
+        self.files = files
+        self.progress = progress or Progress()
+        self._dtype = dtype
+        self._max_length = max_length
+        self._device = device
+        self._batch_tokens = batch_tokens
+        self._trust_remote_code = trust_remote_code
+        self._loaded: tuple[Any, Any, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return ``org/model``."""
+        return self.files.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return nothing: torch and transformers run it."""
+        return ()
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything about this reranker that scores depend on."""
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "dtype": self._dtype,
+            "max_length": self._max_length,
+            "kind": "late",
+        }
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        """Score pairs: ``(n_pairs,)`` float64, -1 to 1, higher is more relevant.
+
+        Raises:
+            MissingError: the model cannot be loaded.
+            DamagedError: a score is not finite.
+        """
+        queries = list(dict.fromkeys(query for query, _ in pairs))
+        askers: dict[str, list[int]] = {}
+        for row, (_, document) in enumerate(pairs):
+            askers.setdefault(document, []).append(row)
+        asked = dict(zip(queries, self._vectors(queries), strict=True))
+        scores = np.empty(len(pairs))
+        documents = list(askers)
+        with self.progress.step("rerank", len(pairs), "pairs") as step:
+            for start in range(0, len(documents), _CHUNK):
+                part = documents[start : start + _CHUNK]
+                for document, vectors in zip(part, self._vectors(part), strict=True):
+                    for row in askers[document]:
+                        scores[row] = late_interaction(asked[pairs[row][0]], vectors)
+                    step.advance(len(askers[document]))
+        return checked(scores, self.files.name, self._dtype)
+
+    def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
+        tokenizer, model, head = self._load()
+        made: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(texts)
+        for states in token_states(
+            tokenizer,
+            model,
+            texts,
+            max_length=self._max_length or MAX_LENGTH,
+            batch_tokens=self._batch_tokens or BUDGETS.get(model.device.type, 8192),
+        ):
+            for row, vectors in zip(states.rows, token_vectors(states, head), strict=True):
+                made[row] = vectors
+        return made
+
+    def _load(self) -> tuple[Any, Any, Any]:
+        if self._loaded is not None:
+            return self._loaded
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        common: dict[str, Any] = {
+            "trust_remote_code": self._trust_remote_code,
+            "local_files_only": True,
+        }
+        with self.progress.step("load reranker"), quiet_transformers():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(self.files.folder, **common)
+                model = AutoModel.from_pretrained(
+                    self.files.folder, dtype=getattr(torch, self._dtype), **common
+                )
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise MissingError(
+                    f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
+                    f" {reason}"
+                ) from error
+        path = self.files.folder / _HEAD
+        head = linear_head(path, device) if path.is_file() else None
+        self._loaded = tokenizer, model.to(device).eval(), head
+        return self._loaded

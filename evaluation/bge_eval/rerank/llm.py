@@ -1,0 +1,278 @@
+r"""Language models as rerankers, asked whether a passage answers a query.
+
+The form of the question is that of BGE's rerankers (model cards of bge-reranker-v2-gemma,
+-v2-minicpm-layerwise and -v2.5-gemma2-lightweight, as FlagEmbedding builds it)::
+
+    <bos>A: query \n B: passage \n question
+
+The query keeps at most three quarters of the length, the passage is cut to what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.records import ModelFiles
+from bge_eval.rerank.batches import BUDGETS, token_batches
+from bge_eval.rerank.reranker import checked
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+YES_OR_NO = (
+    "Given a query A and a passage B, determine whether the passage contains an answer to the"
+    " query by providing a prediction of either 'Yes' or 'No'."
+)
+"""The question of bge-reranker-v2-gemma and -v2-minicpm-layerwise."""
+PREDICT = "Predict whether passage B contains an answer to query A."
+"""The question of bge-reranker-v2.5-gemma2-lightweight."""
+
+MAX_LENGTH = 512
+"""Tokens of query and passage together, as FlagEmbedding cuts them by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One pair as the model reads it."""
+
+    ids: list[int]
+    """All its tokens."""
+    head: int
+    """How many of them come before the passage."""
+    tail: int
+    """How many come after it."""
+
+
+Scorer = Callable[[Sequence[Question]], "torch.Tensor"]
+"""A batch of questions to ``(n,)`` scores."""
+
+Loader = Callable[[ModelFiles, "PreTrainedTokenizerBase", "torch.dtype", "torch.device"], Scorer]
+"""Loads a family's weights."""
+
+
+class LLMReranker:
+    """A language model that scores pairs; weights are loaded when the first pair is scored."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        load: Loader,
+        *,
+        question: str,
+        settings: dict[str, Any],
+        dtype: str = "float32",
+        max_length: int | None = None,
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        trust_remote_code: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Remember what to load.
+
+        Args:
+            files: where the model lies.
+            load: loads the family's weights.
+            question: what is asked of every pair.
+            settings: the family and its options, part of the identity.
+            dtype: precision of the forward pass.
+            max_length: tokens of query and passage together; None takes 512.
+            device: None takes a GPU when there is one.
+            batch_tokens: tokens of a batch, padding included; None chooses by device.
+            trust_remote_code: run Python code that comes with the tokenizer.
+            progress: told of the scoring.
+        """
+        self.files = files
+        self.progress = progress or Progress()
+        self._load_scorer = load
+        self._question = question
+        self._settings = settings
+        self._dtype = dtype
+        self._max_length = max_length
+        self._device = device
+        self._batch_tokens = batch_tokens
+        self._trust_remote_code = trust_remote_code
+        self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return ``org/model``."""
+        return self.files.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return nothing: torch and transformers run it."""
+        return ()
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything about this reranker that scores depend on."""
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "dtype": self._dtype,
+            "max_length": self._max_length,
+            **self._settings,
+        }
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        """Score pairs: ``(n_pairs,)`` float64, logits, higher is more relevant.
+
+        Raises:
+            MissingError: the model cannot be loaded.
+            DamagedError: a score is not finite.
+        """
+        import torch
+
+        tokenizer, scorer = self._load()
+        limit = self._max_length or MAX_LENGTH
+        form = _Form(tokenizer, self._question, limit)
+        budget = self._batch_tokens or BUDGETS.get(self._torch_device().type, 8192)
+        scores = np.empty(len(pairs))
+        with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
+            for batch in token_batches(
+                pairs, form.lengths, budget=budget, limit=form.longest, extra=form.extra
+            ):
+                questions = form.questions([pairs[row] for row in batch.rows])
+                scores[batch.rows] = scorer(questions).float().cpu().numpy()
+                step.advance(len(questions), batch.tokens)
+        return checked(scores, self.files.name, self._dtype)
+
+    def _torch_device(self) -> torch.device:
+        import torch
+
+        if self._device is not None:
+            return torch.device(self._device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _load(self) -> tuple[PreTrainedTokenizerBase, Scorer]:
+        if self._loaded is not None:
+            return self._loaded
+        import torch
+        from transformers import AutoTokenizer
+
+        with self.progress.step("load reranker"), quiet_transformers():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(
+                    self.files.folder,
+                    trust_remote_code=self._trust_remote_code,
+                    local_files_only=True,
+                )
+                scorer = self._load_scorer(
+                    self.files, tokenizer, getattr(torch, self._dtype), self._torch_device()
+                )
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:300]
+                raise MissingError(
+                    f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
+                    f" {reason}"
+                ) from error
+        self._loaded = tokenizer, scorer
+        return self._loaded
+
+
+class _Form:
+    """Puts pairs into the form of the question."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, question: str, limit: int) -> None:
+        self._tokenizer = tokenizer
+        self._limit = limit
+        self._break: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
+        asked = tokenizer(question, add_special_tokens=False)["input_ids"]
+        self._closing: list[int] = self._break + asked
+        bos, pad = tokenizer.bos_token_id, tokenizer.pad_token_id
+        self._bos = [int(bos)] if bos is not None and bos != pad else []
+        # FlagEmbedding's bound: the question and its line break come on top of the length.
+        self._bound = limit + len(self._closing)
+        self.longest = self._bound + len(self._closing)
+        self.extra = len(self._bos) + len(self._break) + len(self._closing) + 4
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self._ids(texts)]
+
+    def questions(self, pairs: Sequence[tuple[str, str]]) -> list[Question]:
+        queries = self._ids([f"A: {query}" for query, _ in pairs], self._limit * 3 // 4)
+        passages = self._ids([f"B: {passage}" for _, passage in pairs])
+        made = []
+        for query, passage in zip(queries, passages, strict=True):
+            head = self._bos + query
+            rest = self._break + passage
+            over = len(head) + len(rest) - self._bound
+            if 0 < over < len(rest):
+                rest = rest[:-over]
+            made.append(
+                Question(
+                    head + rest + self._closing, len(head) + len(self._break), len(self._closing)
+                )
+            )
+        return made
+
+    def _ids(self, texts: list[str], limit: int | None = None) -> list[list[int]]:
+        encoded = self._tokenizer(
+            texts, add_special_tokens=False, truncation=True, max_length=limit or self._limit
+        )
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+
+def padded(
+    questions: Sequence[Question], *, left: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask, ``(n, longest)`` each; padding is masked, so it is zeros."""
+    import torch
+
+    longest = max(len(question.ids) for question in questions)
+    ids = np.zeros((len(questions), longest), np.int64)
+    mask = np.zeros_like(ids)
+    for row, question in enumerate(questions):
+        place = slice(longest - len(question.ids), longest) if left else slice(len(question.ids))
+        ids[row, place] = question.ids
+        mask[row, place] = 1
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def load_yes_logit(
+    files: ModelFiles,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Scorer:
+    """Load a causal language model; the score is the logit of "Yes" after the question.
+
+    Raises:
+        DamagedError: the checkpoint lacks weights.
+        UsageError: it needs Python code of its own.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            files.folder, dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UsageError(f"{files.name} is of no architecture that transformers knows.") from error
+    model, info = loaded
+    if info["missing_keys"]:
+        raise DamagedError(
+            f"The checkpoint of {files.name} lacks weights, such as"
+            f" {sorted(info['missing_keys'])[0]}; scores would be random."
+        )
+    model.to(device).eval()
+    yes = tokenizer("Yes", add_special_tokens=False)["input_ids"][0]
+
+    def score(questions: Sequence[Question]) -> torch.Tensor:
+        ids, mask = padded(questions, left=True, device=device)
+        # Only the last position's logits are made: a vocabulary for every token fills a memory.
+        out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
+        logits: torch.Tensor = out.logits[:, -1, yes]
+        return logits
+
+    return score

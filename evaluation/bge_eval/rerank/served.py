@@ -1,0 +1,151 @@
+"""A reranker behind an HTTP interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.progress import Progress
+from bge_eval.records import ModelFiles
+from bge_eval.remote.apis import Api, Served, WrongAnswerError, address, wire
+from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
+from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+
+KEY_VARIABLE = "BGE_EVAL_RERANKER_API_KEY"
+"""The environment variable with the key of the server of ``--reranker``."""
+
+_BATCH_TOKENS = 16384
+
+
+class ServedReranker:
+    """Pairs to a server, scores back, checked and in order."""
+
+    packages: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        url: str,
+        api: Api,
+        *,
+        model: str | None = None,
+        limits: Limits | None = None,
+        batch_tokens: int | None = None,
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        """Ask the server what it serves.
+
+        Args:
+            url: ``http://host:port``, perhaps with a path.
+            api: the interface that the server speaks.
+            model: the reranker's name on the server; None takes the only one.
+            limits: concurrency, time limit, tries.
+            batch_tokens: about how many tokens go into a request.
+            offline: only a server on this machine may be asked.
+            progress: told of scoring.
+
+        Raises:
+            UsageError: the address, the interface or the name cannot be meant.
+            MissingError: the server cannot be reached.
+        """
+        self.progress = progress or Progress()
+        self.api = api
+        self._form = wire(api)
+        self._form.rerank("", [""], Served("", ""))  # refused where there is no reranking
+        self._client = Client(
+            address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
+        )
+        with self.progress.step("ask the server"):
+            self.served = self._form.served(self._client, model)
+        self.files: ModelFiles = served_files(self._client, self.served, None)
+        self._batch_tokens = min(batch_tokens or _BATCH_TOKENS, self.served.most_tokens or 10**9)
+        self._batch_texts = min(self._form.most_texts, self.served.most_texts or 10**9)
+
+    def __str__(self) -> str:
+        """Say what is asked, for people."""
+        return (
+            f"Reranker {self.files.name} ({self.files.revision}) served at {self._client.url},"
+            f" {self.api}"
+        )
+
+    @property
+    def name(self) -> str:
+        """Return the name under which results are filed."""
+        return self.files.name
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything about the served reranker that can be known."""
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "dtype": str(self.served.details.get("model_dtype", "float32")),
+            "max_length": None,
+            "api": str(self.api),
+            "server": server_identity(self._client, self.api, self.served),
+        }
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        """Score pairs; those of one query go together, many requests at once.
+
+        Args:
+            pairs: (query, document) texts.
+
+        Returns:
+            ``(n_pairs,)`` float64, higher is more relevant.
+
+        Raises:
+            NotReadyError: the server cannot be used, or what it gives is wrong.
+            UsageError: it refuses the pairs.
+        """
+        scores = np.empty(len(pairs))
+        with self.progress.step("rerank", len(pairs), "pairs") as step:
+            for rows, found in self._client.each(
+                self._batches(pairs), lambda rows: self._ask([pairs[row] for row in rows])
+            ):
+                scores[rows] = found
+                step.advance(len(rows))
+        return scores
+
+    def _batches(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Return row numbers for each request: one query, documents within the limits."""
+        by_query: dict[str, list[int]] = {}
+        for row, (query, _) in enumerate(pairs):
+            by_query.setdefault(query, []).append(row)
+        batches: list[list[int]] = []
+        for query, rows in by_query.items():
+            asked, room = estimated_tokens(query), 0
+            batches.append([])
+            for row in rows:
+                size = asked + estimated_tokens(pairs[row][1])
+                if not batches[-1]:
+                    room = self._batch_tokens
+                elif size > room or len(batches[-1]) >= self._batch_texts:
+                    batches.append([])
+                    room = self._batch_tokens
+                batches[-1].append(row)
+                room -= size
+        return batches
+
+    def _ask(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        documents = [document for _, document in pairs]
+        path, body = self._form.rerank(pairs[0][0], documents, self.served)
+        try:
+            answer = self._client.post(path, body)
+        except TooLargeError:
+            if len(pairs) == 1:
+                raise
+            middle = len(pairs) // 2
+            return np.concatenate([self._ask(pairs[:middle]), self._ask(pairs[middle:])])
+        try:
+            found = np.array(self._form.scores(answer, len(pairs)), np.float64)
+            if found.ndim != 1 or not np.isfinite(found).all():
+                raise WrongAnswerError("a score that is not finite")
+            return found
+        except WrongAnswerError as error:
+            raise damaged(self._client, str(error)) from None
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            what = f"an answer that is not of the interface '{self._form.api}'"
+            raise damaged(self._client, what) from error

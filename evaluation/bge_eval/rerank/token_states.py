@@ -1,0 +1,125 @@
+"""The last hidden state of every token, for models that compare token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+_WINDOW = 4096
+"""Texts tokenised and sorted by length together."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStates:
+    """What a transformer made of some of the texts."""
+
+    rows: npt.NDArray[np.int64]
+    """Their positions among all texts."""
+    ids: list[list[int]]
+    """Their token ids, special tokens included, without padding."""
+    hidden: torch.Tensor
+    """``(batch, tokens, dim)`` float32, padded on the right."""
+    mask: torch.Tensor
+    """``(batch, tokens)``, 1 for real tokens."""
+
+    @property
+    def tokens(self) -> int:
+        """Return how many real tokens there are."""
+        return sum(map(len, self.ids))
+
+
+def token_states(
+    tokenizer: PreTrainedTokenizerBase,
+    model: Any,
+    texts: Sequence[str],
+    *,
+    max_length: int,
+    batch_tokens: int,
+) -> Iterator[TokenStates]:
+    """Run a transformer over texts, longest first, in batches by tokens.
+
+    Args:
+        tokenizer: the model's.
+        model: a transformer that returns ``last_hidden_state``; on its device, in evaluation mode.
+        texts: the inputs.
+        max_length: longest input in tokens.
+        batch_tokens: tokens of a batch, padding included.
+    """
+    import torch
+
+    for start in range(0, len(texts), _WINDOW):
+        window = list(texts[start : start + _WINDOW])
+        ids: list[list[int]] = tokenizer(window, truncation=True, max_length=max_length)[
+            "input_ids"
+        ]
+        lengths = np.array([len(row) for row in ids], np.int64)
+        order = np.argsort(-lengths, kind="stable")
+        begin = 0
+        while begin < len(order):
+            longest = max(int(lengths[order[begin]]), 1)
+            rows = order[begin : begin + max(batch_tokens // longest, 1)]
+            begin += len(rows)
+            padded = np.full((len(rows), longest), tokenizer.pad_token_id or 0, np.int64)
+            mask = np.zeros_like(padded)
+            for index, row in enumerate(rows):
+                padded[index, : lengths[row]] = ids[row]
+                mask[index, : lengths[row]] = 1
+            with torch.inference_mode():
+                at = torch.from_numpy(mask).to(model.device)
+                out = model(input_ids=torch.from_numpy(padded).to(model.device), attention_mask=at)
+            yield TokenStates(
+                start + rows, [ids[row] for row in rows], out.last_hidden_state.float(), at
+            )
+
+
+def token_vectors(
+    states: TokenStates, head: torch.nn.Module | None
+) -> list[npt.NDArray[np.float32]]:
+    """Return the unit vectors of each text's tokens but the first, ``(tokens - 1, dim)``.
+
+    Args:
+        states: what the transformer made.
+        head: a linear layer over the hidden states (BGE-M3's ``colbert_linear``), or None.
+    """
+    import torch
+
+    with torch.inference_mode():
+        vectors = states.hidden[:, 1:]
+        if head is not None:
+            vectors = head(vectors)
+        vectors = torch.nn.functional.normalize(vectors, dim=-1).cpu()
+    return [
+        vectors[index, : len(ids) - 1].numpy().astype(np.float32, copy=False)
+        for index, ids in enumerate(states.ids)
+    ]
+
+
+def late_interaction(query: npt.NDArray[np.float32], document: npt.NDArray[np.float32]) -> float:
+    """Return the mean over the query's tokens of the best match in the document (BGE-M3's form).
+
+    Args:
+        query: ``(tokens, dim)``.
+        document: ``(tokens, dim)``.
+    """
+    if not len(query) or not len(document):
+        return 0.0
+    return float((query @ document.T).max(axis=1).sum() / len(query))
+
+
+def linear_head(path: Any, device: torch.device) -> torch.nn.Linear:
+    """Load a linear layer from a ``.pt`` file of its weight and bias (``sparse_linear.pt``)."""
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    outputs, inputs = state["weight"].shape
+    head = torch.nn.Linear(inputs, outputs, bias="bias" in state)
+    head.load_state_dict(state)
+    return head.float().to(device).eval()
