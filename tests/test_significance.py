@@ -129,6 +129,18 @@ def test_costs(tmp_path: Path) -> None:
     assert (second.seconds, second.parameters, second.dimension) == (12.0, 22_713_216, 384)
 
 
+def test_stored_vectors_are_no_speed(tmp_path: Path) -> None:
+    recorded: dict[str, dict[str, float]] = {
+        "seconds": {"encode queries": 0.1, "encode corpus": 3.9, "store": 0.1, "search": 1.0},
+        "counts": {"encode queries": 10, "encode corpus": 90, "store": 20},
+    }
+    partly = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, recorded=recorded)
+    assert costs([SavedResult(partly)]) == Costs(None, 20.0)
+    recorded["counts"]["store"] = 100
+    whole = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, task="Other", recorded=recorded)
+    assert costs([SavedResult(whole)]) == Costs()
+
+
 def test_what_is_not_known_is_none(tmp_path: Path) -> None:
     known = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, recorded={"seconds": {"search": 2.0}})
     unknown = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, task="Other")

@@ -17,7 +17,8 @@ class Costs:
     """The cost of one row of the table. What no result says is None."""
 
     seconds: float | None = None
-    """Seconds of encoding, searching and reranking over all of its tasks."""
+    """Seconds of encoding, searching and reranking over all of its tasks; None too where vectors
+    came from the embedding store, since then they are not what the model takes."""
     texts_per_second: float | None = None
     """Texts encoded a second, queries and documents together."""
     parameters: int | None = None
@@ -70,16 +71,22 @@ def size_name(parameters: int) -> str:
 
 
 def _seconds(record: Mapping[str, Any]) -> float | None:
+    if (record.get("counts") or {}).get("store"):
+        return None
     phases = record.get("seconds") or {}
     work = [value for name, value in phases.items() if name.startswith(_WORK)]
     return float(sum(work)) if work else None
 
 
 def _rate(records: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return texts a second over the phases whose texts were counted."""
+    """Return texts a second over the phases whose texts were counted, stored ones aside."""
     texts, seconds = 0.0, 0.0
     for record in records:
         counts = record.get("counts") or {}
+        stored = counts.get("store", 0)
+        if stored and stored >= sum(counts[name] for name in counts if name.startswith("encode")):
+            continue
+        texts -= stored
         for name, value in (record.get("seconds") or {}).items():
             if name.startswith("encode") and counts.get(name):
                 texts += counts[name]
