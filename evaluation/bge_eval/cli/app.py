@@ -14,7 +14,9 @@ from bge_eval.cli.check import check
 from bge_eval.cli.compare import compare
 from bge_eval.cli.data import check as check_data
 from bge_eval.cli.data import fetch
+from bge_eval.cli.export import export
 from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.report import report
 from bge_eval.cli.rescore import rescore
 from bge_eval.cli.run import run
 from bge_eval.cli.table import table
@@ -94,6 +96,8 @@ app.command()(_friendly(run))
 app.command()(_friendly(table))
 app.command()(_friendly(compare))
 app.command()(_friendly(rescore))
+app.command()(_friendly(report))
+app.command()(_friendly(export))
 app.command()(_friendly(tasks))
 app.command()(_friendly(check))
 

@@ -60,6 +60,44 @@ def read_run(path: Path) -> Run:
     return run
 
 
+def read_heads(
+    path: Path, depth: int, qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, tuple[list[str], dict[str, int]]]:
+    """Read the first documents of every query, and where its relevant ones stand.
+
+    For runs that `write_run` wrote, whose lines are in order; a run of millions of lines is
+    passed over once and never held.
+
+    Args:
+        path: the run.
+        depth: how many documents of a query are wanted.
+        qrels: what was judged; only its queries are read.
+
+    Returns:
+        Query id → its first documents, best first, and relevant document → its rank from 1
+        (none for one that was not retrieved).
+    """
+    heads: dict[str, tuple[list[str], dict[str, int]]] = {query: ([], {}) for query in qrels}
+    query, rank = "", 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                cells = line.split("\t", 3)
+                if cells[0] != query:
+                    query, rank = cells[0], 0
+                    head, ranks = heads.get(query, ([], {}))
+                    judged = qrels.get(query, {})
+                rank += 1
+                document = cells[2]
+                if rank <= depth:
+                    head.append(document)
+                if judged.get(document, 0) > 0:
+                    ranks[document] = rank
+    except (OSError, EOFError, UnicodeDecodeError, IndexError) as error:
+        raise DamagedError(f"{path} is no readable run file ({error}).") from error
+    return heads
+
+
 def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
     """Write judgements: ``query 0 document grade``, tab-separated."""
     with _gzip_writer(path) as file:
