@@ -107,7 +107,7 @@ _data.command()(_friendly(fetch))
 _data.command()(_friendly(check_data))
 app.add_typer(_data, name="data")
 
-_store = typer.Typer(help="See and prune the stored embeddings.", invoke_without_command=True)
+_store = typer.Typer(invoke_without_command=True)
 _store.callback()(_friendly(show_store))
 _store.command()(_friendly(prune))
 app.add_typer(_store, name="store")
