@@ -217,8 +217,7 @@ def _published(
     """Look up the scores of published sides, by mteb's splits and subsets of every task."""
     if all(side.published is None for side in sides):
         return list(sides), []
-    from bge_eval.cli.table import _columns
-    from bge_eval.cli.table import _published as rows_of
+    from bge_eval.cli.columns import columns_of, published_beside
     from bge_eval.errors import MissingError, UsageError, did_you_mean
     from bge_eval.leaderboard import MAIN_KEY, Aggregates
     from bge_eval.measure import mteb_key, parse_measure
@@ -228,7 +227,8 @@ def _published(
     tasks = list(names) or list(dict.fromkeys(task for side in own for task in side.results))
     if not tasks:
         raise UsageError("Published scores alone have no tasks: --tasks names tasks or a suite.")
-    rows = {row.model: row for row in rows_of(_columns(tasks), key, Aggregates.RECOMPUTED)}
+    others = published_beside(columns_of(tasks), key, Aggregates.RECOMPUTED)
+    rows = {row.model: row for row in others}
     found, notes = [], []
     for side in sides:
         if side.published is None:
