@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Converted models and embeddings are shared by the tests of one run, and by nobody else.
+_CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
+os.environ["BGE_EVAL_CACHE"] = _CACHE.name
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,7 +2,8 @@
 
 A process started with ``HF_ENDPOINT`` set to `HubServer.url` and a fresh ``HF_HOME`` looks up,
 lists and downloads these repositories with the real client code of ``huggingface_hub`` and
-``datasets``. Every repository has one commit, on ``main``; no file is an LFS or Xet file.
+``datasets``. Every repository has one commit, on ``main``; parquet files are LFS files, none is a
+Xet file.
 """
 
 from __future__ import annotations
@@ -68,6 +69,9 @@ class _Repository:
                 entries.setdefault(str(parent), listed)
             oid = hashlib.sha1(b"blob %d\0" % size + content).hexdigest()  # as git does
             entries[str(path)] = {"type": "file", "oid": oid, "size": size, "path": str(path)}
+            if path.suffix == ".parquet":
+                sha256 = hashlib.sha256(content).hexdigest()
+                entries[str(path)]["lfs"] = {"oid": sha256, "size": size, "pointerSize": 134}
         commit = hashlib.sha1(json.dumps(entries, sort_keys=True).encode()).hexdigest()
         return cls(name, folder, commit, entries)
 
@@ -98,7 +102,7 @@ class _Repository:
         headers = {
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
-            "ETag": f'"{entry["oid"]}"',
+            "ETag": f'"{entry.get("lfs", entry)["oid"]}"',
             "X-Repo-Commit": self.commit,
         }
         asked = _RANGE.fullmatch(wanted or "")

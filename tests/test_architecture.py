@@ -14,8 +14,9 @@ import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
-FLOW += ["rerank", "remote", "measure", "published", "leaderboard", "results"]
-SHARED = {"errors", "records", "progress", "resources", "texts"}
+FLOW += ["rerank", "remote", "compare", "rescore", "measure", "published", "leaderboard"]
+FLOW += ["statistics", "results"]
+SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 
 def _room(path: Path) -> str:

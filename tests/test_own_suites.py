@@ -50,12 +50,12 @@ def test_msmarco_documents(bge_eval_here: CommandLine, tmp_path: Path) -> None:
 
 def test_air_bench(bge_eval_here: CommandLine, tmp_path: Path) -> None:
     """The dataset repository and that of its judgements, put into one folder."""
-    flag_folder(tmp_path / "data" / "qa_wiki_zh" / "AIR-Bench_24.05" / "default", "dev")
+    flag_folder(tmp_path / "data" / "qa_wiki_en" / "AIR-Bench_24.05" / "default", "dev")
     planned = plan(["air-bench"])
     assert len(planned) == 54 + 4
-    wiki = next(task for task in planned if task.name == "AIRBenchQAWikiZh")
-    assert wiki.repositories == ("AIR-Bench/qa_wiki_zh", "AIR-Bench/qrels-qa_wiki_zh-dev")
-    assert scores(bge_eval_here, tmp_path / "data", "AIRBenchQAWikiZh") == {"AIRBenchQAWikiZh": 1.0}
+    wiki = next(task for task in planned if task.name == "AIRBenchQAWikiEn")
+    assert wiki.repositories == ("AIR-Bench/qa_wiki_en", "AIR-Bench/qrels-qa_wiki_en-dev")
+    assert scores(bge_eval_here, tmp_path / "data", "AIRBenchQAWikiEn") == {"AIRBenchQAWikiEn": 1.0}
 
 
 @pytest.mark.parametrize("with_readme", [True, False])

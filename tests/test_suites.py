@@ -49,7 +49,8 @@ def test_rteb_is_the_public_part() -> None:
 
 def test_suites_without_a_benchmark() -> None:
     for name in ("msmarco", "miracl", "mldr", "mkqa"):
-        assert [task.name for task in plan([name])] == list(suites()[name].tasks)
+        of_mteb = list(suites()[name].tasks)
+        assert [task.name for task in plan([name])][: len(of_mteb)] == of_mteb
     assert plan(["msmarco"])[0].task.eval_splits == ["dev"]
     licensed = ["BioASQ", "Signal1M", "TRECNEWS", "Robust04"]
     assert task_names(suites()["beir-18"]) == [*task_names(suites()["beir"]), *licensed]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from bge_eval.data.expected import refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
 from bge_eval.fusion import FusedModel
@@ -86,6 +87,8 @@ class Options:
     """Run tasks again whose result is there."""
     dangling: bool = False
     """Accept judgements of documents that the corpus lacks."""
+    other_data: bool = False
+    """Accept local data of another size or script than their task's name says."""
     available: bool = False
     """Leave out tasks whose data are known to be missing, instead of refusing to start."""
     rerank_top_k: int = 100
@@ -206,6 +209,7 @@ class _Job:
         else:
             profile = self.progress.fresh_profile()
             with source.loaded(task, self.progress):
+                self._check_data(planned, source)
                 path = self._find(*stages[0], quiet=True)
                 if path is None:
                     path = self._first_stage(task, *stages[0], source.origin, profile)
@@ -217,6 +221,13 @@ class _Job:
             _Scored(path, identity, reused)
             for path, (identity, _) in zip(found, stages, strict=True)
         ]
+
+    def _check_data(self, planned: PlannedTask, source: DataSource) -> None:
+        """Refuse local data that are not what their task's name says."""
+        if self.options.other_data or planned.shipped or not source.is_copy:
+            return
+        for said in refuse_other_data(planned.task, source.origin):
+            self.progress.note(f"{planned.name}: {said} Scores of a sample are not comparable.")
 
     def _find(self, identity: Identity, meta: ModelMeta, *, quiet: bool = False) -> Path | None:
         if self.options.overwrite:

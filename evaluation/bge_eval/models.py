@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.protocol import ProtocolName
-from bge_eval.encode.settings import Dtype, Overrides
+from bge_eval.encode.settings import Backend, Dtype, Overrides
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
@@ -29,13 +31,25 @@ _OF_SERVED = [
     "api_model",
 ]
 """Settings that a served model can follow."""
-_FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights")
+_FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader")
 """Options that only some kinds of models follow."""
 
 _DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD}
 """What the command line says by default, and so means nothing."""
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
+
+
+_OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_WITH_EXAMPLES = "BAAI/bge-en-icl"
+"""The model whose queries have the form of examples even without any."""
+
+
+class Loader(StrEnum):
+    """Who loads a model."""
+
+    MTEB = "mteb"
+    """mteb, by its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,10 @@ class ModelOptions:
     """``cpu``, ``cuda:0`` …; None takes a GPU when there is one."""
     batch_tokens: int | None = None
     """Tokens of a batch, padding included; None chooses by device."""
+    backend: Backend = Backend.AUTO
+    """Which library computes."""
+    store: Path | bool = True
+    """Folder of the embedding store; True for the usual one, False for none."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
     offline: bool = False
@@ -64,6 +82,12 @@ class ModelOptions:
     """BGE-M3's modes, ``dense,sparse,colbert``."""
     m3_weights: str | None = None
     """Their weights, ``1,0.3,1``."""
+    examples: Path | None = None
+    """JSON file of in-context examples."""
+    adapter: Path | None = None
+    """Folder of a PEFT adapter."""
+    loader: Loader | None = None
+    """Who loads the model; None is bge-eval itself."""
     shared: bool = False
     """Meant for several models: a kind that a setting means nothing to passes over it."""
 
@@ -96,25 +120,57 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         return _served(name, options, progress)
     if options.api is not None and not options.shared:
         raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
-    from bge_eval.encode.adapter import EncoderModel
+    if _OBJECT.fullmatch(name) and not name.startswith("builtin:"):
+        from bge_eval.encode.foreign import object_model
 
-    encoder = EncoderModel(
-        name,
-        options.revision,
-        device=options.device,
-        overrides=options.overrides,
-        batch_tokens=options.batch_tokens,
-        trust_remote_code=options.trust_remote_code,
-        offline=options.offline,
-        progress=progress,
-    )
-    if options.m3_mode is None:
-        if options.m3_weights is not None:
-            raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
-        return encoder
+        refuse(name, options)
+        return object_model(name, progress)
+    if options.loader is Loader.MTEB:
+        from bge_eval.encode.foreign import mteb_model
+
+        refuse(f"{name} --loader mteb", options, allowed=("revision", "loader"))
+        return mteb_model(name, options.revision, options.device, progress)
+    from bge_eval.encode.foreign import static_files, static_model
+
+    if (files := static_files(name, options.revision, options.offline)) is not None:
+        refuse(name, options, allowed=("revision",))
+        return static_model(files, progress)
+    return _transformer(name, options, progress)
+
+
+def _transformer(name: str, options: ModelOptions, progress: Progress | None) -> Model:
+    """Return a model that a transformer computes, by the family that the options name."""
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.decoder import DecoderModel, read_examples
     from bge_eval.encode.m3 import M3Model, parse_modes
 
-    return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
+    common: dict[str, Any] = {
+        "device": options.device,
+        "overrides": options.overrides,
+        "batch_tokens": options.batch_tokens,
+        "backend": options.backend,
+        "store": options.store,
+        "trust_remote_code": options.trust_remote_code,
+        "offline": options.offline,
+        "progress": progress,
+    }
+    if options.m3_mode is not None and options.backend is Backend.AUTO:
+        common["backend"] = Backend.TORCH  # the heads need the hidden states
+    encoder: EncoderModel
+    if options.examples or options.adapter or name == _WITH_EXAMPLES:
+        shown = read_examples(options.examples) if options.examples else None
+        if shown is None and name == _WITH_EXAMPLES:
+            shown = {}
+        encoder = DecoderModel(
+            name, options.revision, examples=shown, adapter=options.adapter, **common
+        )
+    else:
+        encoder = EncoderModel(name, options.revision, **common)
+    if options.m3_mode is not None:
+        return M3Model(encoder, parse_modes(options.m3_mode, options.m3_weights))
+    if options.m3_weights is not None:
+        raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+    return encoder
 
 
 def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:

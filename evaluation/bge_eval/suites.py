@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
-from bge_eval.data.finding import find_source, recognise
+from bge_eval.data.files import Place
+from bge_eval.data.finding import find_place, find_source, recognise
 from bge_eval.data.own_loading import OwnLoading, loads_itself
 from bge_eval.data.sources import DataSource
+from bge_eval.data.zips import PublishedZip
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.resources import tasks_folder
 
@@ -59,7 +61,9 @@ class Suite:
     folders: dict[str, str] = field(default_factory=dict)
     """mteb's task name → the folder name that BEIR's own copies have."""
     collections: tuple[Collection, ...] = ()
-    """Collections that ship with the package."""
+    """Collections that ship with the package, or that the user brings."""
+    zips: Mapping[str, PublishedZip] = field(default_factory=dict)
+    """The first part of a folder name → the zip that holds the folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,16 @@ class PlannedTask:
     def name(self) -> str:
         """Return mteb's task name."""
         return str(self.task.metadata.name)
+
+    def place(self, data_dirs: Sequence[Path]) -> Place | None:
+        """Return what lies under one of the task's names in the data folders, whatever it is."""
+        return self.shipped or find_place(self.task, data_dirs, self.folder_names)
+
+    def published_zip(self) -> PublishedZip | None:
+        """Return the zip in which the task's data are published in BEIR's layout, if any."""
+        names = [folder.partition("/")[0] for folder in self.folder_names]
+        found = (suite.zips.get(name) for suite in suites().values() for name in names)
+        return next(filter(None, found), None)
 
     def source(
         self, data_dirs: Sequence[Path], *, offline: bool = False, dangling: bool = False
@@ -305,7 +319,7 @@ def _folder_names(task: str) -> tuple[str, ...]:
 
 
 def _read_suite(path: Path) -> Suite:
-    known = {"description", "benchmark", "public_only", "tasks", "folders", "collection"}
+    known = {"description", "benchmark", "public_only", "tasks", "folders", "collection", "zips"}
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
@@ -319,6 +333,10 @@ def _read_suite(path: Path) -> Suite:
         public_only=content.get("public_only", False),
         tasks=tuple(content.get("tasks", ())),
         folders=content.get("folders", {}),
+        zips={
+            name: PublishedZip(name, content["zips"]["url"].format(name=name), md5)
+            for name, md5 in content.get("zips", {}).get("md5", {}).items()
+        },
         collections=tuple(_read_collection(path, item) for item in content.get("collection", [])),
     )
 

@@ -10,8 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bge_eval.cli.compare import compare
 from bge_eval.cli.data import check, fetch
 from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.rescore import rescore
 from bge_eval.cli.run import run
 from bge_eval.cli.table import table
 from bge_eval.cli.tasks import tasks
@@ -88,6 +90,8 @@ def _root(
 
 app.command()(_friendly(run))
 app.command()(_friendly(table))
+app.command()(_friendly(compare))
+app.command()(_friendly(rescore))
 app.command()(_friendly(tasks))
 
 _data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bge_eval.cli.quiet import prepare
+
+if TYPE_CHECKING:
+    from bge_eval.progress import Progress
+    from bge_eval.suites import PlannedTask
+
+
+class Whence(StrEnum):
+    """Where data are fetched from."""
+
+    HUB = "hub"
+    BEIR = "beir"
 
 
 def fetch(
     tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")],
     data_dir: Annotated[Path, typer.Option(help="Where the copies go.")],
     lang: Annotated[list[str] | None, typer.Option(help="Only tasks of these languages.")] = None,
+    whence: Annotated[
+        Whence,
+        typer.Option("--from", help="mteb's dataset repositories, or BEIR's own zips."),
+    ] = Whence.HUB,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="With --from beir: the address under which the zips lie."),
+    ] = None,
 ) -> None:
-    """Download the dataset repositories of tasks, to be carried to a closed network.
+    """Download the data of tasks, to be carried to a closed network.
 
-    What is there already is not fetched again; what was interrupted goes on.
+    What is there already is not fetched again; what was interrupted goes on; checksums are
+    verified, and recorded for `bge-eval data check`.
 
     Examples:
       bge-eval data fetch --tasks c-mteb --data-dir ./datasets
+
+      bge-eval data fetch --tasks SciFact,NFCorpus --data-dir ./datasets --from beir
     """
     prepare()
     from bge_eval.cli.console import TerminalProgress
-    from bge_eval.data.fetch import fetch_dataset
-    from bge_eval.errors import BgeEvalError
+    from bge_eval.errors import BgeEvalError, UsageError
     from bge_eval.suites import plan
 
+    if mirror and whence is not Whence.BEIR:
+        raise UsageError("--mirror says where BEIR's zips lie: add --from beir.")
     progress = TerminalProgress()
     names = [name for item in tasks for name in item.split(",") if name]
     planned = [part for task in plan(names, (), lang or ()) for part in (task.parts or (task,))]
     failed = 0
     for number, part in enumerate(planned, start=1):
         if part.shipped or part.code:
-            whence = "comes with bge-eval" if part.shipped else "loads its own data"
-            progress.note(f"[{number}/{len(planned)}] {part.name}: {whence}")
+            reason = "comes with bge-eval" if part.shipped else "loads its own data"
+            progress.note(f"[{number}/{len(planned)}] {part.name}: {reason}")
             continue
         try:
-            folder = fetch_dataset(part.task, data_dir)
+            folder = _fetch(part, data_dir, whence, mirror, progress)
         except BgeEvalError as error:
             failed += 1
             typer.echo(f"Error: {error}", err=True)
@@ -49,15 +74,35 @@ def fetch(
         raise typer.Exit(3)
 
 
+def _fetch(
+    part: PlannedTask, data_dir: Path, whence: Whence, mirror: str | None, progress: Progress
+) -> Path:
+    from bge_eval.data.fetch import fetch_dataset
+    from bge_eval.data.zips import fetch_zip
+    from bge_eval.errors import MissingError
+
+    if whence is Whence.BEIR:
+        published = part.published_zip()
+        if published is None:
+            raise MissingError(f"BEIR publishes no zip of {part.name}; leave out --from beir.")
+        if mirror:
+            url = f"{mirror.rstrip('/')}/{published.name}.zip"
+            published = replace(published, url=url)
+        return fetch_zip(published, data_dir, progress)
+    folder = part.folder_names[0] if part.repositories else ""
+    return fetch_dataset(part.task, data_dir, folder=folder, repositories=part.repositories)
+
+
 def check(
     tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")],
     data_dir: Annotated[list[Path], typer.Option(help="Folders of data sets; repeat.")],
     subset: Annotated[list[str] | None, typer.Option(help="Only these subsets; repeat.")] = None,
     lang: Annotated[list[str] | None, typer.Option(help="Only these languages; repeat.")] = None,
 ) -> None:
-    """Read local data sets whole and compare them with mteb's own counts.
+    """Read local data sets whole and compare them with what is known of them.
 
-    Every line is checked, and that every judgement's document and query exist.
+    Checksums of what was fetched and of BEIR's zips; every line; that every judgement's document
+    and query exist; mteb's own counts.
 
     Examples:
       bge-eval data check --tasks SciFact --data-dir ./datasets
@@ -68,6 +113,7 @@ def check(
 
     from bge_eval.cli.console import TerminalProgress, stdout
     from bge_eval.data.fetch import Verdict, verify
+    from bge_eval.data.manifest import damaged_files
     from bge_eval.errors import BgeEvalError
     from bge_eval.suites import plan
 
@@ -75,24 +121,34 @@ def check(
     names = [name for item in tasks for name in item.split(",") if name]
     planned = plan(names, subset or (), lang or ())
     parts = [part for task in planned for part in (task.parts or (task,))]
-    table = Table("task", "found", "counted", "verdict")
+    table = Table("task", "counted", "verdict")
+    said: list[str] = []
     bad = 0
     for part in parts:
         origin = ""
         try:
-            source = part.source(data_dir, offline=True)
-            source.check(part.task)
-            origin = source.origin
-            verdict = verify(part.task, source, progress)
+            place = part.place(data_dir)
+            published = part.published_zip()
+            md5 = published.md5 if published else None
+            if place and (damaged := damaged_files(place, data_dir, md5)):
+                origin, verdict = str(place), Verdict({}, tuple(damaged))
+            else:
+                source = part.source(data_dir, offline=True)
+                source.check(part.task)
+                origin = source.origin
+                verdict = verify(part.task, source, progress)
         except BgeEvalError as error:
             verdict = Verdict({}, (str(error),))
         bad += bool(verdict.problems)
         counted = ", ".join(f"{number:,} {name}" for name, number in verdict.counted.items())
-        said = Text(
-            " ".join(verdict.problems) or "ok", style="red" if verdict.problems else "green"
-        )
-        table.add_row(part.name, origin, counted, said)
+        wrong = bool(verdict.problems)
+        table.add_row(part.name, counted, Text("wrong" if wrong else "ok", "red" if wrong else ""))
+        found = f"in {origin}. " if origin else ""
+        said.append(f"{part.name}: {found}{' '.join(verdict.problems) or 'As expected.'}")
     stdout.print(table)
+    for line in said:
+        # Not wrapped: a path that is cut in two cannot be copied.
+        stdout.print(line, markup=False, highlight=False, soft_wrap=True)
     if bad:
         typer.echo(f"{bad} of {len(parts)} data sets are missing or not as expected.", err=True)
         raise typer.Exit(3)

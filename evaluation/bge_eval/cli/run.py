@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bge_eval.cli.families import M3Mode, M3Weights
+from bge_eval.cli.families import (
+    Adapter,
+    Examples,
+    InstructionFormat,
+    LoadedBy,
+    M3Mode,
+    M3Weights,
+)
 from bge_eval.cli.quiet import prepare
 from bge_eval.cli.serving import (
     ApiConcurrency,
@@ -33,7 +40,7 @@ from bge_eval.cli.stages import (
     without_model,
 )
 from bge_eval.encode.protocol import ProtocolName
-from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
 
@@ -155,6 +162,10 @@ def run(  # one parameter for each option of the command
     ] = False,
     m3_mode: M3Mode = None,
     m3_weights: M3Weights = None,
+    instruction_format: InstructionFormat = None,
+    examples: Examples = None,
+    adapter: Adapter = None,
+    loader: LoadedBy = None,
     reranker: RerankerName = None,
     rerank_top_k: RerankTopK = 100,
     reranker_max_length: RerankerMaxLength = None,
@@ -193,6 +204,14 @@ def run(  # one parameter for each option of the command
             rich_help_panel=_DATA,
         ),
     ] = False,
+    allow_other_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-data",
+            help="Accept local data of another size or script than their task's name says.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False,
     output: Annotated[
         Path, typer.Option(help="Folder of results.", rich_help_panel=_DATA)
     ] = DEFAULT_OUTPUT,
@@ -209,7 +228,7 @@ def run(  # one parameter for each option of the command
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, cuda:1, mps. Default: a GPU if there is one.",
+            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is.",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
@@ -219,6 +238,34 @@ def run(  # one parameter for each option of the command
             min=1, help="Tokens of a batch. Default: by device.", rich_help_panel=_MACHINE
         ),
     ] = None,
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Library of the forward pass; auto takes the fastest that gives torch's vectors.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = Backend.AUTO,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of stored embeddings. Default: in the user's cache folder.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    no_store: Annotated[
+        bool,
+        typer.Option(
+            "--no-store",
+            help="Encode everything, and store no embedding.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile", help="Print seconds and rates by phase.", rich_help_panel=_MACHINE
+        ),
+    ] = False,
 ) -> None:
     """Evaluate a model on tasks, save the results, print the table.
 
@@ -232,7 +279,8 @@ def run(  # one parameter for each option of the command
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
-    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
@@ -263,11 +311,14 @@ def run(  # one parameter for each option of the command
             truncate_dim=truncate_dim,
             query_prompt=query_prompt,
             document_prompt=document_prompt,
+            instruction_format=instruction_format,
             prompts=read_prompts(prompts) if prompts else None,
             protocol=protocol,
         ),
         device=device,
         batch_tokens=batch_tokens,
+        backend=backend,
+        store=store or not no_store,
         trust_remote_code=trust_remote_code,
         offline=offline,
         api=api,
@@ -275,6 +326,9 @@ def run(  # one parameter for each option of the command
         limits=Limits(concurrency=api_concurrency, timeout=api_timeout),
         m3_mode=m3_mode,
         m3_weights=m3_weights,
+        examples=examples,
+        adapter=adapter,
+        loader=loader,
         shared=len(models) > 1,
     )
     weighed = _weights(weights, models, fuse)
@@ -320,6 +374,7 @@ def run(  # one parameter for each option of the command
         offline=offline,
         overwrite=overwrite,
         dangling=allow_dangling_qrels,
+        other_data=allow_other_data,
         available=available,
         rerank_top_k=rerank_top_k,
     )
@@ -344,6 +399,8 @@ def run(  # one parameter for each option of the command
             title=title,
         )
         show(board, form, stdout)
+        if profile:
+            show_profiles(paths, stderr)
         progress.note(f"Results are in {output}.")
     failed = [failure for report in reports for failure in report.failed.items()]
     if failed:

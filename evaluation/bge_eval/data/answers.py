@@ -54,6 +54,11 @@ class AnswersSource:
         """Return the folder."""
         return str(self.root)
 
+    @property
+    def is_copy(self) -> bool:
+        """A folder of the user's."""
+        return True
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint the corpus and the languages that are scored."""
         return DataIdentity(

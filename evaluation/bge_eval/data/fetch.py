@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bge_eval.data.expected import counts, other_counts, other_script
 from bge_eval.data.finding import recognise
+from bge_eval.data.manifest import Fetched, write_manifest
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import BgeEvalError, MissingError
+from bge_eval.errors import BgeEvalError, DamagedError, MissingError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,43 +28,102 @@ class Verdict:
     """One sentence each; empty if the data are as mteb counted them."""
 
 
-def fetch_dataset(task: AbsTask, data_dir: Path) -> Path:
-    """Download a task's dataset repository at the revision that mteb pins.
+def fetch_dataset(
+    task: AbsTask, data_dir: Path, *, folder: str = "", repositories: Sequence[str] = ()
+) -> Path:
+    """Download a task's dataset repository at the revision that mteb pins, and verify it.
 
-    The hub's client resumes what was interrupted and verifies what it receives; files that are
-    there already are not fetched again.
+    The hub's client resumes what was interrupted; files that are there already are not fetched
+    again. Every file is compared with the hub's checksum and recorded in a manifest.
 
     Args:
         task: mteb's task.
         data_dir: the copy goes into a folder of the task's name below it, as
             ``hf download --local-dir`` would leave it.
+        folder: for a collection of ours, its folder below ``data_dir``. The first part is the
+            repository; of what is in it, only what lies under the rest is fetched.
+        repositories: for a collection of ours, the repositories that are put together there.
 
     Returns:
         The folder.
 
     Raises:
         MissingError: the task names no repository, or it cannot be had.
+        DamagedError: a file is not what the hub says it is.
     """
+    name = task.metadata.name
+    repository = str(task.metadata.dataset.get("path", ""))
+    revision = str(task.metadata.dataset.get("revision", "")) or None
+    if not repositories and ("/" not in repository or repository.startswith("local/")):
+        raise MissingError(f"{name} names no public repository; bring your own copy.")
+    top, _, below = (folder or name).partition("/")
+    target = data_dir / top
+    commits: dict[str, str] = {}
+    files: list[Fetched] = []
+    for source in repositories or (repository,):
+        pinned = None if repositories else revision
+        try:
+            commits[source], listed = _listed(source, pinned, below)
+            _bring(source, commits[source], target, listed)
+        except BgeEvalError:
+            raise
+        except Exception as error:
+            # The hub's client lets errors of its HTTP library through, whichever that is by
+            # version.
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise MissingError(
+                f"{name} ({source} at {(pinned or 'main')[:12]}) could not be downloaded:"
+                f" {reason} What arrived is kept; the same command goes on from there."
+            ) from error
+        files += listed
+    write_manifest(target, commits, files)
+    recognise(task, target / below).check(task)
+    return target
+
+
+def _listed(repository: str, revision: str | None, below: str) -> tuple[str, list[Fetched]]:
+    """Return a repository's commit and its files as the hub describes them."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    api = HfApi()
+    commit = api.dataset_info(repository, revision=revision).sha
+    assert commit is not None, "the hub names the commit of everything it describes"
+    tree = api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
+    return commit, [
+        Fetched(item.path, item.size, item.lfs.sha256 if item.lfs else None, item.blob_id)
+        for item in tree
+        if isinstance(item, RepoFile) and item.path.startswith(f"{below}/" if below else "")
+    ]
+
+
+def _bring(repository: str, commit: str, target: Path, files: Sequence[Fetched]) -> None:
+    """Download files and compare them with the hub's checksums; what does not fit comes anew."""
     from huggingface_hub import snapshot_download
 
-    repository = str(task.metadata.dataset.get("path", ""))
-    revision = str(task.metadata.dataset.get("revision", ""))
-    if "/" not in repository or repository.startswith("local/"):
-        raise MissingError(f"{task.metadata.name} names no public repository; bring your own copy.")
-    target = data_dir / task.metadata.name
-    try:
+    names = [file.path for file in files]
+    for attempt in (1, 2):
         snapshot_download(
-            repository, repo_type="dataset", revision=revision or None, local_dir=target
+            repository,
+            repo_type="dataset",
+            revision=commit,
+            local_dir=target,
+            allow_patterns=[name.replace("[", "[[]") for name in names],
         )
-    except Exception as error:
-        # The hub's client lets errors of its HTTP library through, whichever that is by version.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise MissingError(
-            f"{task.metadata.name} ({repository} at {revision[:12]}) could not be downloaded:"
-            f" {reason} What arrived is kept; the same command goes on from there."
-        ) from error
-    recognise(task, target).check(task)
-    return target
+        wrong = [
+            file
+            for file in files
+            if not (target / file.path).is_file() or not file.fits(target / file.path)
+        ]
+        if not wrong:
+            return
+        if attempt == 1:
+            for file in wrong:
+                (target / file.path).unlink(missing_ok=True)
+    raise DamagedError(
+        f"{target / wrong[0].path} is not what the hub says it is ({len(wrong)} such files), twice"
+        " in a row. The server or what stands before it sends other content."
+    )
 
 
 def verify(task: AbsTask, source: DataSource, progress: Progress) -> Verdict:
@@ -77,44 +138,6 @@ def verify(task: AbsTask, source: DataSource, progress: Progress) -> Verdict:
     """
     try:
         with source.loaded(task, progress):
-            counted = _count(task)
+            return Verdict(counts(task), (*other_counts(task), *other_script(task)))
     except BgeEvalError as error:
         return Verdict({}, (str(error),))
-    expected = _expected(task)
-    problems = tuple(
-        f"{name}: {counted[name]:,} here, {expected[name]:,} in mteb's own count."
-        for name in counted
-        if name in expected and counted[name] != expected[name]
-    )
-    return Verdict(counted, problems)
-
-
-def _count(task: AbsTask) -> dict[str, int]:
-    counted: dict[str, int] = {}
-    dataset: Any = task.dataset
-    for split in task.eval_splits:
-        for subset in task.hf_subsets:
-            part = dataset[subset][split] if subset in dataset else dataset[split]
-            if isinstance(part, Mapping) and "corpus" in part:
-                pairs = {"documents": len(part["corpus"]), "queries": len(part["queries"])}
-            else:
-                pairs = {"samples": len(part)}
-            for what, number in pairs.items():
-                name = f"{split} {what}"
-                counted[name] = counted.get(name, 0) + number
-    return counted
-
-
-def _expected(task: AbsTask) -> dict[str, int]:
-    """Return mteb's own counts, where they cover exactly the subsets that are run."""
-    statistics: Any = task.metadata.descriptive_stats or {}
-    expected: dict[str, int] = {}
-    for split in task.eval_splits:
-        whole = statistics.get(split, {})
-        by_subset = whole.get("hf_subset_descriptive_stats", {})
-        parts = [by_subset[s] for s in task.hf_subsets if s in by_subset] or [whole]
-        for key in ("documents", "queries", "samples"):
-            values = [part.get(f"num_{key}") for part in parts]
-            if all(isinstance(value, int) for value in values):
-                expected[f"{split} {key}"] = sum(values)
-    return expected

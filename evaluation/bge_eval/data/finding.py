@@ -55,14 +55,9 @@ def find_source(
             layout or lacks a subset; or the task is in no folder and may not be downloaded.
     """
     repository = str(task.metadata.dataset.get("path", ""))
-    wanted = list(dict.fromkeys([task.metadata.name, *names, repository.rsplit("/", 1)[-1]]))
-    for data_dir in data_dirs:
-        if not data_dir.is_dir():
-            raise MissingError(f"The data folder {data_dir} does not exist.")
-        for name in filter(None, wanted):
-            root = _find(data_dir, name)
-            if root is not None:
-                return recognise(task, root, dangling=dangling)
+    root = find_place(task, data_dirs, names)
+    if root is not None:
+        return recognise(task, root, dangling=dangling)
     revision = str(task.metadata.dataset.get("revision", ""))
     own = bool(repositories) or repository.startswith("local/")
     if own and not offline and len(repositories) == 1:
@@ -71,7 +66,7 @@ def find_source(
         cached = cached_snapshot(repository, revision)
         snapshot = Snapshot.recognise(cached) if cached else None
         if cached and snapshot:
-            return SnapshotSource(snapshot, cached.name)
+            return SnapshotSource(snapshot, cached.name, dangling)
         if data_dirs or own:
             present = ", ".join(_present(data_dirs)) or "nothing"
             looked = f"Looked in {', '.join(map(str, data_dirs))}; found there: {present}."
@@ -79,8 +74,31 @@ def find_source(
                 looked = "No --data-dir was given to look in."
             if repositories:
                 looked += f" `bge-eval data fetch --tasks {task.metadata.name}` brings them."
-            raise NoFolderError(task.metadata.name, list(filter(None, wanted)), looked)
+            raise NoFolderError(task.metadata.name, _wanted(task, names), looked)
     return HubData(repository, revision, offline)
+
+
+def find_place(task: AbsTask, data_dirs: Sequence[Path], names: Sequence[str]) -> Place | None:
+    """Return what lies under one of a task's names, whatever it is; arguments as `find_source`.
+
+    Raises:
+        MissingError: a data folder is not there.
+        DamagedError: a zip of that name is none.
+    """
+    for data_dir in data_dirs:
+        if not data_dir.is_dir():
+            raise MissingError(f"The data folder {data_dir} does not exist.")
+        for name in _wanted(task, names):
+            root = _find(data_dir, name)
+            if root is not None:
+                return root
+    return None
+
+
+def _wanted(task: AbsTask, names: Sequence[str]) -> list[str]:
+    """Return the names under which a task may lie."""
+    repository = str(task.metadata.dataset.get("path", "")).rsplit("/", 1)[-1]
+    return list(filter(None, dict.fromkeys([task.metadata.name, *names, repository])))
 
 
 def recognise(task: AbsTask, root: Place, *, dangling: bool = False) -> DataSource:
@@ -92,7 +110,7 @@ def recognise(task: AbsTask, root: Place, *, dangling: bool = False) -> DataSour
     if hasattr(task, "answers"):
         return AnswersSource(root, tuple(task.hf_subsets))
     if isinstance(root, Path) and (snapshot := _repository(task, root)):
-        return SnapshotSource(snapshot)
+        return SnapshotSource(snapshot, dangling=dangling)
     name = task.metadata.name
     multilingual = bool(task.metadata.is_multilingual)
     subsets = list(task.hf_subsets) if multilingual else ["default"]

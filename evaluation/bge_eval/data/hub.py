@@ -32,6 +32,11 @@ class HubData:
         """Return the repository."""
         return f"{self.repository} (Hugging Face)"
 
+    @property
+    def is_copy(self) -> bool:
+        """The data are those that mteb loads itself."""
+        return False
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Name the repository and the revision that mteb pins."""
         fingerprint = f"{self.repository}@{self.revision}"

@@ -31,6 +31,11 @@ class OwnLoading:
         """Return the class, which is all that is known of where its data lie."""
         return self.name
 
+    @property
+    def is_copy(self) -> bool:
+        """The class decides what its data are."""
+        return False
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint what the class loads.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.candidates import split_of_candidates
 from bge_eval.data.files import records
+from bge_eval.data.integrity import check_split
 from bge_eval.errors import DamagedError, MissingError
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks import AbsTask
+
+    from bge_eval.progress import Progress
 
 _READERS = {
     ".parquet": "parquet",
@@ -30,6 +34,8 @@ _READERS = {
     ".tsv": "csv",
     ".arrow": "arrow",
 }
+
+_PART = re.compile(r"(?P<head>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})(?P<tail>.*)")
 
 Files = dict[str, dict[str, list[Path]]]
 """Configuration → split → files, e.g. ``{"corpus": {"corpus": [Path("corpus.jsonl")]}}``."""
@@ -79,6 +85,11 @@ class Snapshot:
                 f"{self.folder}, configuration '{config}': no split '{split}'. Splits there:"
                 f" {', '.join(self.configs[config])}."
             )
+        if absent := _absent_parts(files):
+            raise MissingError(
+                f"{self.folder}, configuration '{config}', split '{split}': {absent[0]} is not"
+                f" there ({len(absent)} of its files are missing). Get the rest of them."
+            )
         return files
 
     def load(self, config: str, split: str, scratch: Path) -> Dataset:
@@ -113,7 +124,7 @@ class Snapshot:
             ) from error
 
     def columns(self, config: str, split: str) -> list[str]:
-        """Return the columns of a split; none if its files cannot be read."""
+        """Return the columns of a split; none if the head of its first file does not tell."""
         files = self.configs.get(config, {}).get(split, [])
         return _columns(files[0]) if files else []
 
@@ -161,10 +172,16 @@ def check_snapshot(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> Non
             snapshot.split(qrels, split)
 
 
-def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str, Any]:
+def load_retrieval(
+    snapshot: Snapshot, task: AbsTask, scratch: Path, progress: Progress, *, dangling: bool = False
+) -> dict[str, Any]:
     """Read a retrieval or reranking task's data from a snapshot through mteb's own loader.
 
+    Judgements of documents that the corpus lacks are accepted if so asked, or if the corpus has
+    as many documents as mteb counted: then the set is published like that.
+
     Raises:
+        DamagedError: ids stand twice, or judgements and candidates do not fit the rest.
         MissingError: a configuration, split or subset is not there; a reranking task without
             candidate lists is refused, since it would silently become retrieval.
     """
@@ -199,6 +216,14 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
         data[subset] = {split: Loader(split, subset).load() for split in task.eval_splits}
         for split, loaded in data[subset].items():
             loaded["corpus"] = _without_none(loaded["corpus"])
+            where = f"subset '{subset}', split '{split}'" if subset != "default" else f"'{split}'"
+            published = _has_all_documents(task, subset, split, len(loaded["corpus"]))
+            origin = f"{snapshot.folder}, {where}"
+            if lost := check_split(loaded, origin, dangling=dangling or published):
+                progress.note(
+                    f"{origin}: {lost} judged documents are not in the corpus and count as never"
+                    " found."
+                )
             if task.metadata.type == "Reranking" and loaded["top_ranked"] is None:
                 raise MissingError(
                     f"{snapshot.folder} has no configuration 'top_ranked' for {task.metadata.name}"
@@ -206,6 +231,12 @@ def load_retrieval(snapshot: Snapshot, task: AbsTask, scratch: Path) -> dict[str
                     f" over the whole corpus. There are: {', '.join(snapshot.configs)}."
                 )
     return data
+
+
+def _has_all_documents(task: AbsTask, subset: str, split: str, number: int) -> bool:
+    statistics: Any = (task.metadata.descriptive_stats or {}).get(split, {})
+    of_subset = statistics.get("hf_subset_descriptive_stats", {}).get(subset, statistics)
+    return bool(of_subset.get("num_documents") == number)
 
 
 def candidates_config(snapshot: Snapshot, task: AbsTask, subset: str) -> str | None:
@@ -255,6 +286,24 @@ def _rows_config(snapshot: Snapshot, task: AbsTask) -> str:
     if named in snapshot.configs:
         return str(named)
     return "default" if "default" in snapshot.configs else next(iter(snapshot.configs))
+
+
+def _absent_parts(files: list[Path]) -> list[str]:
+    """Return the names of missing files of a split that says of itself how many it has."""
+    there = {path.name for path in files}
+    absent = []
+    for name in sorted(there):
+        match = _PART.fullmatch(name)
+        if match is None or match["tail"].startswith("-"):  # a hash, which differs by file
+            numbers = {m["part"] for n in there if (m := _PART.fullmatch(n))}
+            if match is None or len(numbers) >= int(match["count"]):
+                continue
+            return [f"one of the {int(match['count'])} files {match['head']}-…-of-{match['count']}"]
+        for part in range(int(match["count"])):
+            other = f"{match['head']}-{part:05d}-of-{match['count']}{match['tail']}"
+            if other not in there and other not in absent:
+                absent.append(other)
+    return absent
 
 
 def _need(snapshot: Snapshot, config: str) -> None:
@@ -343,8 +392,6 @@ def _by_convention(folder: Path) -> Files:
 
 
 def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Path]]:
-    import re
-
     splits: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*") if deep else folder.iterdir()):
         if not path.is_file() or _suffix(path) not in _READERS:
@@ -357,7 +404,7 @@ def _convention_splits(folder: Path, *, deep: bool = True) -> dict[str, list[Pat
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the columns of a data file from its head; none if it cannot be read."""
+    """Return the columns of a data file from its head; none if that does not tell them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -367,8 +414,9 @@ def _columns(path: Path) -> list[str]:
         if _suffix(path) == ".jsonl":
             first = next(records(path), None)
             return list(first[1]) if first else []
-    except (OSError, pa.ArrowException, DamagedError):
-        return []  # whoever loads it says what is wrong with it
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DamagedError(f"{path} cannot be read ({reason}); get it again.") from error
     return []
 
 

@@ -29,6 +29,10 @@ class DataSource(Protocol):
     def origin(self) -> str:
         """Return where the data are, for people: a folder or a repository."""
 
+    @property
+    def is_copy(self) -> bool:
+        """Tell whether they are a local copy that nothing proves to be mteb's own revision."""
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Return what the task will be scored on, without loading it."""
 
@@ -54,6 +58,11 @@ class RetrievalSource:
     def origin(self) -> str:
         """Return the folder."""
         return str(self.root)
+
+    @property
+    def is_copy(self) -> bool:
+        """A folder of the user's."""
+        return True
 
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint the files of the task's splits."""
@@ -103,6 +112,11 @@ class RowsSource:
         """Return the folder."""
         return str(self.root)
 
+    @property
+    def is_copy(self) -> bool:
+        """A folder of the user's."""
+        return True
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint the splits that the task scores and trains on."""
         prints = [folder.fingerprint(split_names(task)) for folder in self.folders.values()]
@@ -143,6 +157,11 @@ class CandidatesSource:
         """Return the folder."""
         return str(self.root)
 
+    @property
+    def is_copy(self) -> bool:
+        """A folder of the user's."""
+        return True
+
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint the splits that the task scores."""
         splits = tuple(task.eval_splits)
@@ -177,11 +196,18 @@ class SnapshotSource:
     """The repository's files."""
     revision: str = ""
     """The commit, where the copy tells it (a snapshot in the hub's cache)."""
+    dangling: bool = False
+    """Accept judgements of documents that the corpus lacks."""
 
     @property
     def origin(self) -> str:
         """Return the folder."""
         return str(self.snapshot.folder)
+
+    @property
+    def is_copy(self) -> bool:
+        """A copy, unless it is a snapshot of a known commit in the hub's cache."""
+        return not self.revision
 
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint every data file of the repository."""
@@ -202,7 +228,9 @@ class SnapshotSource:
         with _scratch() as scratch:
             with progress.step("load"):
                 if is_retrieval(task):
-                    dataset = load_retrieval(self.snapshot, task, scratch)
+                    dataset = load_retrieval(
+                        self.snapshot, task, scratch, progress, dangling=self.dangling
+                    )
                 else:
                     dataset = load_rows(self.snapshot, task, split_names(task), scratch)
             with holding(task, dataset, transform=True):

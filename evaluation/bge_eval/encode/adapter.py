@@ -7,23 +7,30 @@ bge-eval's own command line.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bge_eval.encode.backends import choose_backend
 from bge_eval.encode.locate import locate
 from bge_eval.encode.prompts import Role, resolve_instruction, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import (
+    Backend,
     Overrides,
     Prompts,
     Similarity,
     apply_overrides,
     read_model_config,
 )
+from bge_eval.encode.store import EmbeddingStore, default_store, text_keys
+from bge_eval.encode.text_encoder import Distinct, finished
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
@@ -36,7 +43,12 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
     from mteb.types import PromptType
 
-    from bge_eval.encode.torch_encoder import TorchEncoder
+    from bge_eval.encode.store import Space
+    from bge_eval.encode.text_encoder import TextEncoder
+    from bge_eval.progress import Step
+
+_VECTOR_PACKAGES = ("tokenizers", "torch", "transformers")
+"""Packages whose version may change a vector."""
 
 _TYPES_WITH_ROLES = {"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"}
 """Task types whose texts are queries and documents; in the others mteb gives no role."""
@@ -68,6 +80,8 @@ class EncoderModel:
         device: str | None = None,
         overrides: Overrides | None = None,
         batch_tokens: int | None = None,
+        backend: str = "auto",
+        store: bool | Path = True,
         trust_remote_code: bool = False,
         offline: bool = False,
         progress: Progress | None = None,
@@ -80,6 +94,9 @@ class EncoderModel:
             device: "cpu", "cuda:0" …; None takes a GPU when there is one.
             overrides: values to use in place of the model's own.
             batch_tokens: tokens of a batch, padding included; None chooses by device.
+            backend: "torch", "openvino", "onnx", or "auto" for the fastest that gives torch's
+                vectors.
+            store: the folder of the embedding store; True for the usual one, False for none.
             trust_remote_code: run Python code that comes with the model.
             offline: open no connection.
             progress: told of encoding and searching.
@@ -109,7 +126,12 @@ class EncoderModel:
         self._device = device
         self._batch_tokens = batch_tokens
         self._trust_remote_code = trust_remote_code
-        self._encoder: TorchEncoder | None = None
+        self._backend = Backend(backend)
+        self._chosen_backend = str(
+            choose_backend(self._backend, self.files, self.settings, self._device)
+        )
+        self._store = _open_store(store, self.progress)
+        self._encoder: TextEncoder | None = None
         self._corpus: Dataset | None = None
         self._meta = self._make_meta()
 
@@ -144,6 +166,7 @@ class EncoderModel:
             "normalize": self._normalizes(task),
             "prompts": self._prompts(task),
             **self._stated_protocol(),
+            **self._backend_identity(),
         }
 
     def _normalizes(self, task: TaskMetadata) -> bool:
@@ -175,9 +198,11 @@ class EncoderModel:
         if self._encoder is None:
             return {}
         return {
-            "device": str(self._encoder.device),
+            "backend": self._encoder.forward.backend,
+            "device": self._encoder.device,
             "batch_tokens": self._encoder.batch_tokens,
             "dimension": self._encoder.dimension,
+            "parameters": self._encoder.parameters,
         }
 
     def _prompts(self, task: TaskMetadata) -> dict[str, str]:
@@ -293,7 +318,7 @@ class EncoderModel:
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
                 with self.progress.step("encode corpus", whole, "documents") as encoded:
-                    vectors = self._comparable(self.encoder.encode(texts, prompt, encoded))
+                    vectors = self._comparable(self._vectors(texts, prompt, encoded))
                 search.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
@@ -323,7 +348,7 @@ class EncoderModel:
         with self.progress.step("encode corpus", len(rows), "documents") as step:
             for texts in document_texts(corpus, rows, chunk_rows(queries.shape[1])):
                 vectors[start : start + len(texts)] = self._comparable(
-                    self.encoder.encode(texts, prompt, step)
+                    self._vectors(texts, prompt, step)
                 )
                 start += len(texts)
         run: Run = {}
@@ -336,27 +361,82 @@ class EncoderModel:
     # ── encoding ────────────────────────────────────────────────────────────────────────────
 
     @property
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> TextEncoder:
         """Return the loaded encoder, loading it the first time."""
         if self._encoder is None:
-            from bge_eval.encode.torch_encoder import TorchEncoder
+            from bge_eval.encode.backends import load_encoder
 
             with self.progress.step("load model"):
-                self._encoder = TorchEncoder(
+                self._encoder = load_encoder(
                     self.files,
                     self.settings,
+                    backend=self._backend,
                     device=self._device,
                     batch_tokens=self._batch_tokens,
                     trust_remote_code=self._trust_remote_code,
+                    note=self.progress.note,
                 )
         return self._encoder
+
+    def flush(self) -> None:
+        """Write the vectors that are not yet in the embedding store."""
+        if self._store is not None:
+            self._store.flush()
 
     def _encode(
         self, texts: list[str], prompt: str, phase: str, *, normalize: bool | None = None
     ) -> Vectors:
-        encoder = self.encoder
         with self.progress.step(phase, len(texts), "texts") as step:
-            return encoder.encode(texts, prompt, step, normalize=normalize)
+            return self._vectors(texts, prompt, step, normalize=normalize)
+
+    def _vectors(
+        self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
+    ) -> Vectors:
+        """Encode texts, those that are stored excepted; equal texts have equal vectors."""
+        space = self._space(prompt)
+        if space is None:
+            return self.encoder.encode(texts, prompt, step, normalize=normalize)
+        distinct = Distinct(texts)
+        with self.progress.step("store"):
+            keys = text_keys(distinct.texts)
+            known, vectors = space.get(keys)
+        step.advance(int(distinct.copies[known].sum()))
+        missing = np.flatnonzero(~known)
+        if vectors is None or len(missing):
+            dimension = self.encoder.forward.dimension
+            found, vectors = vectors, np.empty((len(keys), dimension), np.float32)
+            if found is not None:
+                vectors[known] = found
+            rest = [distinct.texts[index] for index in missing.tolist()]
+            copies = distinct.copies[missing]
+            for window, pooled in self.encoder.windows(rest, prompt, step, copies):
+                vectors[missing[window]] = pooled
+                with self.progress.step("store"):
+                    space.put(keys[missing[window]], pooled)
+        return distinct.spread(finished(vectors, self.settings, normalize))
+
+    def _space(self, prompt: str) -> Space | None:
+        """Return the store's space of this model with a prompt: what decides its vectors."""
+        if self._store is None:
+            return None
+        settings = asdict(self.settings)
+        # What is stored is neither normalised nor cut nor compared.
+        for name in ("normalize", "truncate_dim", "similarity"):
+            del settings[name]
+        facts = {
+            "revision": self.files.revision,
+            **settings,
+            **self._backend_identity(),
+            "prompt": prompt,
+            "packages": {name: version(name) for name in _VECTOR_PACKAGES},
+        }
+        return self._store.space(self.files.name, facts)
+
+    def _backend_identity(self) -> dict[str, str]:
+        """Name the backend where it may change a vector by more than float32's rounding."""
+        chosen = self._chosen_backend
+        plain = chosen == "torch" or (chosen == "openvino" and self.settings.dtype == "float32")
+        return {} if plain else {"backend": chosen}
 
     def _comparable(self, vectors: Vectors) -> Vectors:
         """Prepare vectors so that their inner product is the model's similarity."""
@@ -389,11 +469,11 @@ class EncoderModel:
         """Return the settings that are not the model's own; they name the results' folder."""
         own, used = asdict(self._own_settings), asdict(self.settings)
         changed = {name: value for name, value in used.items() if value != own[name]}
-        for name in ("query_prompt", "document_prompt"):
+        for name in ("query_prompt", "document_prompt", "instruction_format"):
             text = getattr(self.overrides, name)
             if text is not None:
                 changed[name] = _digest(text) if text else "none"
-        changed |= self._stated_protocol()
+        changed |= self._stated_protocol() | self._backend_identity()
         if self.overrides.prompts:
             changed["prompts"] = _digest(repr(sorted(self.overrides.prompts.items())))
         return {
@@ -411,6 +491,15 @@ class EncoderModel:
             " instructions in a way that bge-eval does not do yet; without them the score would"
             " not be this model's. Give the instruction with --query-prompt to run it all the same."
         )
+
+
+def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None:
+    if store is False:
+        return None
+    root = default_store() if store is True else store
+    opened = EmbeddingStore(root, progress.note)
+    atexit.register(opened.flush)
+    return opened
 
 
 def _ranked(documents: list[str], scores: list[float]) -> dict[str, float]:

@@ -202,9 +202,10 @@ class M3Model:
         import torch
         from scipy.sparse import csr_matrix
 
-        from bge_eval.encode.torch_encoder import pool
+        from bge_eval.encode.torch_forward import pool
 
         encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
+        transformer = self._transformer()
         heads = self._heads()
         unused = {
             getattr(encoder.tokenizer, f"{name}_token_id") for name in ("cls", "eos", "pad", "unk")
@@ -215,7 +216,7 @@ class M3Model:
         with self.progress.step(phase, len(texts), "texts") as step, torch.inference_mode():
             for states in token_states(
                 encoder.tokenizer,
-                encoder.model,
+                transformer,
                 [prompt + text for text in texts],
                 max_length=settings.max_length,
                 batch_tokens=encoder.batch_tokens,
@@ -244,13 +245,23 @@ class M3Model:
         if Mode.SPARSE in modes:
             at = np.array(list(weights), np.int64).reshape(-1, 2)
             values = np.array(list(weights.values()), np.float32)
-            shape = (len(texts), encoder.model.config.vocab_size)
+            shape = (len(texts), transformer.config.vocab_size)
             sparse = csr_matrix((values, (at[:, 0], at[:, 1])), shape=shape)
         return _Vectors(dense, sparse, tokens)
 
+    def _transformer(self) -> Any:
+        forward = self.encoder_model.encoder.forward
+        if not hasattr(forward, "hidden"):
+            raise UsageError(
+                f"--m3-mode needs torch on one device, not {forward.backend} on {forward.device}."
+                " Add --backend torch, or --device cuda:0."
+            )
+        transformer: Any = forward.model  # type: ignore[attr-defined]
+        return transformer
+
     def _heads(self) -> dict[Mode, Any]:
         if self._loaded is None:
-            folder, device = self.encoder_model.files.folder, self.encoder_model.encoder.device
+            folder, device = self.encoder_model.files.folder, self._transformer().device
             self._loaded = {
                 mode: linear_head(folder / _HEADS[mode], device)
                 for mode in self._weights

@@ -21,7 +21,7 @@ from bge_eval.remote.naming import estimated_tokens, served_files, server_identi
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
-    from bge_eval.encode.torch_encoder import TorchEncoder
+    from bge_eval.encode.text_encoder import TextEncoder
     from bge_eval.progress import Step
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
@@ -240,8 +240,11 @@ class ServedModel(EncoderModel):
         # Of the settings only the similarity is read by what is inherited.
         self.settings = cast("Settings", self._settings)
         self._batch_tokens = batch_tokens
-        self._encoder: TorchEncoder | None = None
+        self._encoder: TextEncoder | None = None
         self._corpus = None
+        # What a server gives today it may not give tomorrow: nothing of it is stored.
+        self._store = None
+        self._chosen_backend = "torch"
         self._meta = self._make_meta()
 
     def __str__(self) -> str:
@@ -275,19 +278,25 @@ class ServedModel(EncoderModel):
 
     def machine_settings(self) -> dict[str, Any]:
         """Return what changes the time but not the score."""
-        settings = super().machine_settings()
-        return settings and {**settings, "concurrency": self._client.limits.concurrency}
+        if self._encoder is None:
+            return {}
+        return {
+            "backend": str(self.api),
+            "batch_tokens": self._encoder.batch_tokens,
+            "dimension": self._encoder.dimension,
+            "concurrency": self._client.limits.concurrency,
+        }
 
     @property
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> TextEncoder:
         """Return the encoder, asking the server for a first vector the first time."""
         if self._encoder is None:
             with self.progress.step("ask the server"):
                 encoder = ServedEncoder(
                     self._client, self._form, self.served, self._settings, self._batch_tokens
                 )
-            # It is no torch encoder, but has what is used of one: encode and dimension.
-            self._encoder = cast("TorchEncoder", encoder)
+            # It has no tokenizer of its own, but has what is used of one: encode and dimension.
+            self._encoder = cast("TextEncoder", encoder)
         return self._encoder
 
     def _make_meta(self) -> ModelMeta:

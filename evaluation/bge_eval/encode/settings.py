@@ -40,6 +40,16 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+class Backend(StrEnum):
+    """The libraries that can do the forward pass."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+    ONNX = "onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ class Overrides:
     """``--query-prompt``"""
     document_prompt: str | None = None
     """``--document-prompt``"""
+    instruction_format: str | None = None
+    """``--instruction-format``: how mteb's task instruction is put before a query."""
     prompts: Mapping[str, str] | None = None
     """``--prompts``: prompt name (task, task type, role) → text, before the model's own."""
     protocol: ProtocolName | None = None
@@ -156,6 +168,9 @@ def read_model_config(
         )
     body = _read_json(folder / _transformer_path(modules) / "sentence_bert_config.json", default={})
     prompts, stated = _prompts_and_similarity(st_config, registry)
+    if (form := overrides.instruction_format or _FORMATS.get(files.name)) is not None:
+        source = "--instruction-format" if overrides.instruction_format else "its model card"
+        prompts = Prompts(source=source, instructions=_own_format(form))
     if stated is None:
         # A bare encoder whose vectors are expressly not normalised was trained for the inner
         # product (RetroMAE's scripts search so); sentence-transformers models default to cosine.
@@ -283,6 +298,23 @@ def _prompts_and_similarity(
         f"The model compares vectors by '{named}'; bge-eval searches by cosine or dot."
         + did_you_mean(str(named), Similarity)
     )
+
+
+_FORMATS = {
+    "BAAI/bge-multilingual-gemma2": "<instruct>{instruction}\n<query>",
+    "BAAI/bge-en-icl": "<instruct>{instruction}\n<query>",
+}
+"""Model cards' formats of the instruction, where mteb's entry has none."""
+
+
+def _own_format(form: str) -> Instructions:
+    form = form.replace("\\n", "\n")
+    if form.count("{instruction}") != 1:
+        raise UsageError(
+            "--instruction-format holds {instruction} once, such as"
+            f" '<instruct>{{instruction}}\\n<query>', not '{form}'."
+        )
+    return Instructions(form, for_documents=False)
 
 
 def _registered(registry: Any, name: str) -> bool:

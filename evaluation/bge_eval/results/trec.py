@@ -40,8 +40,10 @@ def read_run(path: Path) -> Run:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 # Our own files have tabs, so ids may hold spaces; other tools write either.
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if len(cells) != 6:
+                    if not line.strip():
+                        continue
                     raise DamagedError(
                         f"{path}, line {number}: a TREC run has six columns, found {len(cells)}."
                     )
@@ -77,7 +79,9 @@ def read_qrels(path: Path) -> Qrels:
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+                if not line.strip():
+                    continue
                 if number == 1 and len(cells) == 3 and cells[-1].strip() == "score":
                     continue
                 if len(cells) not in (3, 4):

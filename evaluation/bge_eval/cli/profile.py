@@ -1,0 +1,55 @@
+"""``--profile``: where the time of a run went."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+_ORDER = ("load data", "load model", "store", "encode", "search", "rerank", "measure")
+
+
+def show_profiles(paths: Sequence[Path], console: Console) -> None:
+    """Print seconds, items and rates of every phase of some results.
+
+    Args:
+        paths: result files; those without a profile are passed over.
+        console: where to print.
+    """
+    table = Table(title="seconds by phase", title_justify="left")
+    table.add_column("task")
+    table.add_column("phase")
+    for heading in ("seconds", "share", "items", "items/s", "tokens/s"):
+        table.add_column(heading, justify="right")
+    for path in paths:
+        record = path.parent / path.stem / "run.json"
+        profile = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        seconds: dict[str, float] = profile.get("seconds", {})
+        whole = sum(seconds.values())
+        for number, phase in enumerate(sorted(seconds, key=_place)):
+            spent = seconds[phase]
+            count = profile.get("counts", {}).get(phase)
+            tokens = profile.get("tokens", {}).get(phase)
+            table.add_row(
+                path.stem if number == 0 else "",
+                phase,
+                f"{spent:.2f}",
+                f"{spent / whole:.0%}" if whole else "",
+                f"{count:,}" if count else "",
+                f"{count / spent:,.0f}" if count and spent else "",
+                f"{tokens / spent:,.0f}" if tokens and spent else "",
+            )
+        if seconds:
+            table.add_row("", "together", f"{whole:.2f}", "", "", "", "", end_section=True)
+    if table.row_count:
+        console.print(table)
+
+
+def _place(phase: str) -> tuple[int, str]:
+    for index, begin in enumerate(_ORDER):
+        if phase.startswith(begin):
+            return index, phase
+    return len(_ORDER), phase

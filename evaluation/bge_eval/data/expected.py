@@ -1,0 +1,159 @@
+"""Whether local data are what their task's name says: mteb's own counts, the language's script.
+
+A file that was cut at the end of a line, or pasted twice, reads without a fault; so does a set
+of another language in the right folder. Their scores would be wrong numbers under a known name.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from bge_eval.errors import DamagedError
+
+if TYPE_CHECKING:
+    from mteb.abstasks import AbsTask
+
+_SAMPLE = 0.01
+"""Below this part of mteb's count data are a sample to try things with, not a damaged copy."""
+_TEXTS = 300
+"""How many texts of a split are looked at for their script."""
+_LEAST = 0.1
+"""The least share of letters that must be of the language's script; names and code are others."""
+
+_SCRIPTS = {
+    "Latn": {"LATIN"},
+    "Hans": {"CJK"},
+    "Hant": {"CJK"},
+    "Jpan": {"CJK", "HIRAGANA", "KATAKANA"},
+    "Hang": {"HANGUL"},
+    "Cyrl": {"CYRILLIC"},
+    "Arab": {"ARABIC"},
+    "Hebr": {"HEBREW"},
+    "Grek": {"GREEK"},
+    "Thai": {"THAI"},
+    "Deva": {"DEVANAGARI"},
+    "Beng": {"BENGALI"},
+}
+"""ISO 15924 code → how Unicode names of its letters begin."""
+
+
+def counts(task: AbsTask) -> dict[str, int]:
+    """Count what a task holds, e.g. ``{"test documents": 5183, "test queries": 300}``."""
+    counted: dict[str, int] = {}
+    for split, _, part in _parts(task):
+        if isinstance(part, Mapping) and "corpus" in part:
+            pairs = {"documents": len(part["corpus"]), "queries": len(part["queries"])}
+        else:
+            pairs = {"samples": len(part)}
+        for what, number in pairs.items():
+            name = f"{split} {what}"
+            counted[name] = counted.get(name, 0) + number
+    return counted
+
+
+def expected_counts(task: AbsTask) -> dict[str, int]:
+    """Return mteb's own counts, where they cover exactly the subsets that are run."""
+    statistics: Any = task.metadata.descriptive_stats or {}
+    expected: dict[str, int] = {}
+    for split in task.eval_splits:
+        whole = statistics.get(split, {})
+        by_subset = whole.get("hf_subset_descriptive_stats", {})
+        parts = [by_subset[s] for s in task.hf_subsets if s in by_subset] or [whole]
+        for key in ("documents", "queries", "samples"):
+            values = [part.get(f"num_{key}") for part in parts]
+            if all(isinstance(value, int) for value in values):
+                expected[f"{split} {key}"] = sum(values)
+    return expected
+
+
+def other_counts(task: AbsTask) -> list[str]:
+    """Return one sentence for each count that is another than mteb's."""
+    expected = expected_counts(task)
+    return [
+        f"{name}: {number:,} here, {expected[name]:,} in mteb's own count."
+        for name, number in counts(task).items()
+        if name in expected and expected[name] != number
+    ]
+
+
+def is_sample(task: AbsTask) -> bool:
+    """Tell whether the data are too few for anyone to take them for the whole set."""
+    expected = expected_counts(task)
+    return any(
+        number < _SAMPLE * expected[name]
+        for name, number in counts(task).items()
+        if name in expected
+    )
+
+
+def other_script(task: AbsTask) -> list[str]:
+    """Return one sentence for each subset whose texts are in another script than its language."""
+    said = []
+    languages = task.metadata.hf_subsets_to_langscripts
+    for split, subset, part in _parts(task):
+        codes = languages.get(subset, task.languages)
+        scripts = [_SCRIPTS.get(code.partition("-")[2]) for code in codes]
+        known = set().union(*filter(None, scripts))
+        letters = Counter(
+            unicodedata.name(letter, "").partition(" ")[0]
+            for text in islice(_texts(part), _TEXTS)
+            for letter in text
+            if letter.isalpha()
+        )
+        total = sum(letters.values())
+        if None in scripts or not total:
+            continue
+        if sum(letters[script] for script in known) < _LEAST * total:
+            most = letters.most_common(1)[0][0].capitalize()
+            where = f"subset {subset}, split {split}" if subset != "default" else f"split {split}"
+            said.append(
+                f"{where}: expected text in {', '.join(codes)}, found mostly {most} letters."
+            )
+    return said
+
+
+def refuse_other_data(task: AbsTask, origin: str) -> list[str]:
+    """Raise if data are not what their task's name says.
+
+    Returns:
+        What is to be said of data that are plainly a sample.
+
+    Raises:
+        DamagedError: they hold another number of texts than mteb counted, or another script.
+    """
+    differing = other_counts(task)
+    problems = [*other_script(task), *([] if is_sample(task) else differing)]
+    if problems:
+        raise DamagedError(
+            f"{origin} has the name of {task.metadata.name}, but not its data."
+            f" {' '.join(problems)} Get them again (`bge-eval data fetch`); to run these all the"
+            " same, add --allow-other-data."
+        )
+    return differing
+
+
+def _parts(task: AbsTask) -> Iterator[tuple[str, str, Any]]:
+    """Yield (split, subset, data) of everything that is scored."""
+    dataset: Any = task.dataset
+    for split in task.eval_splits:
+        for subset in task.hf_subsets:
+            yield split, subset, dataset[subset][split] if subset in dataset else dataset[split]
+
+
+def _texts(part: Any) -> Iterator[str]:
+    """Yield the texts of a split: its queries, or every text of its rows."""
+    table = part["queries"] if isinstance(part, Mapping) else part
+    for row in table:
+        yield from _strings(list(row.values()) if not isinstance(part, Mapping) else [row["text"]])
+
+
+def _strings(values: list[Any]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from _strings(value)

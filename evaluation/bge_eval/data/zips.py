@@ -1,0 +1,105 @@
+"""BEIR's public zips: fetched in pieces if need be, and verified.
+
+beir's own downloader starts anew each time, and takes half a file or an error page for the whole
+zip. A zip is kept as it is: its checksum can be verified again, and it is read without unpacking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bge_eval.errors import DamagedError, MissingError
+
+if TYPE_CHECKING:
+    from bge_eval.progress import Progress
+
+_BLOCK = 2**18
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedZip:
+    """A zip that someone publishes."""
+
+    name: str
+    """The file's name without .zip."""
+    url: str
+    """Where it is."""
+    md5: str
+    """Its published checksum."""
+
+
+def fetch_zip(published: PublishedZip, data_dir: Path, progress: Progress) -> Path:
+    """Download a zip into a data folder, unless it is there already.
+
+    What an interrupted download left is gone on with; nothing bears the zip's name before it is
+    complete and its checksum holds.
+
+    Raises:
+        MissingError: it cannot be had.
+        DamagedError: what came is not the published file.
+    """
+    target = data_dir / f"{published.name}.zip"
+    if target.is_file() and _md5(target) == published.md5:
+        return target
+    data_dir.mkdir(parents=True, exist_ok=True)
+    partial = data_dir / f"{published.name}.zip.part"
+    try:
+        _receive(published.url, partial, progress)
+    except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
+        raise MissingError(
+            f"{published.url} could not be downloaded: {error}. What arrived is kept; the same"
+            " command goes on from there."
+        ) from error
+    found = _md5(partial)
+    if found != published.md5:
+        start = partial.read_bytes()[:2]
+        partial.unlink()
+        raise DamagedError(
+            f"{published.url} is not the published file: its MD5 is {found}, published is"
+            f" {published.md5}{'' if start == b'PK' else ', and it is no zip'}. It was removed."
+        )
+    if not zipfile.is_zipfile(partial):
+        partial.unlink()
+        raise DamagedError(f"{published.url} is no zip. It was removed.")
+    partial.replace(target)
+    return target
+
+
+def _receive(url: str, partial: Path, progress: Progress) -> None:
+    """Append what is missing of a file; start anew if the server does not send parts."""
+    there = partial.stat().st_size if partial.is_file() else 0
+    request = urllib.request.Request(url)
+    if there:
+        request.add_header("Range", f"bytes={there}-")
+    try:
+        reply = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is missing
+            return
+        raise
+    with reply:
+        appending = reply.status == 206
+        length = reply.headers.get("Content-Length")
+        total = int(length) if length else None
+        received = 0
+        with (
+            partial.open("ab" if appending else "wb") as file,
+            progress.step(f"fetch {partial.name.removesuffix('.part')}", total, "bytes") as step,
+        ):
+            while block := reply.read(_BLOCK):
+                file.write(block)
+                received += len(block)
+                step.advance(len(block))
+    if total is not None and received < total:
+        raise OSError(f"the connection ended after {received:,} of {total:,} bytes")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

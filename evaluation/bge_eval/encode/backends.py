@@ -1,0 +1,186 @@
+"""Which library does the forward pass, and the loading of it.
+
+``auto`` takes torch, except where OpenVINO is known to be the faster: on a CPU, for architectures
+whose conversion is compared with torch in our tests, and then only if this very model's
+conversion gives torch's vectors and takes less time on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+from bge_eval.cache import cache_folder
+from bge_eval.encode.settings import Backend, Dtype, Settings, transformer_folder
+from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
+from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.progress import quiet_transformers
+from bge_eval.records import ModelFiles
+
+_CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
+"""transformers' model types of which a conversion is compared with torch in our tests."""
+_WORTH_CONVERTING = 32 * 2**20
+"""Bytes of weights below which the conversion takes longer than it saves."""
+
+
+def choose_backend(
+    backend: Backend, files: ModelFiles, settings: Settings, device: str | None
+) -> Backend:
+    """Say which backend will run, before any weights are loaded.
+
+    Args:
+        backend: what the user said.
+        files: where the model lies.
+        settings: its settings; the precision decides.
+        device: what the user said; None is the best there is.
+
+    Raises:
+        UsageError: backend, precision and device do not go together.
+        MissingError: the backend is not installed.
+    """
+    if backend is Backend.AUTO:
+        return Backend.OPENVINO if _suits_openvino(files, settings, device) else Backend.TORCH
+    if backend is Backend.TORCH:
+        return backend
+    extra = {Backend.OPENVINO: "openvino", Backend.ONNX: "onnxruntime"}[backend]
+    if find_spec(extra) is None:
+        name = "openvino" if backend is Backend.OPENVINO else "bge-eval[onnx]"
+        raise MissingError(
+            f"--backend {backend} needs {extra}, which is not installed: pip install {name}."
+        )
+    if device is not None and not device.startswith("cpu") and backend is Backend.OPENVINO:
+        raise UsageError(f"--backend openvino computes on the CPU, not on '{device}'.")
+    if backend is Backend.ONNX and settings.dtype is not Dtype.FLOAT32:
+        raise UsageError(
+            f"--backend onnx runs the model file as it is; its precision is not {settings.dtype}."
+            " Leave --dtype out."
+        )
+    if backend is Backend.OPENVINO and not _openvino_supports(settings.dtype):
+        raise UsageError(
+            f"This processor does not compute in {settings.dtype} with OpenVINO. Use --backend"
+            " torch or --dtype float32."
+        )
+    return backend
+
+
+def load_encoder(
+    files: ModelFiles,
+    settings: Settings,
+    *,
+    backend: Backend = Backend.AUTO,
+    device: str | None = None,
+    batch_tokens: int | None = None,
+    trust_remote_code: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> TextEncoder:
+    """Load tokenizer and weights.
+
+    Args:
+        files: where the model lies.
+        settings: pooling, normalisation, length, precision.
+        backend: which library; ``auto`` chooses.
+        device: "cpu", "cuda", "cuda:1", "mps", several with commas; None takes the best there is.
+        batch_tokens: tokens of a batch, padding included.
+        trust_remote_code: run Python code that comes with the model.
+        note: told when ``auto`` had to take another backend than it meant to.
+
+    Raises:
+        MissingError: weights, tokenizer or the backend are not there.
+        DamagedError: the files do not fit each other.
+        UsageError: the options do not go together, or not with the model.
+        NotReadyError: the backend that was asked for cannot run this model.
+    """
+    _check_positions(files, settings)
+    chosen = choose_backend(backend, files, settings, device)
+    with quiet_transformers():
+        tokenizer = load_tokenizer(files, settings, trust_remote_code=trust_remote_code)
+    forward: Forward | None = None
+    if chosen is Backend.OPENVINO:
+        certain = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
+        forward = _openvino(files, settings, trust_remote_code, certain=certain, note=note)
+    elif chosen is Backend.ONNX:
+        from bge_eval.encode.onnx_forward import OnnxForward
+
+        forward = OnnxForward(files, settings, device=device)
+    if forward is None:
+        from bge_eval.encode.torch_forward import load_torch
+
+        forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
+    return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens)
+
+
+def _openvino(
+    files: ModelFiles,
+    settings: Settings,
+    trust_remote_code: bool,
+    *,
+    certain: bool,
+    note: Callable[[str], None],
+) -> Forward | None:
+    """Load with OpenVINO; None where torch is to be taken instead, which only a guess allows."""
+    from bge_eval.encode.openvino_forward import LARGEST_DIFFERENCE, load_openvino
+
+    try:
+        forward = load_openvino(
+            files, settings, cache_folder(), trust_remote_code=trust_remote_code
+        )
+    except NotReadyError as error:
+        if certain:
+            raise
+        note(f"{error} torch is used.")
+        return None
+    facts = forward.facts
+    if not facts.faithful:
+        apart = f"OpenVINO's vectors of {files.name} are {facts.difference:.1g} from torch's"
+        if certain:
+            raise NotReadyError(f"{apart}, more than {LARGEST_DIFFERENCE:g}. Use --backend torch.")
+        note(f"{apart}; torch is used.")
+        return None
+    return forward if certain or facts.speed > 1 else None
+
+
+def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:
+    if settings.dtype not in (Dtype.FLOAT32, Dtype.BFLOAT16) or device not in (None, "cpu"):
+        return False
+    folder = transformer_folder(files.folder)
+    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
+        return False
+    if _config(files).get("model_type") not in _CONVERTED_TYPES or find_spec("openvino") is None:
+        return False
+    if device is None:
+        from bge_eval.encode.torch_forward import pick_device
+
+        if pick_device(None).type != "cpu":
+            return False
+    return _openvino_supports(settings.dtype)
+
+
+def _openvino_supports(dtype: Dtype) -> bool:
+    if dtype is Dtype.FLOAT32:
+        return True
+    from bge_eval.encode.openvino_forward import supports
+
+    return supports(dtype)
+
+
+def _config(files: ModelFiles) -> dict[str, Any]:
+    path = transformer_folder(files.folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise DamagedError(f"{path} is not readable JSON ({error}).") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _check_positions(files: ModelFiles, settings: Settings) -> None:
+    positions = _config(files).get("max_position_embeddings")
+    if isinstance(positions, int) and 0 < positions < settings.max_length:
+        raise UsageError(
+            f"--max-length {settings.max_length} is more than {files.name} has positions for"
+            f" ({positions})."
+        )

@@ -1,0 +1,306 @@
+"""Encoders that others run: any object with ``encode``, mteb's own loaders, static embeddings.
+
+They are searched by mteb's own exact search (``SearchEncoderWrapper``), since how their vectors
+are compared is theirs to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bge_eval.encode.locate import locate
+from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
+from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.records import ModelFiles, Run, Vectors
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models import ModelMeta
+
+    from bge_eval.evaluate import Model
+
+
+class ForeignModel:
+    """mteb's EncoderProtocol and SearchProtocol over an object that encodes."""
+
+    def __init__(
+        self,
+        name: str,
+        revision: str,
+        load: Callable[[], Any],
+        *,
+        settings: Mapping[str, Any],
+        packages: tuple[str, ...] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        """Remember how to load it; that happens when the first text must be encoded.
+
+        Args:
+            name: ``org/model``, as results are filed.
+            revision: 40 hexadecimal digits or a commit.
+            load: makes the object. It has mteb's ``encode`` (with ``task_metadata``), or takes a
+                list of texts; ``encode_queries`` and ``encode_corpus`` are used where it has them.
+            settings: whatever else its scores depend on.
+            packages: packages whose version can change a score.
+            progress: told of encoding.
+        """
+        self.progress = progress or Progress()
+        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        self.packages = packages
+        self._name, self._revision = name, revision
+        self._load = load
+        self._settings = dict(settings)
+        self._object: Any = None
+        self._search: Any = None
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        said = ", ".join(f"{name} {value}" for name, value in self._settings.items())
+        return f"{self._name} at {self._revision[:12]}: {said}"
+
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """Return mteb's record of it, its own where mteb knows the name."""
+        from mteb.models import ModelMeta
+        from mteb.models.model_implementations import MODEL_REGISTRY
+
+        loader = {"loader": "mteb"} if "loader" in self._settings else None
+        own = {"name": self._name, "revision": self._revision, "experiment_kwargs": loader}
+        registered = MODEL_REGISTRY.get(self._name)
+        if registered is not None:
+            return registered.model_copy(update=own, deep=True)
+        return ModelMeta.create_empty(overwrites={**own, "framework": ["PyTorch"]})
+
+    def identity(self, task: TaskMetadata) -> dict[str, Any]:
+        """Return what is known of what its scores depend on."""
+        return {"name": self._name, "revision": self._revision, **self._settings}
+
+    def machine_settings(self) -> dict[str, Any]:
+        """Return nothing: how it runs is its own business."""
+        return {}
+
+    # ── mteb's protocols ────────────────────────────────────────────────────────────────────
+
+    def encode(
+        self, inputs: Any, *, task_metadata: TaskMetadata, prompt_type: Any = None, **kwargs: Any
+    ) -> Vectors:
+        """Encode the texts of mteb's dataloader, ``(n_texts, dim)`` float32.
+
+        Raises:
+            DamagedError: what came back is not one finite vector for each input.
+        """
+        encoder = self._loaded()
+        count = len(inputs.dataset)
+        with self.progress.step("encode", count, "texts") as step:
+            if "task_metadata" in inspect.signature(encoder.encode).parameters:
+                made = encoder.encode(
+                    inputs, task_metadata=task_metadata, prompt_type=prompt_type, **kwargs
+                )
+            else:
+                texts = [text for batch in inputs for text in batch["text"]]
+                made = _by_role(encoder, prompt_type)(texts)
+            step.advance(count)
+        if hasattr(made, "detach"):
+            made = made.detach().float().cpu().numpy()
+        vectors: Vectors = np.asarray(made, np.float32)
+        if vectors.ndim != 2 or len(vectors) != count:
+            raise DamagedError(
+                f"{self._name} gave an array of shape {vectors.shape} for {count} texts; expected"
+                f" one vector for each: ({count}, dimension)."
+            )
+        if not np.isfinite(vectors).all():
+            raise DamagedError(f"{self._name} gave vectors that are not finite.")
+        return vectors
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare all with all, as the object does; by cosine if it does not say."""
+        from mteb.similarity_functions import cos_sim
+
+        own = getattr(self._loaded(), "similarity", None)
+        return (own or cos_sim)(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare row with row, likewise."""
+        from mteb.similarity_functions import pairwise_cos_sim
+
+        own = getattr(self._loaded(), "similarity_pairwise", None)
+        return (own or pairwise_cos_sim)(embeddings1, embeddings2)
+
+    def index(self, corpus: Any, **kwargs: Any) -> None:
+        """Take the corpus."""
+        from mteb.models.search_wrappers import SearchEncoderWrapper
+
+        loaded = self._loaded()
+        own = hasattr(loaded, "index") and hasattr(loaded, "search")
+        self._search = loaded if own else SearchEncoderWrapper(self)
+        self._search.index(corpus, **kwargs)
+
+    def search(self, queries: Any, **kwargs: Any) -> Run:
+        """Search the corpus by mteb's own search, or by the object's."""
+        run: Run = self._search.search(queries, **kwargs)
+        return run
+
+    def _loaded(self) -> Any:
+        if self._object is None:
+            with self.progress.step("load model"), quiet_transformers():
+                self._object = self._load()
+            if not hasattr(self._object, "encode") and not hasattr(self._object, "search"):
+                raise UsageError(
+                    f"{self._name} gave an object of type {type(self._object).__name__}, which has"
+                    " no encode."
+                )
+        return self._object
+
+
+_METHODS = {"query": ("encode_queries", "encode_query")}
+_METHODS["document"] = ("encode_corpus", "encode_document")
+
+
+def _by_role(encoder: Any, prompt_type: Any) -> Callable[[Sequence[str]], Any]:
+    role = str(getattr(prompt_type, "value", ""))
+    names = [name for name in _METHODS.get(role, ()) if hasattr(encoder, name)]
+    chosen: Callable[[Sequence[str]], Any] = getattr(encoder, names[0] if names else "encode")
+    return chosen
+
+
+def object_model(name: str, progress: Progress | None = None) -> Model:
+    """Return a model over what a function gives, named as ``package.module:function``.
+
+    Its revision is made from the file of the module; whatever else it reads is its own business.
+
+    Raises:
+        MissingError: the module cannot be imported.
+        UsageError: it has no such function.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = os.getcwd()  # noqa: PTH109 (a folder of modules, as Python itself takes it)
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise MissingError(f"--model {name}: the module cannot be imported ({error}).") from error
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        raise UsageError(f"--model {name}: {module_name} has no function '{attribute}'.")
+    source = Path(module.__file__ or "").read_bytes() if module.__file__ else b""
+
+    def load() -> Any:
+        try:
+            return factory()
+        except BgeEvalError:
+            raise
+        except Exception as error:
+            raise MissingError(f"{name}() failed: {type(error).__name__}: {error}") from error
+
+    return ForeignModel(
+        f"{module_name}/{attribute}",
+        hashlib.sha256(source).hexdigest()[:40],
+        load,
+        settings={"factory": name},
+        progress=progress,
+    )
+
+
+def mteb_model(
+    name: str, revision: str | None, device: str | None, progress: Progress | None = None
+) -> Model:
+    """Return a model of mteb's registry as mteb itself loads it (``--loader mteb``).
+
+    Raises:
+        UsageError: mteb does not know the name.
+    """
+    import mteb
+    from mteb.models.model_implementations import MODEL_REGISTRY
+
+    from bge_eval.errors import did_you_mean
+
+    if name not in MODEL_REGISTRY:
+        raise UsageError(
+            f"--loader mteb: mteb has no loader for {name}.{did_you_mean(name, MODEL_REGISTRY)}"
+        )
+    meta = mteb.get_model_meta(name, revision, fetch_from_hf=False)
+
+    def load() -> Any:
+        try:
+            return meta.load_model(device=device)
+        except Exception as error:
+            # Each of mteb's loaders needs packages of its own and fails in its own way.
+            reason = " ".join(str(error).split())[:400]
+            raise MissingError(
+                f"mteb could not load {name} ({type(error).__name__}: {reason})"
+            ) from error
+
+    return ForeignModel(
+        name,
+        str(meta.revision),
+        load,
+        settings={"loader": "mteb"},
+        packages=("sentence-transformers",),
+        progress=progress,
+    )
+
+
+def is_static(folder: Path) -> bool:
+    """Tell whether a folder holds static embeddings (model2vec), which no transformer runs."""
+    marks = [("modules.json", "StaticEmbedding")]
+    marks += [
+        ("config.json", mark) for mark in ('"model2vec"', '"StaticModel"', '"embedding_dtype"')
+    ]
+    for name, mark in marks:
+        path = folder / name
+        if path.is_file() and mark in path.read_text(encoding="utf-8"):
+            return True
+    return False
+
+
+def static_model(files: ModelFiles, progress: Progress | None = None) -> Model:
+    """Return static embeddings: by sentence-transformers where its files are there, or model2vec.
+
+    Raises:
+        MissingError: model2vec is needed and not installed.
+    """
+    by_modules = (files.folder / "modules.json").is_file()
+
+    def load() -> Any:
+        if by_modules:
+            from sentence_transformers import SentenceTransformer
+
+            return SentenceTransformer(str(files.folder), device="cpu", local_files_only=True)
+        try:
+            from model2vec import StaticModel
+        except ImportError as error:
+            raise MissingError(
+                f"{files.name} holds static embeddings, which need a package that is not installed:"
+                " pip install 'bge-eval[static]'"
+            ) from error
+        return StaticModel.from_pretrained(str(files.folder))
+
+    return ForeignModel(
+        files.name,
+        files.revision,
+        load,
+        settings={"kind": "static embeddings"},
+        packages=("sentence-transformers",) if by_modules else ("model2vec",),
+        progress=progress,
+    )
+
+
+def static_files(name: str, revision: str | None, offline: bool) -> ModelFiles | None:
+    """Return the files of a model if it holds static embeddings, else None."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return locate(name, revision=revision, offline=offline) if is_static(folder) else None
+    if "/" not in name or name.startswith((".", "/", "~")):
+        return None
+    files = locate(name, revision=revision, offline=offline)
+    return files if is_static(files.folder) else None

@@ -1,0 +1,387 @@
+"""The embedding store: what was embedded once is not embedded again.
+
+::
+
+    <store>/<org__model>-<digest>/      one space: model identity × prompt
+        space.json                      what the digest stands for, for people
+        <time>-<random>.shard           some thousand vectors; written whole, never changed
+
+A vector's key is a 128-bit hash of its text. A shard holds its keys in order, so that many are
+looked up at once in a memory-mapped file; a checksum covers all of it. Processes write shards of
+their own and so need no lock; the same text in two of them is the same vector.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.cache import cache_folder
+from bge_eval.errors import UsageError
+from bge_eval.records import Vectors
+
+Keys = npt.NDArray[np.uint64]
+"""``(n, 2)``: the halves of the texts' hashes."""
+
+_MAGIC = b"bge-eval shard 1"
+_HEADER = np.dtype([("magic", "S16"), ("count", "<u8"), ("dimension", "<u8"), ("crc", "<u8")])
+_SHARD_BYTES = 64 * 2**20
+_SHARD_SECONDS = 20.0
+_SMALL_ROWS = 1024
+_MANY_SMALL = 64
+_LEAST_FREE = 2 * 2**30
+"""Bytes that are left free on the disk; nothing is stored beyond."""
+
+
+def default_store() -> Path:
+    """Return the store's usual folder."""
+    return cache_folder() / "embeddings"
+
+
+def text_keys(texts: Sequence[str]) -> Keys:
+    """Hash texts to ``(n_texts, 2)`` uint64."""
+    joined = b"".join(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        for text in texts
+    )
+    return np.frombuffer(joined, np.dtype("<u8")).reshape(-1, 2)
+
+
+class _Shard:
+    """One file of vectors, mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and verify.
+
+        Raises:
+            ValueError: it is not what was written.
+            OSError: it cannot be read.
+        """
+        self.path = path
+        raw = np.memmap(path, np.uint8, "r")
+        if len(raw) < _HEADER.itemsize:
+            raise ValueError("it is cut short")
+        header = raw[: _HEADER.itemsize].view(_HEADER)[0]
+        count, dimension = int(header["count"]), int(header["dimension"])
+        body = raw[_HEADER.itemsize :]
+        if header["magic"] != _MAGIC or len(body) != count * (20 + 4 * dimension):
+            raise ValueError("it is cut short")
+        if zlib.crc32(body.data) != int(header["crc"]):
+            raise ValueError("its checksum is another")
+        self.count = count
+        self._high = body[: 8 * count].view("<u8")
+        self._low = body[8 * count : 16 * count].view("<u8")
+        self._row = body[16 * count : 20 * count].view("<u4")
+        self.vectors = body[20 * count :].view("<f4").reshape(count, dimension)
+
+    def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Say which keys are here, and in which rows those are."""
+        place = np.searchsorted(self._high, keys[:, 0])
+        place[place == self.count] = 0
+        here = (self._high[place] == keys[:, 0]) & (self._low[place] == keys[:, 1])
+        return here, self._row[place[here]].astype(np.int64)
+
+    def keys(self) -> Keys:
+        """Return the keys in the order of the rows."""
+        keys = np.empty((self.count, 2), np.uint64)
+        keys[self._row] = np.stack([self._high, self._low], axis=1)
+        return keys
+
+
+class Space:
+    """The stored vectors of one model with one prompt."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any], note: Callable[[str], None]) -> None:
+        """Open a space; its folder is made when the first vector is kept.
+
+        Args:
+            folder: where its shards lie.
+            facts: what it is the space of.
+            note: told of a damaged shard, and when nothing more can be stored.
+        """
+        self._folder = folder
+        self._facts = facts
+        self._note = note
+        self._paths = sorted(folder.glob("*.shard")) if folder.is_dir() else []
+        self._shards: dict[Path, _Shard | None] = {}
+        self._next = 0
+        self._waiting: dict[tuple[int, int], Vectors] = {}
+        self._written = time.monotonic()
+        self._closed = False
+        if self._paths:
+            os.utime(folder)
+
+    def get(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Vectors | None]:
+        """Look vectors up.
+
+        Args:
+            keys: what to look for.
+
+        Returns:
+            Which of the keys are known, ``(n,)`` bool, and ``(n_known, dim)`` float32 vectors in
+            their order; None if there are none.
+        """
+        known = np.zeros(len(keys), np.bool_)
+        vectors: Vectors | None = None
+        pending = np.arange(len(keys))
+        for shard in self._in_order():
+            if not len(pending):
+                break
+            here, rows = shard.find(keys[pending])
+            if not len(rows):
+                continue
+            if vectors is None:
+                vectors = np.empty((len(keys), shard.vectors.shape[1]), np.float32)
+            vectors[pending[here]] = shard.vectors[rows]
+            known[pending[here]] = True
+            pending = pending[~here]
+            self._next = (self._paths.index(shard.path) + 1) % len(self._paths)
+        if self._waiting:
+            for index in pending.tolist():
+                vector = self._waiting.get((int(keys[index, 0]), int(keys[index, 1])))
+                if vector is None:
+                    continue
+                if vectors is None:
+                    vectors = np.empty((len(keys), len(vector)), np.float32)
+                vectors[index], known[index] = vector, True
+        return known, None if vectors is None else vectors[known]
+
+    def put(self, keys: Keys, vectors: Vectors) -> None:
+        """Keep vectors; they are written with the next shard, within seconds."""
+        if self._closed:
+            return
+        for key, vector in zip(keys.tolist(), vectors, strict=True):
+            self._waiting[key[0], key[1]] = vector
+        size = len(self._waiting) * 4 * vectors.shape[1]
+        if size >= _SHARD_BYTES or time.monotonic() - self._written >= _SHARD_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as a shard."""
+        if not self._waiting or self._closed:
+            return
+        keys = np.array(list(self._waiting), np.uint64).reshape(-1, 2)
+        vectors = np.stack(list(self._waiting.values()))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._folder).free < _LEAST_FREE + vectors.nbytes:
+                raise OSError(28, "less than 2 GiB would be left free on the disk")
+            self._describe(vectors.shape[1])
+            self._paths.append(_write(self._folder, keys, vectors))
+            self._merge_small()
+        except OSError as error:
+            self._closed = True
+            self._note(f"Embeddings are no longer stored in {self._folder.parent}: {error}.")
+        self._waiting = {}
+        self._written = time.monotonic()
+
+    def _describe(self, dimension: int) -> None:
+        path = self._folder / "space.json"
+        if not path.is_file():
+            staged = self._folder / f".{secrets.token_hex(4)}.json"
+            text = json.dumps({**self._facts, "dimension": dimension}, indent=2, ensure_ascii=False)
+            staged.write_text(text, encoding="utf-8")
+            staged.replace(path)
+
+    def _in_order(self) -> Iterator[_Shard]:
+        """Yield the shards, beginning behind the one that was found in last."""
+        # A corpus is read again in the order in which it was written.
+        for path in [*self._paths[self._next :], *self._paths[: self._next]]:
+            if path not in self._shards:
+                self._shards[path] = self._opened(path)
+            shard = self._shards[path]
+            if shard is not None:
+                yield shard
+
+    def _opened(self, path: Path) -> _Shard | None:
+        try:
+            return _Shard(path)
+        except FileNotFoundError:  # pruned or merged by another process
+            return None
+        except (OSError, ValueError) as error:
+            self._note(f"Stored embeddings are damaged ({path}: {error}); they are made again.")
+            path.unlink(missing_ok=True)
+            return None
+
+    def _merge_small(self) -> None:
+        """Put many small shards together into one, so that there are few to look into."""
+        limit = _HEADER.itemsize + _SMALL_ROWS * 2048
+        small = [path for path in self._paths if path.stat().st_size < limit]
+        if len(small) < _MANY_SMALL:
+            return
+        shards = [shard for path in small if (shard := self._opened(path)) is not None]
+        keys = np.concatenate([shard.keys() for shard in shards])
+        _, first = np.unique(keys, axis=0, return_index=True)
+        first.sort()
+        vectors = np.concatenate([shard.vectors for shard in shards])
+        merged = _write(self._folder, keys[first], vectors[first])
+        for path in small:
+            path.unlink(missing_ok=True)
+        self._paths = [*(path for path in self._paths if path not in small), merged]
+        self._shards = {}
+        self._next = 0
+
+
+class EmbeddingStore:
+    """The folder of all spaces."""
+
+    def __init__(self, root: Path, note: Callable[[str], None] = lambda text: None) -> None:
+        """Use a folder; nothing is made until something is stored.
+
+        Args:
+            root: the store's folder.
+            note: told of damage and of a full disk.
+        """
+        self.root = root
+        self._note = note
+        self._spaces: dict[str, Space] = {}
+
+    def space(self, name: str, facts: dict[str, Any]) -> Space:
+        """Return the space of exactly these facts.
+
+        Args:
+            name: the model's name, for people who look into the folder.
+            facts: everything that a vector depends on besides its text; plain JSON values.
+        """
+        canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:20]
+        if digest not in self._spaces:
+            folder = self.root / f"{name.replace('/', '__')}-{digest}"
+            self._spaces[digest] = Space(folder, {"name": name, **facts}, self._note)
+        return self._spaces[digest]
+
+    def flush(self) -> None:
+        """Write everything that waits."""
+        for space in self._spaces.values():
+            space.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSpace:
+    """What a person wants to know of a space."""
+
+    folder: Path
+    """Where it lies."""
+    model: str
+    """The model's name and the settings that are not plain."""
+    prompt: str
+    """The prompt before every text."""
+    dimension: int
+    """Length of the vectors."""
+    texts: int
+    """How many vectors it holds."""
+    bytes: int
+    """Its size on the disk."""
+    used: float
+    """When it was last used, in seconds since 1970."""
+
+
+def stored_spaces(root: Path) -> list[StoredSpace]:
+    """List what a store holds, latest used first."""
+    spaces = []
+    for path in root.glob("*/space.json"):
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            sizes = [shard.stat().st_size for shard in path.parent.glob("*.shard")]
+            used = path.parent.stat().st_mtime
+        except (OSError, ValueError):
+            continue
+        dimension = int(facts.get("dimension", 0))
+        texts = sum((size - _HEADER.itemsize) // (20 + 4 * dimension) for size in sizes)
+        spaces.append(
+            StoredSpace(
+                path.parent,
+                f"{facts.get('name', '?')} ({facts.get('dtype', '?')})",
+                str(facts.get("prompt", "")),
+                dimension,
+                texts,
+                sum(sizes),
+                used,
+            )
+        )
+    return sorted(spaces, key=lambda space: space.used, reverse=True)
+
+
+def prune(
+    root: Path,
+    *,
+    model: str | None = None,
+    older_than: float | None = None,
+    largest: int | None = None,
+    everything: bool = False,
+) -> list[StoredSpace]:
+    """Remove spaces.
+
+    Args:
+        root: the store's folder.
+        model: those whose model's name contains this, letter case aside.
+        older_than: those not used for this many seconds.
+        largest: the longest unused, until the store is no larger than this many bytes.
+        everything: all of them.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        UsageError: nothing was said.
+    """
+    if not everything and model is None and older_than is None and largest is None:
+        raise UsageError("Say what to remove: --model, --older-than, --max-size or --all.")
+    spaces = stored_spaces(root)
+    doomed = [
+        space
+        for space in spaces
+        if everything
+        or (model is not None and model.casefold() in space.model.casefold())
+        or (older_than is not None and time.time() - space.used > older_than)
+    ]
+    if largest is not None:
+        left = sum(space.bytes for space in spaces if space not in doomed)
+        for space in reversed(spaces):
+            if left <= largest:
+                break
+            if space not in doomed:
+                doomed.append(space)
+                left -= space.bytes
+    for space in doomed:
+        shutil.rmtree(space.folder, ignore_errors=True)
+    return doomed
+
+
+def _write(folder: Path, keys: Keys, vectors: Vectors) -> Path:
+    """Write one shard: under another name first, so that it is there whole or not at all."""
+    order = np.argsort(keys[:, 0], kind="stable").astype(np.uint32)
+    parts = [
+        np.ascontiguousarray(keys[order, 0], "<u8"),
+        np.ascontiguousarray(keys[order, 1], "<u8"),
+        order.astype("<u4"),
+        np.ascontiguousarray(vectors, "<f4"),
+    ]
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part.reshape(-1).view(np.uint8).data, crc)
+    header = np.array([(_MAGIC, len(keys), vectors.shape[1], crc)], _HEADER)
+    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+    staged = folder / f".{name}"
+    try:
+        with staged.open("wb") as file:
+            header.tofile(file)
+            for part in parts:
+                part.tofile(file)
+        path = folder / f"{name}.shard"
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+    return path

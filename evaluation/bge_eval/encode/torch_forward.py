@@ -1,0 +1,274 @@
+"""The forward pass in torch: any Hugging Face encoder on a CPU, a GPU, or several."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from bge_eval.encode.settings import Dtype, Pooling, Settings, transformer_folder
+from bge_eval.encode.text_encoder import Batch, Tokens, load_failure, short
+from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.progress import quiet_transformers
+from bge_eval.records import ModelFiles, Vectors
+
+_BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 16384}
+"""Tokens of a batch, padding included, by kind of device, unless the user says otherwise."""
+
+
+class TorchForward:
+    """A transformer with its pooling, on one device."""
+
+    backend = "torch"
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        settings: Settings,
+        *,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the weights.
+
+        Args:
+            files: where the model lies.
+            settings: pooling, length, precision.
+            device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU when there is one.
+            trust_remote_code: run Python code that comes with the model.
+
+        Raises:
+            MissingError: weights are not in the folder, or need remote code.
+            DamagedError: weights do not fit the configuration.
+            UsageError: the device does not exist, or the length is beyond the model's positions.
+        """
+        self._device = pick_device(device)
+        self.device = str(self._device)
+        self.batch_tokens = _BATCH_TOKENS.get(self._device.type, 8192)
+        self._pooling = settings.pooling
+        with quiet_transformers():
+            self.model = _load(files, settings, self._device, trust_remote_code)
+        self.model.to(self._device).eval()
+        self.parameters = sum(weights.numel() for weights in self.model.parameters())
+        self.dimension = _dimension(self.model)
+        if settings.dtype is Dtype.INT8:
+            self.model = _quantized(self.model, self._device)
+
+    @torch.inference_mode()
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
+        """See `bge_eval.encode.text_encoder.Forward`."""
+        if self._device.type != "cuda":
+            for batch in batches:
+                yield batch, self._pooled(batch).cpu().numpy()
+            return
+        # While the card computes one batch, the next one is padded and sent to it: results are
+        # fetched two batches late, and nothing in between waits for the card.
+        started: deque[tuple[Batch, torch.Tensor, torch.cuda.Event]] = deque()
+        for batch in batches:
+            started.append(self._start(batch))
+            if len(started) > 2:
+                yield _fetched(*started.popleft())
+        while started:
+            yield _fetched(*started.popleft())
+
+    def hidden(self, features: Mapping[str, Tokens]) -> torch.Tensor:
+        """Return the last layer's token vectors: ``(batch, tokens, dim)`` on the device."""
+        inputs = {name: self._sent(values) for name, values in features.items()}
+        hidden: torch.Tensor = self.model(**inputs, return_dict=True).last_hidden_state
+        return hidden
+
+    def _pooled(self, batch: Batch) -> torch.Tensor:
+        return pool(self.hidden(batch.features).float(), self._sent(batch.pooled), self._pooling)
+
+    def _start(self, batch: Batch) -> tuple[Batch, torch.Tensor, torch.cuda.Event]:
+        with torch.cuda.device(self._device):
+            pooled = self._pooled(batch)
+            vectors = torch.empty(pooled.shape, dtype=pooled.dtype, pin_memory=True)
+            vectors.copy_(pooled, non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+        return batch, vectors, done
+
+    def _sent(self, values: Tokens) -> torch.Tensor:
+        tensor = torch.from_numpy(values)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
+
+
+class Replicas:
+    """The same model on several devices, each taking the next batch when it is free."""
+
+    backend = "torch"
+
+    def __init__(self, forwards: list[TorchForward]) -> None:
+        """Use some loaded copies.
+
+        Args:
+            forwards: one for each device.
+        """
+        self._forwards = forwards
+        self.device = ",".join(forward.device for forward in forwards)
+        self.dimension = forwards[0].dimension
+        self.parameters = forwards[0].parameters
+        self.batch_tokens = forwards[0].batch_tokens
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
+        """See `bge_eval.encode.text_encoder.Forward`."""
+        waiting = iter(batches)
+        free = list(self._forwards)
+        running: dict[Future[list[tuple[Batch, Vectors]]], TorchForward] = {}
+        with ThreadPoolExecutor(len(self._forwards), thread_name_prefix="device") as threads:
+            while True:
+                while free and (batch := next(waiting, None)) is not None:
+                    forward = free.pop()
+                    running[threads.submit(_all, forward, [batch])] = forward
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    free.append(running.pop(future))
+                    yield from future.result()
+
+
+def load_torch(
+    files: ModelFiles,
+    settings: Settings,
+    *,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> TorchForward | Replicas:
+    """Load a model on one device, or on several that are separated by commas.
+
+    Several GPUs are used when the device is "cuda" and there are several.
+    """
+    names = _devices(device)
+    loaded = [
+        TorchForward(files, settings, device=name, trust_remote_code=trust_remote_code)
+        for name in names
+    ]
+    return loaded[0] if len(loaded) == 1 else Replicas(loaded)
+
+
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Reduce token vectors to one vector a text.
+
+    Args:
+        hidden: ``(batch, tokens, dim)`` float.
+        mask: ``(batch, tokens)``, 1 for the tokens that count, padded on either side.
+        pooling: which token vectors count.
+
+    Returns:
+        ``(batch, dim)`` float.
+    """
+    if pooling is Pooling.MEAN:
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
+    if pooling is Pooling.CLS:
+        position = mask.to(torch.int32).argmax(dim=1)
+    else:
+        position = mask.shape[1] - 1 - mask.flip(1).to(torch.int32).argmax(dim=1)
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), position]
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Return the device asked for, or the best one of this machine.
+
+    Raises:
+        UsageError: the device does not exist here.
+    """
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"There is no device '{name}' on this machine; use --device cpu,"
+            " or leave the option out for the best there is."
+        ) from error
+    return device
+
+
+def _devices(device: str | None) -> list[str | None]:
+    if device is not None and "," in device:
+        return [name.strip() for name in device.split(",") if name.strip()]
+    if device in (None, "cuda") and torch.cuda.device_count() > 1:
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [device]
+
+
+def _all(forward: TorchForward, batches: list[Batch]) -> list[tuple[Batch, Vectors]]:
+    return list(forward.run(batches))
+
+
+def _fetched(batch: Batch, vectors: torch.Tensor, done: torch.cuda.Event) -> tuple[Batch, Vectors]:
+    done.synchronize()
+    return batch, vectors.numpy()
+
+
+def _load(
+    files: ModelFiles, settings: Settings, device: torch.device, trust_remote_code: bool
+) -> Any:
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+
+    folder = str(transformer_folder(files.folder))
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    dtype = "float32" if settings.dtype is Dtype.INT8 else str(settings.dtype)
+    try:
+        config = AutoConfig.from_pretrained(folder, **common)
+        # An encoder-decoder embeds with its encoder alone, as sentence-transformers does.
+        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        attention = _padding_free(auto, config, device, dtype)
+        model, info = auto.from_pretrained(
+            folder, dtype=getattr(torch, dtype), output_loading_info=True, **attention, **common
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise MissingError(load_failure(files, error)) from error
+    except RuntimeError as error:
+        raise DamagedError(
+            f"The weights of {files.name} do not fit its config.json ({short(error)})."
+        ) from error
+    # A pooler head that the checkpoint lacks is not used here; anything else missing would be
+    # random weights.
+    missing = [name for name in info["missing_keys"] if "pooler" not in name]
+    if missing or info.get("mismatched_keys"):
+        raise DamagedError(
+            f"The checkpoint of {files.name} lacks weights that its configuration needs, such as"
+            f" {', '.join(sorted(missing)[:3]) or info['mismatched_keys']}; scores would be random."
+        )
+    return model
+
+
+def _padding_free(auto: Any, config: Any, device: torch.device, dtype: str) -> dict[str, str]:
+    """Choose flash attention, which computes nothing for padding, where everything supports it."""
+    if device.type != "cuda" or dtype == "float32" or find_spec("flash_attn") is None:
+        return {}
+    mapped = auto._model_mapping.get(type(config), None)
+    classes = mapped if isinstance(mapped, list | tuple) else [mapped]
+    supported = all(getattr(kind, "_supports_flash_attn", False) for kind in classes)
+    return {"attn_implementation": "flash_attention_2"} if supported else {}
+
+
+def _quantized(model: Any, device: torch.device) -> Any:
+    """Turn the linear layers to int8 weights, whose inputs are quantised as they come."""
+    import warnings
+
+    if device.type != "cpu":
+        raise UsageError("--dtype int8 computes on the CPU; add --device cpu, or use bfloat16.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces a successor that is no part of it
+        linear = {torch.nn.Linear}
+        return torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+            model, linear, dtype=torch.qint8
+        )
+
+
+def _dimension(model: Any) -> int:
+    size = getattr(model.config, "hidden_size", None) or getattr(model.config, "d_model", None)
+    return int(size if size is not None else model.get_input_embeddings().embedding_dim)

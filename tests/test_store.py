@@ -1,0 +1,248 @@
+"""The embedding store: nothing is encoded twice, nothing damaged is used, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.settings import Overrides, Pooling
+from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, text_keys
+from bge_eval.errors import UsageError
+from bge_eval.evaluate import Options, evaluate
+from bge_eval.records import Vectors
+from bge_eval.suites import plan
+from conftest import BUILTIN
+
+FACTS = {"revision": "r", "dtype": "float32", "prompt": ""}
+
+
+def rows(count: int, dimension: int = 8, seed: int = 0) -> Vectors:
+    return np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+
+
+def space(root: Path, note: Callable[[str], None] = print, **facts: str) -> Space:
+    return EmbeddingStore(root, note).space("org/model", FACTS | facts)
+
+
+def test_what_was_put_is_there(tmp_path: Path) -> None:
+    keys, vectors = text_keys([f"text {i}" for i in range(500)]), rows(500)
+    first = space(tmp_path)
+    first.put(keys[:300], vectors[:300])
+    known, found = first.get(keys[:10])  # before anything is written
+    assert known.all() and found is not None and np.array_equal(found, vectors[:10])
+    first.flush()
+    first.put(keys[300:], vectors[300:])
+    first.flush()
+    order = np.random.default_rng(1).permutation(500)
+    asked = text_keys([*(f"text {i}" for i in order), "never seen", ""])
+    known, found = space(tmp_path).get(asked)
+    assert known.tolist() == [True] * 500 + [False, False]
+    assert found is not None and np.array_equal(found, vectors[order])
+
+
+def test_another_space_knows_nothing(tmp_path: Path) -> None:
+    keys = text_keys(["one text"])
+    first = space(tmp_path)
+    first.put(keys, rows(1))
+    first.flush()
+    for other in ({"prompt": "query: "}, {"revision": "s"}, {"dtype": "bfloat16"}):
+        assert space(tmp_path, print, **other).get(keys)[1] is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_shard_is_made_again(tmp_path: Path, damage: str) -> None:
+    keys, vectors = text_keys(["a", "b"]), rows(2)
+    first = space(tmp_path)
+    first.put(keys, vectors)
+    first.flush()
+    [path] = tmp_path.glob("*/*.shard")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes({"cut": content[:-3], "flipped": content, "emptied": b""}[damage]))
+    notes: list[str] = []
+    known, found = space(tmp_path, notes.append).get(keys)
+    assert not known.any() and found is None
+    assert "damaged" in notes[0] and "made again" in notes[0]
+    assert not path.exists()
+
+
+def test_many_small_shards_become_one(tmp_path: Path) -> None:
+    store = space(tmp_path)
+    texts = [f"text {i}" for i in range(70)]
+    vectors = rows(70)
+    for index, text in enumerate(texts):
+        store.put(text_keys([text]), vectors[index : index + 1])
+        store.flush()
+    assert len(list(tmp_path.glob("*/*.shard"))) < 10
+    known, found = space(tmp_path).get(text_keys(texts))
+    assert known.all() and found is not None and np.array_equal(found, vectors)
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, numpy as np; from pathlib import Path;"
+        "from bge_eval.encode.store import EmbeddingStore, text_keys;"
+        f"s = EmbeddingStore(Path({str(tmp_path)!r})).space('org/model', {FACTS!r});\n"
+        "for i in range(200):\n"
+        "    n = int(sys.argv[1]) * 100 + i\n"
+        "    s.put(text_keys([f'text {n}']), np.full((1, 8), n, np.float32)); s.flush()\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", code, str(i)]) for i in range(3)]
+    assert [process.wait() for process in running] == [0, 0, 0]
+    known, found = space(tmp_path).get(text_keys([f"text {n}" for n in range(400)]))
+    assert known.all() and found is not None
+    assert np.array_equal(found[:, 0], np.arange(400))
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_a_full_disk_stops_storing_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 0))
+    notes: list[str] = []
+    store = space(tmp_path, notes.append)
+    store.put(text_keys(["a"]), rows(1))
+    store.flush()
+    store.put(text_keys(["b"]), rows(1))
+    store.flush()
+    assert len(notes) == 1 and "no longer stored" in notes[0]
+    assert not list(tmp_path.rglob("*.shard"))
+
+
+def test_list_and_prune(tmp_path: Path) -> None:
+    for prompt, age in (("", 0), ("query: ", 100)):
+        store = space(tmp_path, prompt=prompt)
+        store.put(text_keys([f"{prompt}{i}" for i in range(10)]), rows(10))
+        store.flush()
+        [folder] = [entry.folder for entry in stored_spaces(tmp_path) if entry.prompt == prompt]
+        os.utime(folder, (time.time() - age,) * 2)
+    listed = stored_spaces(tmp_path)
+    assert [(entry.prompt, entry.texts, entry.dimension) for entry in listed] == [
+        ("", 10, 8),
+        ("query: ", 10, 8),
+    ]
+    with pytest.raises(UsageError, match="Say what to remove"):
+        prune(tmp_path)
+    assert prune(tmp_path, model="another") == []
+    assert [entry.prompt for entry in prune(tmp_path, largest=listed[0].bytes)] == ["query: "]
+    assert [entry.prompt for entry in prune(tmp_path, older_than=3600)] == []
+    assert len(prune(tmp_path, everything=True)) == 1
+    assert stored_spaces(tmp_path) == []
+
+
+class _Counted:
+    """Counts the texts that reach the model."""
+
+    def __init__(self, model: EncoderModel) -> None:
+        encoder = model.encoder
+        self.texts: list[str] = []
+        self._windows = encoder.windows
+        encoder.windows = self  # type: ignore[assignment, method-assign]
+
+    def __call__(self, texts: Sequence[str], *args: Any) -> Iterator[tuple[slice, Vectors]]:
+        self.texts += texts
+        return self._windows(texts, *args)
+
+
+def run(model: EncoderModel, output: Path, data: Path) -> float:
+    import mteb
+
+    options = Options(output, (data,), offline=True)
+    report = evaluate(model, plan(["SciFact"]), options)
+    result = mteb.TaskResult.from_disk(report.done["SciFact"][0])
+    return float(next(iter(result.scores.values()))[0]["main_score"])
+
+
+def test_another_prompt_encodes_the_queries_alone(
+    tiny_bge: Path, small_scifact: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    first = EncoderModel(str(tiny_bge), store=store)
+    counted = _Counted(first)
+    run(first, tmp_path / "out", small_scifact)
+    assert len(counted.texts) == 8  # three queries, five documents
+    first.flush()
+
+    second = EncoderModel(str(tiny_bge), store=store, overrides=Overrides(query_prompt="query: "))
+    counted = _Counted(second)
+    score = run(second, tmp_path / "out", small_scifact)
+    assert len(counted.texts) == 3
+    # The score is the one that a run without a store gives.
+    plain = EncoderModel(str(tiny_bge), store=False, overrides=Overrides(query_prompt="query: "))
+    assert run(plain, tmp_path / "other", small_scifact) == score
+
+    third = EncoderModel(str(tiny_bge), store=store)
+    assert run(third, tmp_path / "again", small_scifact) > 0
+    assert third.machine_settings() == {}, "nothing was to be encoded, and the weights were loaded"
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"truncate_dim": 16}, {"normalize": False}], ids=["truncate_dim", "normalize"]
+)
+def test_what_happens_after_pooling_needs_no_encoding(
+    tiny_bge: Path, tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    texts = ["one", "two", "one"]
+    first = EncoderModel(str(tiny_bge), store=tmp_path)
+    first._encode(texts, "", "encode")
+    first.flush()
+    other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
+    stored = other._encode(texts, "", "encode")
+    assert other.machine_settings() == {}
+    plain = EncoderModel(str(tiny_bge), store=False, overrides=Overrides(**overrides))
+    np.testing.assert_allclose(stored, plain._encode(texts, "", "encode"), atol=1e-6)
+
+
+def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) -> None:
+    first = EncoderModel(str(tiny_bge), store=tmp_path)
+    first._encode(["one"], "", "encode")
+    for overrides in ({"max_length": 8}, {"pooling": Pooling.MEAN}):
+        other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
+        other._encode(["one"], "", "encode")
+        assert other.machine_settings() != {}
+    other = EncoderModel(str(tiny_bge), store=tmp_path)
+    other._encode(["one"], "a prompt: ", "encode")
+    assert other.machine_settings() != {}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Interrupted in the midst of a corpus: what was encoded by then is in the store."""
+    code = (
+        "import sys, threading, _thread; from pathlib import Path;"
+        "from bge_eval.encode.adapter import EncoderModel;"
+        "import bge_eval.encode.text_encoder as t; t.WINDOW = 16;"
+        f"m = EncoderModel({BUILTIN!r}, store=Path({str(tmp_path)!r}), backend='torch');"
+        "w = m.encoder.windows\n"
+        "def windows(*a):\n"
+        "    for n, x in enumerate(w(*a)):\n"
+        "        yield x\n"
+        "        print(n, flush=True)\n"
+        "m.encoder.windows = windows\n"
+        "m._encode([f'text number {i} of many' for i in range(4000)], '', 'encode')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == "3":
+            process.send_signal(signal.SIGINT)
+            break
+    process.communicate()
+    assert process.returncode != 0
+    [entry] = stored_spaces(tmp_path)
+    assert 3 * 16 <= entry.texts < 4000
