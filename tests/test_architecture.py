@@ -13,8 +13,10 @@ import pytest
 import bge_eval
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["cli", "models", "evaluate", "suites", "data", "encode", "lexical", "fusion", "search"]
-FLOW += ["rerank", "remote", "measure", "published", "leaderboard", "results"]
+FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
+FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
+FLOW += ["export", "significance", "measure", "published", "leaderboard", "costs"]
+FLOW += ["statistics", "results"]
 SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 
 

@@ -17,12 +17,17 @@ def test_help_answers_at_once(bge_eval: CommandLine) -> None:
     start = time.perf_counter()
     done = bge_eval("--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("run", "table", "tasks"))
+    assert all(
+        command in done.stdout for command in ("run", "table", "compare", "rescore", "tasks")
+    )
     # Loading mteb or torch takes seconds; this is a wide bound against that, no benchmark.
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("command", ["run", "table", "tasks"])
+COMMANDS = ["run", "table", "compare", "check", "rescore", "report", "export", "tasks"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: str) -> None:
     done = bge_eval(command, "--help")
     assert done.returncode == 0
@@ -32,10 +37,10 @@ def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: 
 def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    for command in ("run", "table", "tasks", "data fetch", "data check"):
+    for command in (*COMMANDS, "data fetch", "data check"):
         assert f"bge-eval {command}" in readme
-    commands: tuple[list[str], ...]
-    commands = ([], ["run"], ["table"], ["tasks"], ["data", "fetch"], ["data", "check"])
+    commands: list[list[str]] = [[], ["data", "fetch"], ["data", "check"]]
+    commands += [[command] for command in COMMANDS]
     shown = "".join(bge_eval(*command, "--help").stdout for command in commands)
     documents = re.sub(r"hf download[^`]*", "", readme + changes)
     for option in set(re.findall(r"--[a-z-]{4,}", documents)):

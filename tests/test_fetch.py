@@ -43,6 +43,29 @@ def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
     }
 
 
+def reranking_rows(folder: Path) -> Path:
+    (folder / "data").mkdir(parents=True)
+    rows = [{"query": "骨骼 bones", "positive": ["bones"], "negative": ["sleep", "bees"]}]
+    pd.DataFrame(rows).to_parquet(folder / "data" / "dev-00000-of-00001-780e.parquet")
+    readme(folder, {"default": {"dev": "data/dev-*"}})
+    return folder
+
+
+def test_own_collection_from_the_hub(
+    hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
+) -> None:
+    """Without a data folder it comes into the hub's cache, and is read from there offline."""
+    commit = hub.add_dataset("C-MTEB/T2Reranking_zh2en", reranking_rows(tmp_path / "zh2en"))
+    run = ["run", "--model", BUILTIN, "--tasks", "T2RerankingZh2En", "--output", tmp_path / "out"]
+    done = bge_eval(*run, env=online)
+    assert done.returncode == 0, done.stderr
+    before = len(hub.requests)
+    again = bge_eval(*run, "--offline", env=online)
+    assert again.returncode == 0, again.stderr
+    assert commit in again.stderr and "already done with this identity" in again.stderr
+    assert len(hub.requests) == before
+
+
 def test_fetch_then_check(
     hub: HubServer,
     online: dict[str, str],
@@ -51,12 +74,7 @@ def test_fetch_then_check(
     bge_eval_here: CommandLine,
 ) -> None:
     """Two suites' own collections: one repository with a large file, and two put together."""
-    folder = tmp_path / "zh2en"
-    (folder / "data").mkdir(parents=True)
-    rows = [{"query": "骨骼 bones", "positive": ["bones"], "negative": ["sleep", "bees"]}]
-    pd.DataFrame(rows).to_parquet(folder / "data" / "dev-00000-of-00001-780e.parquet")
-    readme(folder, {"default": {"dev": "data/dev-*"}})
-    hub.add_dataset("C-MTEB/T2Reranking_zh2en", folder)
+    hub.add_dataset("C-MTEB/T2Reranking_zh2en", reranking_rows(tmp_path / "zh2en"))
     for version in ("AIR-Bench_24.04", "AIR-Bench_24.05"):
         flag_folder(tmp_path / "wiki" / version / "default", "dev")
     judgements = tmp_path / "wiki" / "AIR-Bench_24.05" / "default" / "dev_qrels.jsonl"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bge_eval.cli.grid import Look
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.errors import DamagedError
 from bge_eval.leaderboard import (
@@ -67,7 +68,7 @@ def typed(root: Path, *columns: Column, key: str = MAIN_KEY, **more: Any) -> Lea
 
 def shown(table: Leaderboard, form: Form, width: int = 120, *, types: bool = False) -> str:
     output = io.StringIO()
-    show(table, form, Console(width=width, file=output), types=types)
+    show(table, form, Console(width=width, file=output), Look(types=types))
     return output.getvalue()
 
 

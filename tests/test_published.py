@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 from typer.testing import CliRunner
 
 from bge_eval.cli.app import app
-from bge_eval.cli.table import _columns
+from bge_eval.cli.columns import columns_of
 from bge_eval.errors import UsageError
 from bge_eval.leaderboard import (
     MAIN_KEY,
@@ -36,7 +36,7 @@ MAIN = "a5beb1e3e68b9ab74eb54cfd186867f64f240e1a"
 def published(suite: str, aggregates: Aggregates = Aggregates.RECOMPUTED) -> Leaderboard:
     import mteb
 
-    columns = _columns([suite])
+    columns = columns_of([suite])
     own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
     rows = published_rows(columns, key=MAIN_KEY, main_revisions=own, aggregates=aggregates)
     return leaderboard([], measure="main score", key=MAIN_KEY, columns=columns, others=rows)
@@ -132,7 +132,7 @@ def test_mtebs_own_means_of_result_files(tmp_path: Path) -> None:
     """The same, with our table reading the result files instead of the published ones."""
     import mteb
 
-    columns = tuple(_columns(["mteb-en"]))
+    columns = tuple(columns_of(["mteb-en"]))
     models = ("Qwen/Qwen3-Embedding-0.6B", "sentence-transformers/all-MiniLM-L6-v2")
     write_as_mteb(tmp_path, columns, models)
     benchmark = mteb.get_benchmark("MTEB(eng, v1)")

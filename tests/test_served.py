@@ -20,12 +20,14 @@ import bge_eval as bge_eval_package
 from bge_eval.encode.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.evaluate import Options, evaluate
 from bge_eval.models import ModelOptions, open_model
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, address, wire
 from bge_eval.remote.client import Client, Limits
 from bge_eval.remote.naming import estimated_tokens
 from bge_eval.rerank.served import ServedReranker
+from bge_eval.suites import plan
 from conftest import CommandLine
 from model_server import (
     DIMENSION,
@@ -486,11 +488,18 @@ def test_command(
     assert KEY not in done.stderr + done.stdout
 
     server.always = status(400, "no such luck")
-    failed = bge_eval(*arguments, "--overwrite", "--quiet")
-    assert failed.returncode == 2
-    assert "Traceback" not in failed.stderr
-    assert failed.stderr.count("\n") == 1
-    assert "SciFact was not evaluated. The server at" in failed.stderr
+    model = ServedModel(server.url, Api.OPENAI)
+    options = Options(place, (small_scifact,), offline=True)
+    report = evaluate(model, plan(["SciFact"]), options)
+    assert report.failed["SciFact"].exit_code == 2
+    assert "no such luck" in str(report.failed["SciFact"])
+
+
+def test_slow_server_is_named(server: ModelServer) -> None:
+    served = encoder(server, limits=Limits(pause=0.01, timeout=0.2, tries=2))
+    server.always = slow(0.6)
+    with pytest.raises(MissingError, match=r"no answer within 0\.2 s.* --api-timeout"):
+        served.encode(["bee"])
 
 
 # ── a real server ───────────────────────────────────────────────────────────────────────────

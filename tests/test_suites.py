@@ -83,6 +83,18 @@ def test_tasks_are_fresh() -> None:
     assert plan(["SciFact"])[0].task is not plan(["SciFact"])[0].task
 
 
+def test_a_folder_of_a_tasks_name_is_not_the_task(
+    small_scifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Called where the data lie, the task is still mteb's, with its own rules."""
+    (small_scifact / "scifact").rename(small_scifact / "SciFact")
+    monkeypatch.chdir(small_scifact)
+    assert plan(["SciFact"])[0].shipped is None
+    assert plan(["./SciFact"])[0].shipped == Path("SciFact")
+    (small_scifact / "tickets").symlink_to(small_scifact / "SciFact")
+    assert plan(["tickets"])[0].shipped == Path("tickets")
+
+
 def test_mix_without_repetition() -> None:
     assert [t.name for t in plan(["SciFact", "demo", "SciFact"])] == ["SciFact", "BgeEvalDemo"]
 

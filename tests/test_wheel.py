@@ -20,9 +20,25 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert tops == {"bge_eval", wheel.name.split("-py3")[0] + ".dist-info"}
     assert "bge_eval/_data/tasks/beir.toml" in names
     assert "bge_eval/_data/tasks/demo/corpus.jsonl" in names
+    assert "bge_eval/report/templates/report.html" in names
+    vendored = {name.rpartition("/")[2] for name in names if "/report/assets/vendor/" in name}
+    assert {name for name in vendored if name.endswith(".js")}
+    for name in vendored:
+        library = name.split("-latin")[0].split("-7")[0].split("-0")[0]
+        assert f"{library}-LICENSE.txt" in vendored or name.endswith("LICENSE.txt"), name
 
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
+    fixtures = [sys.executable, "-m", "pytest", "-W", "error", "--fixtures", "-v"]
+    listed = subprocess.run(
+        [*fixtures, "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "bge_eval [session scope] -- site/bge_eval/pytest_plugin.py" in listed.stdout
     code = (
         "import bge_eval, sys; assert bge_eval.__file__.startswith(sys.argv.pop(1));"
         "from bge_eval.cli.app import main; main()"
@@ -39,3 +55,15 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "0.58925" in done.stdout
     assert (tmp_path / "results" / "runs" / "results").is_dir()
+
+    report = [sys.executable, "-c", code, str(site), "report", "-o", "report.html"]
+    done = subprocess.run(
+        report,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").stat().st_size > 500_000

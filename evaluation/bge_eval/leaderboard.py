@@ -126,6 +126,8 @@ class Row:
     """Aggregate → its two figures, where they differ."""
     other_data: list[str] = field(default_factory=list)
     """Tasks scored on another, or an unstated, revision of the data set than the task's own."""
+    results: dict[str, Path] = field(default_factory=dict)
+    """Task → the result that its score was read from; nothing for published rows."""
 
     def average(self, tasks: Sequence[str]) -> float | None:
         """Return the mean over all of the tasks, or None if one of them is missing."""
@@ -296,6 +298,8 @@ def leaderboard(
             _file_score(path.with_name(f"{part.task}.json"), part, key) for part in column.parts
         ]
         fill(row, column, _file_score(path, column, key), parts, key, aggregates)
+        if column.task in row.scores and path.is_file():
+            row.results[column.task] = path
     # Without a choice of columns, an aggregate stands for its parts.
     inner = {part.task for column in known.values() for part in column.parts}
     shown = tuple(known[task] for task in chosen or known if task in chosen or task not in inner)

@@ -35,6 +35,15 @@ def mteb_key(measure: Measure) -> str:
     return _MTEB_KEYS[measure.name].format(measure.cutoff)
 
 
+def measure_of_key(key: str) -> Measure | None:
+    """Return the measure that one of mteb's keys stands for, or None."""
+    for name, form in _MTEB_KEYS.items():
+        match = re.fullmatch(form.format(r"(\d+)"), key)
+        if match:
+            return Measure(name, int(match[1]))
+    return None
+
+
 def parse_measure(text: str) -> Measure:
     """Read a measure's name, letter case aside.
 

@@ -34,6 +34,8 @@ _OF_SERVED = [
 _FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader")
 """Options that only some kinds of models follow."""
 
+_DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD}
+"""What the command line says by default, and so means nothing."""
 _RUN = "run:"
 """What ``--model`` begins with when saved runs are meant."""
 
@@ -205,11 +207,9 @@ def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> Non
         return
     given = {item.name: getattr(options.overrides, item.name) for item in fields(Overrides)}
     given |= {name: getattr(options, name) for name in ("revision", *_FAMILY_OPTIONS)}
-    # What the command line says by default is nothing that was asked for.
-    if given["dtype"] is Dtype.FLOAT32:
-        given["dtype"] = None
-    if given["protocol"] is ProtocolName.LEADERBOARD:
-        given["protocol"] = None
+    for name, default in _DEFAULTS.items():
+        if given[name] == default:
+            given[name] = None
     wrong = [name for name, value in given.items() if value is not None and name not in allowed]
     if wrong:
         names = ", ".join("--" + name.replace("_", "-") for name in wrong)

@@ -153,7 +153,9 @@ def plan(
     planned: dict[str, PlannedTask] = {}
     for name in names:
         suite = suites().get(name) or suites().get(name.lower())
-        if suite is None and (name.startswith((".", "/", "~")) or Path(name).is_dir()):
+        said_folder = name.startswith((".", "/", "~"))
+        # A folder of data in the current one must not take the place of mteb's task.
+        if suite is None and (said_folder or (Path(name).is_dir() and not _is_task(name))):
             own = _folder(Path(name).expanduser())
             planned.setdefault(own.name, own)
             continue
@@ -191,6 +193,16 @@ def _suite_tasks(suite: Suite) -> list[PlannedTask]:
     return [_fresh(task) for task in _members(suite)] + [
         _own(collection) for collection in suite.collections
     ]
+
+
+def _is_task(name: str) -> bool:
+    import mteb
+
+    try:
+        mteb.get_task(name)
+    except KeyError:
+        return any(c.name == name for suite in suites().values() for c in suite.collections)
+    return True
 
 
 def _folder(folder: Path) -> PlannedTask:

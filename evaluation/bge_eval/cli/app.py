@@ -10,8 +10,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bge_eval.cli.data import check, fetch
+from bge_eval.cli.check import check
+from bge_eval.cli.compare import compare
+from bge_eval.cli.data import check as check_data
+from bge_eval.cli.data import fetch
+from bge_eval.cli.export import export
 from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.report import report
+from bge_eval.cli.rescore import rescore
 from bge_eval.cli.run import run
 from bge_eval.cli.table import table
 from bge_eval.cli.tasks import tasks
@@ -88,11 +94,16 @@ def _root(
 
 app.command()(_friendly(run))
 app.command()(_friendly(table))
+app.command()(_friendly(compare))
+app.command()(_friendly(rescore))
+app.command()(_friendly(report))
+app.command()(_friendly(export))
 app.command()(_friendly(tasks))
+app.command()(_friendly(check))
 
 _data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")
 _data.command()(_friendly(fetch))
-_data.command()(_friendly(check))
+_data.command()(_friendly(check_data))
 app.add_typer(_data, name="data")
 
 

@@ -177,7 +177,7 @@ def run(  # one parameter for each option of the command
     api: ApiKind = None,
     api_model: ApiModel = None,
     api_concurrency: ApiConcurrency = 8,
-    api_timeout: ApiTimeout = 120.0,
+    api_timeout: ApiTimeout = 600.0,
     reranker_api: RerankerApi = None,
     reranker_api_model: RerankerApiModel = None,
     data_dir: Annotated[

@@ -7,13 +7,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bge_eval.leaderboard import MEAN_TYPE, Leaderboard, Mean, Row
+from bge_eval.cli.forms import TIED, latex, markdown, page_table
+from bge_eval.cli.grid import COSTS, Cell, Look, grid, values
+from bge_eval.leaderboard import MEAN_TYPE, Leaderboard, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NARROWEST_NAME = 28
 """Columns that a model's name may be folded into on a narrow screen."""
@@ -23,6 +29,8 @@ _MOST_TURNED = 6
 """So many lines are shown as columns where the screen is too narrow for the tasks."""
 _FRAME = 3
 """What the table puts around a column."""
+_STYLES = {1: "bold", 2: "underline"}
+"""Rank in a column → how it looks on the terminal."""
 _FEW = 3
 """So many missing tasks of a published row are named; beyond, they are counted."""
 
@@ -34,26 +42,31 @@ class Form(StrEnum):
     MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
+    LATEX = "latex"
+    HTML = "html"
 
 
-def show(board: Leaderboard, form: Form, console: Console, *, types: bool = False) -> None:
+def show(board: Leaderboard, form: Form, console: Console, look: Look | None = None) -> None:
     """Write the table to stdout.
 
     Args:
         board: the table.
         form: how it is written.
         console: where to.
-        types: the means by task type as columns, instead of the tasks.
+        look: what it shows besides the scores; nothing without.
     """
+    look = look or Look()
+    marked = look.standings is not None
     if form is Form.TERMINAL:
-        _terminal(board, console, types)
+        _terminal(board, console, look)
         return
-    if form is Form.MARKDOWN:
-        text = _markdown(board, types)
-    elif form is Form.CSV:
-        text = board.frame(types=types).to_csv(index=False, lineterminator="\n")
+    if form is Form.CSV:
+        text = _frame(board, look).to_csv(index=False, lineterminator="\n")
+    elif form is Form.JSON:
+        text = _json(board, look)
     else:
-        text = _json(board)
+        write = {Form.MARKDOWN: markdown, Form.LATEX: latex, Form.HTML: page_table}[form]
+        text = write(grid(board, look), _heading(board, look), marked=marked)
     console.file.write(text.rstrip("\n") + "\n")
 
 
@@ -97,90 +110,52 @@ def _lacking(board: Leaderboard, row: Row) -> str:
     return f"{row.model} ({what})"
 
 
-def _cells(board: Leaderboard, types: bool) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and the rows as text, a gain beneath every second stage."""
-    if types:
-        return _type_cells(board)
-    head = ["model", "precision", *board.tasks]
-    with_average = len(board.tasks) > 1
-    if with_average:
-        head.append("average")
-    body = []
-    for row in board.rows:
-        scores = [_score(row.scores.get(task)) for task in board.tasks]
-        body.append([_name(row), row.dtype, *scores, *([_average(board, row)] * with_average)])
-        gain = board.gain(row)
-        if gain is not None:
-            changes = [_signed(gain.get(task)) for task in board.tasks]
-            whole = sum(gain.values()) / len(gain) if len(gain) == len(board.tasks) else None
-            body.append(["    gain", "", *changes, *([_signed(whole)] * with_average)])
-    return head, body
+def _heading(board: Leaderboard, look: Look) -> str:
+    title = f"{board.measure}, {board.title}" if board.title else board.measure
+    if look.reference is not None:
+        title += f", differences to {look.reference.label}"
+    return title
 
 
-def _type_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
-    head: list[str] = []
-    body = []
-    for row in board.rows:
-        means = board.means(row)
-        head = ["model", "precision", *means]
-        body.append([_name(row), row.dtype, *map(_mean, means.values())])
-        gain = board.gain_of_means(row)
-        if gain is not None:
-            body.append(["    gain", "", *(_signed(gain.get(name)) for name in means)])
-    return head, body
-
-
-def _name(row: Row) -> str:
-    mark = " *" if row.disagreements else ""
-    if row.reranker is not None:
-        return f"  + {row.reranker}{mark}"
-    return f"{row.label}{mark}" if row.published else f"{row.label} ({row.revision[:8]}){mark}"
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.5f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.5f}"
-
-
-def _mean(mean: Mean) -> str:
-    return f"– ({mean.done} of {mean.total})" if mean.value is None else _score(mean.value)
-
-
-def _average(board: Leaderboard, row: Row) -> str:
-    average = row.average(board.tasks)
-    if average is not None:
-        return _score(average)
-    done = len(board.tasks) - len(row.missing(board.tasks))
-    return f"– ({done} of {len(board.tasks)} tasks)"
-
-
-def _heading(board: Leaderboard) -> str:
-    return f"{board.measure}, {board.title}" if board.title else board.measure
-
-
-def _terminal(board: Leaderboard, console: Console, types: bool) -> None:
+def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
     """Print models as rows; where the columns do not fit, models as columns, or in pieces."""
-    head, body = _cells(board, types)
-    if not any(row[1] for row in body):
-        head, body = [head[0], *head[2:]], [[row[0], *row[2:]] for row in body]
-    if types:
+    table = grid(board, look)
+    head = list(table.head)
+    shown = [[_text(cell) for cell in line.cells] for line in table.lines]
+    body = [[text.plain for text in row] for row in shown]
+    if look.types:
         head = [name if name == MEAN_TYPE else _spaced(name) for name in head]
     widths = [
-        max(*(cell_len(row[i]) for row in body), *map(cell_len, name.split() if types else [name]))
+        max(
+            *(cell_len(row[i]) for row in body),
+            *map(cell_len, name.split() if look.types else [name]),
+        )
         for i, name in enumerate(head)
     ]
     pieces = _pieces(widths, console.width)
+    dim = [line.gain for line in table.lines]
     if len(pieces) > 1 and len(body) <= _MOST_TURNED:
-        console.print(_turned(head, body, _heading(board)))
+        console.print(_turned(head, shown, _heading(board, look)))
     else:
         for columns in pieces:
-            title = _heading(board) if columns is pieces[0] else None
-            console.print(_upright(head, body, [0, *columns], widths, title))
+            title = _heading(board, look) if columns is pieces[0] else None
+            console.print(_upright(head, shown, dim, [0, *columns], widths, title, table.left))
+    if look.standings is not None:
+        key = Text.assemble(
+            ("bold", "bold"),
+            " best, ",
+            ("underlined", "underline"),
+            " second best, ",
+            f"{TIED} cannot be told from the best (paired randomisation test over queries)",
+        )
+        console.print(key)
     for line in notes(board):
         console.print(Text(line), style="yellow")
+
+
+def _text(cell: Cell) -> Text:
+    text = Text(cell.text, _STYLES.get(cell.rank, ""))
+    return text.append(f" {TIED}", "dim not bold not underline") if cell.tied else text
 
 
 def _pieces(widths: Sequence[int], screen: int) -> list[list[int]]:
@@ -199,31 +174,32 @@ def _pieces(widths: Sequence[int], screen: int) -> list[list[int]]:
 
 def _upright(
     head: Sequence[str],
-    body: Sequence[Sequence[str]],
+    body: Sequence[Sequence[Text]],
+    dim: Sequence[bool],
     columns: Sequence[int],
     widths: Sequence[int],
     title: str | None,
+    left: int,
 ) -> Table:
     """Models as rows."""
     table = Table(title=title, title_justify="left")
     table.add_column(head[0], overflow="fold")
     for column in columns[1:]:
-        justify: JustifyMethod = "left" if head[column] == "precision" else "right"
+        justify: JustifyMethod = "left" if column < left else "right"
         table.add_column(head[column], justify=justify, min_width=widths[column])
-    for row in body:
-        style = "dim" if row[0].strip() == "gain" else ""
-        table.add_row(*(Text(row[column]) for column in columns), style=style)
+    for row, gain in zip(body, dim, strict=True):
+        table.add_row(*(row[column] for column in columns), style="dim" if gain else "")
     return table
 
 
-def _turned(head: Sequence[str], body: Sequence[Sequence[str]], title: str) -> Table:
+def _turned(head: Sequence[str], body: Sequence[Sequence[Text]], title: str) -> Table:
     """Models as columns."""
     table = Table(title=title, title_justify="left")
     table.add_column("task", no_wrap=True)
     for row in body:
-        table.add_column(Text(row[0].strip()), justify="right", overflow="fold")
+        table.add_column(Text(row[0].plain.strip()), justify="right", overflow="fold")
     for column, name in list(enumerate(head))[1:]:
-        table.add_row(name, *(Text(row[column]) for row in body))
+        table.add_row(name, *(row[column] for row in body))
     return table
 
 
@@ -232,19 +208,40 @@ def _spaced(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
-def _markdown(board: Leaderboard, types: bool) -> str:
-    head, body = _cells(board, types)
-    lines = [f"**{_heading(board)}**", "", _pipes(head)]
-    lines.append(_pipes(["---", "---", *["---:"] * (len(head) - 2)]))
-    return "\n".join([*lines, *(_pipes([cell.strip() for cell in row]) for row in body)])
+def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
+    """Return the table as a data frame, with what else was asked for as columns."""
+    import pandas as pd
+
+    frame = board.frame(types=look.types)
+    if look.reference is not None:
+        before = values(board, look.reference, look.types)
+        for heading, value in before.items():
+            changes = frame[heading] - value if value is not None else None
+            frame[f"difference:{heading}"] = changes
+    if look.standings is not None:
+        marks = [
+            [(name, every[index]) for name, every in look.standings.items()]
+            for index in range(len(board.rows))
+        ]
+        for column, rank in (("best", 1), ("second", 2)):
+            frame[column] = [
+                ";".join(name for name, it in row if it is not None and it.rank == rank)
+                for row in marks
+            ]
+        frame["tied_with_best"] = [
+            ";".join(name for name, it in row if it is not None and it.tied) for row in marks
+        ]
+    if look.costs is not None:
+        for field in COSTS.values():
+            found = [getattr(cost, field) for cost in look.costs]
+            whole = field in ("parameters", "dimension")
+            frame[field] = (
+                pd.Series(found, dtype="Int64") if whole else pd.Series(found, dtype=float)
+            )
+    return frame
 
 
-def _pipes(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|").replace("*", "\\*") for cell in cells)
-    return "| " + " | ".join(escaped) + " |"
-
-
-def _json(board: Leaderboard) -> str:
+def _json(board: Leaderboard, look: Look) -> str:
     typed = "" not in board.types
     rows = [
         {
@@ -264,7 +261,8 @@ def _json(board: Leaderboard) -> str:
             "disagreements": {task: asdict(both) for task, both in row.disagreements.items()},
             "other_data": row.other_data,
         }
-        for row in board.rows
+        | _extras(board, look, index)
+        for index, row in enumerate(board.rows)
     ]
     content = {
         "measure": board.measure,
@@ -274,3 +272,25 @@ def _json(board: Leaderboard) -> str:
         "rows": rows,
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _extras(board: Leaderboard, look: Look, index: int) -> dict[str, Any]:
+    """Return what else was asked for of one row."""
+    row = board.rows[index]
+    extras: dict[str, Any] = {}
+    if look.reference is not None:
+        before = values(board, look.reference, look.types)
+        after = values(board, row, look.types)
+        extras["differences"] = {
+            heading: value - other
+            for heading, value in after.items()
+            if value is not None and (other := before[heading]) is not None
+        }
+    if look.standings is not None:
+        extras["standings"] = {
+            heading: asdict(standing) if (standing := every[index]) else None
+            for heading, every in look.standings.items()
+        }
+    if look.costs is not None:
+        extras["costs"] = asdict(look.costs[index])
+    return extras

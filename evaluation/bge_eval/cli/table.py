@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.columns import (
+    columns_of,
+    looked_up,
+    measure_and_key,
+    named,
+    published_beside,
+    refuse_unknown,
+    suite_title,
+)
+from bge_eval.cli.grid import Look, values, weights
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.leaderboard import Aggregates
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Column, Leaderboard, Row
-    from bge_eval.suites import PlannedTask
+    from bge_eval.costs import Costs
+    from bge_eval.leaderboard import Leaderboard, Row
+    from bge_eval.significance import Standing
 
 DEFAULT_RUNS = Path("results/runs")
 
@@ -54,6 +65,23 @@ def table(  # one parameter for each option of the command
             help="CQADupstackRetrieval: the mean of its 12 forums, or the figure as it is filed."
         ),
     ] = Aggregates.RECOMPUTED,
+    best: Annotated[
+        bool,
+        typer.Option(
+            "--best",
+            help="Mark the best and the second best, and what cannot be told from the best.",
+        ),
+    ] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW", help="Show differences to the row whose name is, or contains, this."
+        ),
+    ] = None,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="Columns: seconds, texts a second, parameters, dimension."),
+    ] = False,
     form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
 ) -> None:
     """Print saved results: models as rows, tasks or task types as columns, and the averages.
@@ -65,24 +93,26 @@ def table(  # one parameter for each option of the command
 
       bge-eval table --tasks mteb-en --types --published
 
-      bge-eval table --format csv > scores.csv
+      bge-eval table --best --costs --format latex > table.tex
+
+      bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError
     from bge_eval.leaderboard import leaderboard
     from bge_eval.results.saved import find_results
 
-    measure, key = _measure(metric)
+    measure, key = measure_and_key(metric)
     paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])
     names = [name for item in tasks or [] for name in item.split(",") if name]
-    title, columns = (_suite(names), _columns(names)) if names else ("", [])
+    title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=aggregates
     )
     if published or (types and "" in board.types):
         # What the results do not say of their tasks, mteb knows.
-        columns = columns or _looked_up(board.columns, whole=published)
-        others = _published(columns, key, aggregates) if published else []
+        columns = columns or looked_up(board.columns, whole=published)
+        others = published_beside(columns, key, aggregates) if published else []
         board = leaderboard(
             paths,
             measure=measure,
@@ -92,40 +122,24 @@ def table(  # one parameter for each option of the command
             title=title,
             aggregates=aggregates,
         )
-    board = _named(_with_models(board, models or []), key)
+    board = named(with_models(board, models or []), key)
     if not board.rows:
-        _refuse_unknown(columns)
+        refuse_unknown(columns)
         wanted = ", ".join(column.task for column in columns) or measure
         of_models = f" of {' or '.join(models)}" if models else ""
         raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
     if types:
         _check_types(board)
-    show(board, form, stdout, types=types)
+    look = Look(
+        types=types,
+        standings=_standings(board, key, types) if best else None,
+        costs=_costs(board) if costs else None,
+        reference=_row_named(board, diff) if diff else None,
+    )
+    show(board, form, stdout, look)
     if form is not Form.TERMINAL:
         for line in notes(board):
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
-
-
-def _measure(metric: str) -> tuple[str, str]:
-    """Return a measure's name for people and its key in mteb's results."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
-
-    if metric.strip().casefold() == "main":
-        return "main score", MAIN_KEY
-    measure = parse_measure(metric)
-    return str(measure), mteb_key(measure)
-
-
-def _named(board: Leaderboard, key: str) -> Leaderboard:
-    """Give main scores the name of a measure, if it is that of every column."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
-
-    ndcg = parse_measure("nDCG@10")
-    if key == MAIN_KEY and {column.main for column in board.columns} == {mteb_key(ndcg)}:
-        return replace(board, measure=str(ndcg))
-    return board
 
 
 def _only_others(runs: list[Path] | None, tasks: list[str] | None, published: bool) -> bool:
@@ -133,88 +147,7 @@ def _only_others(runs: list[Path] | None, tasks: list[str] | None, published: bo
     return published and bool(tasks) and runs is None and not DEFAULT_RUNS.is_dir()
 
 
-def _suite(names: Sequence[str]) -> str:
-    """Return the suite's name if the columns are one suite, else ""."""
-    from bge_eval.suites import suites
-
-    return names[0] if len(names) == 1 and names[0] in suites() else ""
-
-
-def _columns(names: Sequence[str]) -> list[Column]:
-    """Resolve suites and tasks to columns with the splits and subsets that mteb counts.
-
-    A name that is neither stands for itself: a collection of the user's own, now elsewhere.
-    """
-    from bge_eval.errors import UsageError
-    from bge_eval.leaderboard import Column
-    from bge_eval.suites import plan
-
-    columns: dict[str, Column] = {}
-    for name in names:
-        try:
-            found = [_column(task) for task in plan([name])]
-        except UsageError:
-            found = [Column(name)]
-        for column in found:
-            columns.setdefault(column.task, column)
-    return list(columns.values())
-
-
-def _refuse_unknown(columns: Sequence[Column]) -> None:
-    """Raise the error of a name that is no suite and no task, now that no result has it either."""
-    from bge_eval.suites import plan
-
-    for column in columns:
-        if not column.type:
-            plan([column.task])
-
-
-def _column(planned: PlannedTask) -> Column:
-    from bge_eval.leaderboard import Column
-
-    task = planned.task
-    return Column(
-        task=planned.name,
-        type=str(task.metadata.type),
-        splits=tuple(task.eval_splits),
-        subsets=("default",) if planned.parts else tuple(task.hf_subsets),
-        main=task.metadata.main_score,
-        data_revision=task.metadata.revision,
-        parts=tuple(map(_column, planned.parts)),
-    )
-
-
-def _looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
-    """Return columns that results gave, completed by what mteb knows of their tasks.
-
-    Args:
-        columns: the columns as the results have them.
-        whole: take mteb's splits and subsets too, for comparison with others' results; without,
-            a result counts as a whole, whatever part of its task it is.
-    """
-    completed = []
-    for column in columns:
-        known = _columns([column.task])[0]
-        if not known.type:
-            completed.append(column)
-        elif whole:
-            completed.append(known)
-        else:
-            parts = tuple(replace(part, splits=(), subsets=()) for part in known.parts)
-            completed.append(replace(known, splits=(), subsets=(), parts=parts))
-    return completed
-
-
-def _published(columns: Sequence[Column], key: str, aggregates: Aggregates) -> list[Row]:
-    import mteb
-
-    from bge_eval.published import published_rows
-
-    own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
-    return published_rows(columns, key=key, main_revisions=own, aggregates=aggregates)
-
-
-def _with_models(board: Leaderboard, models: Sequence[str]) -> Leaderboard:
+def with_models(board: Leaderboard, models: Sequence[str]) -> Leaderboard:
     """Keep the rows whose name contains one of some texts, letter case aside."""
     if not models:
         return board
@@ -232,3 +165,42 @@ def _check_types(board: Leaderboard) -> None:
             f"--types: the type of {', '.join(unknown)} is neither in the results nor known to"
             " mteb. Run it again, or choose other tasks with --tasks."
         )
+
+
+def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Standing | None]]:
+    """Return heading → every row's standing under it."""
+    from bge_eval.significance import Evidence
+
+    evidence = Evidence(board, key)
+    headings = values(board, board.rows[0], types)
+    return {heading: evidence.mean(weights(board, heading)) for heading in headings}
+
+
+def _costs(board: Leaderboard) -> list[Costs]:
+    from bge_eval.significance import row_costs
+
+    return [row_costs(board, row) for row in board.rows]
+
+
+def _row_named(board: Leaderboard, name: str) -> Row:
+    """Return the row of a name, whole or in part.
+
+    Raises:
+        UsageError: no row has it, or several.
+    """
+    from bge_eval.errors import UsageError, did_you_mean
+
+    labels = [row.label for row in board.rows]
+    found = [row for row in board.rows if row.label == name]
+    found = found or [row for row in board.rows if name.casefold() in row.label.casefold()]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageError(
+            f"--diff {name}: no row is called so.{did_you_mean(name, labels)} Rows:"
+            f" {', '.join(labels)}."
+        )
+    raise UsageError(
+        f"--diff {name}: {len(found)} rows have it: {', '.join(row.label for row in found)}."
+        " Give the whole name of one."
+    )

@@ -397,9 +397,11 @@ class EncoderModel:
         if space is None:
             return self.encoder.encode(texts, prompt, step, normalize=normalize)
         distinct = Distinct(texts)
-        with self.progress.step("store"):
+        with self.progress.step("store") as stored:
             keys = text_keys(distinct.texts)
             known, vectors = space.get(keys)
+            # Counted apart: what was read again took no model's time.
+            stored.advance(int(distinct.copies[known].sum()))
         step.advance(int(distinct.copies[known].sum()))
         missing = np.flatnonzero(~known)
         if vectors is None or len(missing):

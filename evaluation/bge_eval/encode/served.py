@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Settings, Similarity, registered_prompts
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
@@ -20,13 +21,13 @@ from bge_eval.remote.naming import estimated_tokens, served_files, server_identi
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
-    from bge_eval.encode.torch_encoder import TorchEncoder
+    from bge_eval.encode.text_encoder import TextEncoder
     from bge_eval.progress import Step
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
 """The environment variable with the key of the server of ``--model``."""
 
-_BATCH_TOKENS = 16384
+_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,14 @@ class ServedEncoder:
                 f"--truncate-dim {self.dimension} is more than the model's {self._full} dimensions."
             )
 
-    def encode(self, texts: Sequence[str], prompt: str = "", step: Step | None = None) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        prompt: str = "",
+        step: Step | None = None,
+        *,
+        normalize: bool | None = None,
+    ) -> Vectors:
         """Encode texts in their order.
 
         Equal texts are sent once, texts of like length together. Where the interface refuses
@@ -92,6 +100,7 @@ class ServedEncoder:
             texts: the inputs.
             prompt: put before every text; with Cohere the kind of the input.
             step: told of every answer (texts, tokens).
+            normalize: scale vectors to unit length; None as the settings say.
 
         Returns:
             ``(n_texts, dim)`` float32.
@@ -114,7 +123,7 @@ class ServedEncoder:
             vectors[rows] = answer[:, : self.dimension]
             if step is not None:
                 step.advance(int(copies[rows].sum()), tokens)
-        if self._settings.normalize:
+        if self._settings.normalize if normalize is None else normalize:
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors /= np.where(norms == 0, 1, norms)
         return vectors if len(distinct) == len(texts) else vectors[position]
@@ -211,6 +220,7 @@ class ServedModel(EncoderModel):
         """
         self.progress = progress or Progress()
         self.overrides = overrides or Overrides()
+        self.protocol = read_protocol(ProtocolName.LEADERBOARD)
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         self.api = api
         self._form = wire(api)
@@ -230,8 +240,11 @@ class ServedModel(EncoderModel):
         # Of the settings only the similarity is read by what is inherited.
         self.settings = cast("Settings", self._settings)
         self._batch_tokens = batch_tokens
-        self._encoder: TorchEncoder | None = None
+        self._encoder: TextEncoder | None = None
         self._corpus = None
+        # What a server gives today it may not give tomorrow: nothing of it is stored.
+        self._store = None
+        self._chosen_backend = "torch"
         self._meta = self._make_meta()
 
     def __str__(self) -> str:
@@ -265,19 +278,25 @@ class ServedModel(EncoderModel):
 
     def machine_settings(self) -> dict[str, Any]:
         """Return what changes the time but not the score."""
-        settings = super().machine_settings()
-        return settings and {**settings, "concurrency": self._client.limits.concurrency}
+        if self._encoder is None:
+            return {}
+        return {
+            "backend": str(self.api),
+            "batch_tokens": self._encoder.batch_tokens,
+            "dimension": self._encoder.dimension,
+            "concurrency": self._client.limits.concurrency,
+        }
 
     @property
-    def encoder(self) -> TorchEncoder:
+    def encoder(self) -> TextEncoder:
         """Return the encoder, asking the server for a first vector the first time."""
         if self._encoder is None:
             with self.progress.step("ask the server"):
                 encoder = ServedEncoder(
                     self._client, self._form, self.served, self._settings, self._batch_tokens
                 )
-            # It is no torch encoder, but has what is used of one: encode and dimension.
-            self._encoder = cast("TorchEncoder", encoder)
+            # It has no tokenizer of its own, but has what is used of one: encode and dimension.
+            self._encoder = cast("TextEncoder", encoder)
         return self._encoder
 
     def _make_meta(self) -> ModelMeta:

@@ -51,7 +51,7 @@ class Limits:
 
     concurrency: int = 8
     """Requests under way at once."""
-    timeout: float = 120.0
+    timeout: float = 600.0
     """Seconds until an answer must have begun."""
     tries: int = 6
     """How often a request is sent before it is given up."""
@@ -152,6 +152,11 @@ class Client:
                     self._slow_down(wait, attempt)
             except (httpx2.TransportError, httpx2.DecodingError, _HalfAnswerError) as error:
                 problem = self._clean(str(error) or type(error).__name__)
+                if isinstance(error, httpx2.ReadTimeout):
+                    problem = (
+                        f"no answer within {self.limits.timeout:g} s. It may be asked for too much"
+                        " at once: see --api-concurrency, --batch-tokens and --api-timeout"
+                    )
             if attempt == tries or self._stopped.is_set():
                 break
             self._stopped.wait(wait if wait is not None else self._pause(attempt))

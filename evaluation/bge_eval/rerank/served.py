@@ -17,7 +17,7 @@ from bge_eval.remote.naming import estimated_tokens, served_files, server_identi
 KEY_VARIABLE = "BGE_EVAL_RERANKER_API_KEY"
 """The environment variable with the key of the server of ``--reranker``."""
 
-_BATCH_TOKENS = 16384
+_BATCH_TOKENS = 8192
 
 
 class ServedReranker:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
-from bge_eval.results.trec import read_excerpts, read_per_query, read_qrels, read_run
+from bge_eval.results.trec import read_excerpts, read_heads, read_per_query, read_qrels, read_run
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,12 @@ class SavedResult:
     def run(self, part: SplitKey) -> Run:
         """Return the run that was scored."""
         return read_run(self._file(part, "run"))
+
+    def heads(
+        self, part: SplitKey, depth: int, qrels: Qrels
+    ) -> dict[str, tuple[list[str], dict[str, int]]]:
+        """Return every query's first documents, and the ranks of its relevant ones."""
+        return read_heads(self._file(part, "run"), depth, qrels)
 
     def qrels(self, part: SplitKey) -> Qrels:
         """Return the judgements that it was scored with."""

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.identity import Identity, differences, environment
+from bge_eval.results.memory import peak_memory
 from bge_eval.results.trec import (
     read_run,
     write_excerpts,
@@ -178,6 +179,7 @@ class ResultStore:
             "settings": dict(record.settings),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "environment": environment(),
+            "memory": peak_memory(),
             **record.profile,
             "files": files,
         }

@@ -40,8 +40,10 @@ def read_run(path: Path) -> Run:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 # Our own files have tabs, so ids may hold spaces; other tools write either.
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if len(cells) != 6:
+                    if not line.strip():
+                        continue
                     raise DamagedError(
                         f"{path}, line {number}: a TREC run has six columns, found {len(cells)}."
                     )
@@ -56,6 +58,44 @@ def read_run(path: Path) -> Run:
     except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run
+
+
+def read_heads(
+    path: Path, depth: int, qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, tuple[list[str], dict[str, int]]]:
+    """Read the first documents of every query, and where its relevant ones stand.
+
+    For runs that `write_run` wrote, whose lines are in order; a run of millions of lines is
+    passed over once and never held.
+
+    Args:
+        path: the run.
+        depth: how many documents of a query are wanted.
+        qrels: what was judged; only its queries are read.
+
+    Returns:
+        Query id → its first documents, best first, and relevant document → its rank from 1
+        (none for one that was not retrieved).
+    """
+    heads: dict[str, tuple[list[str], dict[str, int]]] = {query: ([], {}) for query in qrels}
+    query, rank = "", 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                cells = line.split("\t", 3)
+                if cells[0] != query:
+                    query, rank = cells[0], 0
+                    head, ranks = heads.get(query, ([], {}))
+                    judged = qrels.get(query, {})
+                rank += 1
+                document = cells[2]
+                if rank <= depth:
+                    head.append(document)
+                if judged.get(document, 0) > 0:
+                    ranks[document] = rank
+    except (OSError, EOFError, UnicodeDecodeError, IndexError) as error:
+        raise DamagedError(f"{path} is no readable run file ({error}).") from error
+    return heads
 
 
 def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
@@ -77,7 +117,9 @@ def read_qrels(path: Path) -> Qrels:
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
+                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+                if not line.strip():
+                    continue
                 if number == 1 and len(cells) == 3 and cells[-1].strip() == "score":
                     continue
                 if len(cells) not in (3, 4):

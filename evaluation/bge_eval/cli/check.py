@@ -1,0 +1,125 @@
+"""``bge-eval check``: fail a build when a score dropped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bge_eval.cli.show_check import CheckForm
+
+if TYPE_CHECKING:
+    from bge_eval.gate.gate import Request
+
+DEFAULT_RUNS = Path("results/runs")
+
+
+def check(  # one parameter for each option of the command
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="A baseline's file, its name in results/baselines, or a run to compare with."
+        ),
+    ],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of runs. Default: results/runs.", show_default=False),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the runs into the baseline's file.")
+    ] = False,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these suites and tasks of the baseline; repeat."),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Of several runs of a task: the one of this name, or part of a name or revision."
+        ),
+    ] = "",
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Of several runs of a task: the newest.")
+    ] = False,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="What may be lost, in TOML. Default: the .toml beside the baseline, if there is"
+            " one; else half a point that is more than chance.",
+            show_default=False,
+        ),
+    ] = None,
+    other_data: Annotated[
+        bool,
+        typer.Option("--other-data", help="Compare although the baseline was made on other data."),
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(help="Write the verdict as JUnit XML too.", show_default=False)
+    ] = None,
+    form: Annotated[
+        CheckForm, typer.Option("--format", help="Form of the verdict.")
+    ] = CheckForm.TERMINAL,
+) -> None:
+    """Compare saved runs with a baseline; exit 1 if a score dropped, 3 if a task is missing.
+
+    In a GitHub workflow it also writes annotations and the step's summary.
+
+    Examples:
+      bge-eval check --update --baseline main
+
+      bge-eval check --baseline main --latest --junit check.xml
+
+      bge-eval check ./new-runs --baseline ./old-runs --rules rules.toml
+    """
+    from bge_eval.cli.console import stdout
+    from bge_eval.cli.show_check import markdown, show_check
+    from bge_eval.errors import BgeEvalError
+    from bge_eval.gate import gate
+    from bge_eval.gate.choose import Choice
+    from bge_eval.gate.github import (
+        in_actions,
+        workflow_command,
+        workflow_commands,
+        write_summary,
+    )
+    from bge_eval.gate.junit import write_junit
+
+    request = gate.Request(
+        baseline=baseline,
+        runs=tuple(runs or [DEFAULT_RUNS]),
+        choice=Choice(model, latest),
+        rules=rules,
+        tasks=tuple(name for item in tasks or [] for name in item.split(",") if name),
+        other_data=other_data,
+    )
+    try:
+        if update:
+            _update(request)
+            return
+        outcome = gate.judge(request)
+    except BgeEvalError as error:
+        if in_actions():
+            typer.echo(workflow_command("error", "bge-eval check", str(error)), err=True)
+        raise
+    show_check(outcome, form, stdout)
+    if in_actions():
+        # Actions reads commands from both streams; stdout stays what was asked for.
+        for line in workflow_commands(outcome):
+            typer.echo(line, err=True)
+        write_summary(markdown(outcome))
+    if junit is not None:
+        write_junit(outcome, junit)
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
+
+
+def _update(request: Request) -> None:
+    """Write the baseline and show what that changed."""
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.cli.show_check import updated
+    from bge_eval.gate.gate import update
+
+    before, after = update(request)
+    stdout.print(updated(before, after))
+    stderr.print(f"{after.path} is written; commit it.", style="dim", markup=False)

@@ -1,0 +1,119 @@
+"""The tasks and the measure of a table, from what was typed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bge_eval.leaderboard import Aggregates, Column, Leaderboard, Row
+    from bge_eval.suites import PlannedTask
+
+
+def measure_and_key(metric: str) -> tuple[str, str]:
+    """Return a measure's name for people and its key in mteb's results."""
+    from bge_eval.leaderboard import MAIN_KEY
+    from bge_eval.measure import mteb_key, parse_measure
+
+    if metric.strip().casefold() == "main":
+        return "main score", MAIN_KEY
+    measure = parse_measure(metric)
+    return str(measure), mteb_key(measure)
+
+
+def named(board: Leaderboard, key: str) -> Leaderboard:
+    """Give main scores the name of a measure, if it is that of every column."""
+    from bge_eval.leaderboard import MAIN_KEY
+    from bge_eval.measure import mteb_key, parse_measure
+
+    ndcg = parse_measure("nDCG@10")
+    if key == MAIN_KEY and {column.main for column in board.columns} == {mteb_key(ndcg)}:
+        return replace(board, measure=str(ndcg))
+    return board
+
+
+def suite_title(names: Sequence[str]) -> str:
+    """Return the suite's name if the columns are one suite, else ""."""
+    from bge_eval.suites import suites
+
+    return names[0] if len(names) == 1 and names[0] in suites() else ""
+
+
+def columns_of(names: Sequence[str]) -> list[Column]:
+    """Resolve suites and tasks to columns with the splits and subsets that mteb counts.
+
+    A name that is neither stands for itself: a collection of the user's own, now elsewhere.
+    """
+    from bge_eval.errors import UsageError
+    from bge_eval.leaderboard import Column
+    from bge_eval.suites import plan
+
+    columns: dict[str, Column] = {}
+    for name in names:
+        try:
+            found = [_column(task) for task in plan([name])]
+        except UsageError:
+            found = [Column(name)]
+        for column in found:
+            columns.setdefault(column.task, column)
+    return list(columns.values())
+
+
+def refuse_unknown(columns: Sequence[Column]) -> None:
+    """Raise the error of a name that is no suite and no task, now that no result has it either."""
+    from bge_eval.suites import plan
+
+    for column in columns:
+        if not column.type:
+            plan([column.task])
+
+
+def _column(planned: PlannedTask) -> Column:
+    from bge_eval.leaderboard import Column
+
+    task = planned.task
+    return Column(
+        task=planned.name,
+        type=str(task.metadata.type),
+        splits=tuple(task.eval_splits),
+        subsets=("default",) if planned.parts else tuple(task.hf_subsets),
+        main=task.metadata.main_score,
+        data_revision=task.metadata.revision,
+        parts=tuple(map(_column, planned.parts)),
+    )
+
+
+def looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
+    """Return columns that results gave, completed by what mteb knows of their tasks.
+
+    Args:
+        columns: the columns as the results have them.
+        whole: take mteb's splits and subsets too, for comparison with others' results; without,
+            a result counts as a whole, whatever part of its task it is.
+    """
+    completed = []
+    for column in columns:
+        known = columns_of([column.task])[0]
+        if not known.type:
+            completed.append(column)
+        elif whole:
+            completed.append(known)
+        else:
+            parts = tuple(replace(part, splits=(), subsets=()) for part in known.parts)
+            completed.append(replace(known, splits=(), subsets=(), parts=parts))
+    return completed
+
+
+def published_beside(columns: Sequence[Column], key: str, aggregates: Aggregates) -> list[Row]:
+    """Return the published models' rows on some columns.
+
+    Raises:
+        UsageError: the published scores do not hold the measure.
+    """
+    import mteb
+
+    from bge_eval.published import published_rows
+
+    own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
+    return published_rows(columns, key=key, main_revisions=own, aggregates=aggregates)

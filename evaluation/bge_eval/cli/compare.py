@@ -1,0 +1,251 @@
+"""``bge-eval compare``: whether a model got better, or it was chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bge_eval.cli.rows import Form
+from bge_eval.cli.table import DEFAULT_RUNS
+
+if TYPE_CHECKING:
+    from bge_eval.compare.outputs import Output
+    from bge_eval.compare.pairs import Pair
+    from bge_eval.compare.sides import Side
+
+
+def compare(  # one parameter for each option of the command
+    sides: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C…]",
+            help="A model's name, a folder of results, one result, a TREC run, or `published`"
+            " (`published:org/model`). Each is compared with the first.",
+            show_default=False,
+        ),
+    ],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Where models' names are looked for; repeat. Default: results/runs.",
+            show_default=False,
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="Suites and tasks; repeat. Default: every task that both have."),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="main (every task's own), or any measure as ir_measures writes it: nDCG@20,"
+            " RR@10, AP(rel=2) …"
+        ),
+    ] = "main",
+    queries: Annotated[
+        int,
+        typer.Option(min=0, help="Show so many queries that gained most, and that lost most."),
+    ] = 0,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(help="Judgements for TREC runs. Default: those of the other side's task."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    allow_different: Annotated[
+        bool,
+        typer.Option(
+            "--allow-different",
+            help="Compare though data, split, judgements or measure differ, on what both have.",
+        ),
+    ] = False,
+    form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
+) -> None:
+    """Compare systems query by query: differences, intervals, p-values.
+
+    95% intervals of the difference are paired bootstraps over queries (BCa; Efron 1987), p-values
+    those of Fisher's paired randomisation test (Smucker, Allan and Carterette 2007), exact for
+    few queries, corrected over the tasks by Holm's method (1979). d is Cohen's effect size for
+    pairs. A mean over tasks draws queries within their own task. The same --seed gives the same
+    numbers.
+
+    What was not scored on the same data, split and judgements is not compared.
+
+    Examples:
+      bge-eval compare bge-base-en-v1.5 my-bge
+
+      bge-eval compare results/before results/after --tasks beir --queries 3
+
+      bge-eval compare published:BAAI/bge-base-en-v1.5 my-bge --tasks beir
+
+      bge-eval compare bm25.trec dense.trec --qrels qrels.tsv --metric RR@10
+    """
+    from bge_eval.cli.comparison import show_comparison
+    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.compare.outputs import MAIN
+    from bge_eval.compare.pairs import compare_pair, corrected
+    from bge_eval.compare.sides import differing, distinguish, find_side
+    from bge_eval.errors import UsageError
+    from bge_eval.rescore import parse_any_measure
+
+    if len(sides) < 2:
+        raise UsageError(
+            f"'{sides[0]}' has nothing to be compared with: give two or more models, folders of"
+            " results, TREC runs, or `published`."
+        )
+    metric = metric.strip()
+    metric = MAIN if metric.casefold() == MAIN else parse_any_measure(metric).name
+    names = [name for item in tasks or [] for name in item.split(",") if name]
+    found = [find_side(text, runs or [DEFAULT_RUNS]) for text in sides]
+    found, published_notes = _published(found, names, metric)
+    labels = distinguish(found)
+    first, *others = found
+    plans = [_planned(names, first, other) for other in others]
+    pairs: list[Pair] = []
+    total = sum(len(chosen) for chosen, _ in plans)
+    with TerminalProgress().step("compare", total, "tasks") as step:
+        for other, label, (chosen, suites) in zip(others, labels[1:], plans, strict=True):
+            both, missing = _outputs((first, other), (labels[0], label), chosen, metric, qrels)
+            pair = compare_pair(
+                (labels[0], label),
+                both,
+                suites,
+                seed=seed,
+                allow_different=allow_different,
+                step=lambda task: step.advance(1),
+            )
+            differences = differing(first, other, list(both))
+            notes = [*pair.notes, *missing, *published_notes, *_said(differences, labels[0], label)]
+            pairs.append(replace(pair, notes=tuple(notes)))
+    show_comparison(corrected(pairs), form, stdout, seed=seed, queries=queries)
+
+
+def _planned(
+    names: Sequence[str], first: Side, other: Side
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Return the tasks to compare, and (title, tasks) of the means to show."""
+    saved = [side.results for side in (first, other) if side.results]
+    if not names:
+        parts = {
+            part
+            for results in saved
+            for result in results.values()
+            for part in result.record.get("aggregate_of") or []
+        }
+        tasks = dict.fromkeys(task for results in saved for task in results)
+        chosen = [task for task in tasks if task not in parts]
+        common = [task for task in chosen if all(task in results for results in saved)]
+        # Two TREC runs have no task but their judgements.
+        return chosen or ["run"], [("all tasks", common)]
+    chosen, suites = [], []
+    for name in names:
+        inside = [name] if any(name in results for results in saved) else _plan(name)
+        chosen += inside
+        if len(inside) > 1:
+            suites.append((name, inside))
+    chosen = list(dict.fromkeys(chosen))
+    if len(suites) != 1 or len(suites[0][1]) != len(chosen):
+        suites.append(("all tasks", chosen))
+    return chosen, suites
+
+
+def _plan(name: str) -> list[str]:
+    """Resolve a suite or task; a name that is neither is a collection of the user's own."""
+    from bge_eval.errors import UsageError
+    from bge_eval.suites import plan
+
+    try:
+        return [task.name for task in plan([name])]
+    except UsageError:
+        return [name]
+
+
+def _outputs(
+    sides: tuple[Side, Side],
+    labels: tuple[str, str],
+    tasks: Sequence[str],
+    metric: str,
+    qrels: Path | None,
+) -> tuple[dict[str, tuple[Output, Output]], list[str]]:
+    """Return what both sides have on each task, and notes of what one of them lacks."""
+    from bge_eval.compare.outputs import judged, output
+    from bge_eval.errors import UsageError
+
+    files = [side.run_file for side in sides if side.run_file]
+    if files and len(tasks) > 1:
+        raise UsageError(
+            f"{files[0]} is a run of one task, and there are {len(tasks)}: {', '.join(tasks)}."
+            " --tasks names one."
+        )
+    both: dict[str, tuple[Output, Output]] = {}
+    missing: dict[str, list[str]] = {}
+    for task in tasks:
+        found = [None if side.run_file else output(side, task, metric) for side in sides]
+        known = next((known for known in found if known), None)
+        for index, side in enumerate(sides):
+            if side.run_file:
+                found[index] = judged(side, task, metric, known, qrels)
+        if found[0] and found[1]:
+            both[task] = (found[0], found[1])
+        else:
+            lacking = [label for label, own in zip(labels, found, strict=True) if not own]
+            missing.setdefault(" and ".join(lacking), []).append(task)
+    wanted = "" if metric == "main" else f" with {metric}"
+    notes = [
+        f"left out, for want of a result{wanted} of {label}: {', '.join(lacking)}"
+        for label, lacking in missing.items()
+    ]
+    if not both:
+        raise UsageError(f"{labels[0]} and {labels[1]} have no task in common: {'; '.join(notes)}.")
+    return both, notes
+
+
+def _said(differences: Mapping[str, tuple[str, str]], first: str, second: str) -> list[str]:
+    """Say in one line what two identities differ in."""
+    if not differences:
+        return []
+    said = [f"{name} ({before} → {after})" for name, (before, after) in differences.items()]
+    return [f"{first} and {second} differ in {', '.join(said)}"]
+
+
+def _published(
+    sides: Sequence[Side], names: Sequence[str], metric: str
+) -> tuple[list[Side], list[str]]:
+    """Look up the scores of published sides, by mteb's splits and subsets of every task."""
+    if all(side.published is None for side in sides):
+        return list(sides), []
+    from bge_eval.cli.table import _columns
+    from bge_eval.cli.table import _published as rows_of
+    from bge_eval.errors import MissingError, UsageError, did_you_mean
+    from bge_eval.leaderboard import MAIN_KEY, Aggregates
+    from bge_eval.measure import mteb_key, parse_measure
+
+    key = MAIN_KEY if metric == "main" else mteb_key(parse_measure(metric))
+    own = [side for side in sides if side.published is None and side.results]
+    tasks = list(names) or list(dict.fromkeys(task for side in own for task in side.results))
+    if not tasks:
+        raise UsageError("Published scores alone have no tasks: --tasks names tasks or a suite.")
+    rows = {row.model: row for row in rows_of(_columns(tasks), key, Aggregates.RECOMPUTED)}
+    found, notes = [], []
+    for side in sides:
+        if side.published is None:
+            found.append(side)
+            continue
+        model = side.published or next((other.model for other in own), "")
+        row = rows.get(model)
+        if row is None:
+            raise MissingError(
+                f"There are no published scores of {model or 'this run'} on {', '.join(tasks)}."
+                f"{did_you_mean(model, rows)} `published:org/model` names a model of the public"
+                " results; `bge-eval table --published --tasks …` lists them."
+            )
+        if row.other_data:
+            notes.append(
+                f"published scores of {model} on another, or an unstated, revision of the data:"
+                f" {', '.join(row.other_data)}"
+            )
+        found.append(replace(side, label=f"{model} (published)", scores=row.scores))
+    return found, notes

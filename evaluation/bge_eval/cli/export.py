@@ -1,0 +1,98 @@
+"""``bge-eval export``: results for mteb's public repository and for a model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bge_eval.cli.table import DEFAULT_RUNS
+
+
+def export(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Result folders. Default: results/runs.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write mteb's result files here, as its repository has them."
+        ),
+    ] = None,
+    model_index: Annotated[
+        Path | None,
+        typer.Option(help="Write a model card's model-index (YAML) here; - for the terminal."),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="Only a suite or tasks; repeat. Default: every task with a result."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows whose name contains this; repeat for several."),
+    ] = None,
+    experiments: Annotated[
+        bool,
+        typer.Option(
+            "--experiments", help="Take results with other than the model's own settings too."
+        ),
+    ] = False,
+) -> None:
+    """Write saved results for others: mteb's public results repository, or a model card.
+
+    Only mteb's files are written (runs and texts stay here), and mteb reads them back before they
+    are put in place. Results of your own collections have no place in the public repository.
+
+    Examples:
+      bge-eval export results/runs -o mteb-results
+
+      bge-eval export results/runs --models my-model --model-index model-index.yaml
+    """
+    from bge_eval.cli.columns import columns_of, refuse_unknown
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.errors import MissingError, UsageError
+    from bge_eval.export import describe
+    from bge_eval.export import export as write
+    from bge_eval.export import model_index as index
+    from bge_eval.results.saved import SavedResult, find_results
+
+    if output is None and model_index is None:
+        raise UsageError(
+            "Say what to write: --output FOLDER for mteb's result files, --model-index FILE for a"
+            " model card."
+        )
+    results = [SavedResult(path) for path in find_results(runs or [DEFAULT_RUNS])]
+    names = [name for item in tasks or [] for name in item.split(",") if name]
+    if names:
+        columns = columns_of(names)
+        wanted = {task.task for column in columns for task in (column, *column.parts)}
+        results = [result for result in results if result.task in wanted]
+        if not results:
+            refuse_unknown(columns)
+    for_models = [text.casefold() for text in models or []]
+    results = [
+        result
+        for result in results
+        if not for_models or any(text in result.label.casefold() for text in for_models)
+    ]
+    if not results:
+        raise MissingError("No result there is of these tasks and models.")
+    if model_index is not None:
+        own = [result for result in results if experiments or not result.experiment]
+        text = index(own)
+        if str(model_index) == "-":
+            stdout.file.write(text)
+        else:
+            model_index.parent.mkdir(parents=True, exist_ok=True)
+            model_index.write_text(text, encoding="utf-8")
+            stdout.print(str(model_index), markup=False, soft_wrap=True)
+    if output is not None:
+        if output.is_file():
+            raise UsageError(f"--output {output} is a file; give a folder.")
+        report = write(results, output, experiments=experiments)
+        for line in describe(report):
+            stderr.print(line, style="yellow", markup=False, soft_wrap=True)
+        for path in report.done:
+            stdout.print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,178 @@
+"""The leaderboard as cells, before they are written in one form or another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bge_eval.costs import Costs, size_name
+from bge_eval.leaderboard import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
+
+if TYPE_CHECKING:
+    from bge_eval.significance import Standing
+
+COSTS = {
+    "seconds": "seconds",
+    "texts/s": "texts_per_second",
+    "parameters": "parameters",
+    "dimension": "dimension",
+}
+"""Heading of a cost → its field of `Costs`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of the table."""
+
+    text: str
+    """What stands in it."""
+    rank: int = 0
+    """1 for the best of its column, 2 for the second best; 0 where it is not marked."""
+    tied: bool = False
+    """Whether it is not the best, and cannot be told from the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table."""
+
+    cells: tuple[Cell, ...]
+    """From left to right."""
+    gain: bool = False
+    """Whether it is a second stage's difference to its first, or a difference to a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The whole table."""
+
+    head: tuple[str, ...]
+    """The columns' headings; the first is the models'."""
+    lines: tuple[Line, ...]
+    """The rows, and gains beneath their rows."""
+    left: int = 1
+    """How many of the first columns hold words, not numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the table shows besides the scores."""
+
+    types: bool = False
+    """The means by task type as columns, instead of the tasks."""
+    standings: dict[str, list[Standing | None]] | None = None
+    """Heading → every row's standing, to mark the best; None to mark nothing."""
+    costs: list[Costs] | None = None
+    """Every row's costs as columns; None for no such columns."""
+    reference: Row | None = None
+    """The row that the others are shown as differences to; None for scores."""
+
+
+def grid(board: Leaderboard, look: Look) -> Grid:
+    """Lay out the table."""
+    headings = _headings(board, look)
+    costs = [
+        name
+        for name, field in COSTS.items()
+        if any(getattr(cost, field) is not None for cost in look.costs or ())
+    ]
+    with_dtype = any(row.dtype for row in board.rows)
+    lines: list[Line] = []
+    for index, row in enumerate(board.rows):
+        cells = [Cell(row_name(row)), *([Cell(row.dtype)] * with_dtype)]
+        cells += [_cell(board, look, index, heading) for heading in headings]
+        if look.costs is not None:
+            cells += [Cell(cost_text(name, look.costs[index])) for name in costs]
+        lines.append(Line(tuple(cells)))
+        changes = _gains(board, look, row, headings)
+        if changes is not None:
+            blank = [Cell("")] * len(costs)
+            words = [Cell("    gain"), *([Cell("")] * with_dtype)]
+            lines.append(Line((*words, *changes, *blank), gain=True))
+    head = ("model", *(["precision"] * with_dtype), *headings, *costs)
+    return Grid(head, tuple(lines), 1 + with_dtype)
+
+
+def values(board: Leaderboard, row: Row, types: bool) -> dict[str, float | None]:
+    """Return heading → value of one row; None where something is missing."""
+    if types:
+        return {name: mean.value for name, mean in board.means(row).items()}
+    found: dict[str, float | None] = {task: row.scores.get(task) for task in board.tasks}
+    if len(board.tasks) > 1:
+        found["average"] = row.average(board.tasks)
+    return found
+
+
+def row_name(row: Row) -> str:
+    """Return a row's name in the table; a second stage is indented beneath its first."""
+    mark = " *" if row.disagreements else ""
+    if row.reranker is not None:
+        return f"  + {row.reranker}{mark}"
+    return f"{row.label}{mark}" if row.published else f"{row.label} ({row.revision[:8]}){mark}"
+
+
+def weights(board: Leaderboard, heading: str) -> dict[str, float]:
+    """Return task → what it counts in the mean that stands under a heading."""
+    if heading == MEAN_TYPE:
+        types = board.types
+        return {task: 1 / len(types) / len(tasks) for tasks in types.values() for task in tasks}
+    if heading in board.tasks:
+        return {heading: 1.0}
+    tasks = board.types.get(heading, board.tasks) if heading != MEAN_TASK else board.tasks
+    return dict.fromkeys(tasks, 1 / len(tasks))
+
+
+def cost_text(name: str, costs: Costs) -> str:
+    """Return one cost for people; "" where it is not known."""
+    value: float | None = getattr(costs, COSTS[name])
+    if value is None:
+        return ""
+    if name == "parameters":
+        return size_name(int(value))
+    if name == "dimension":
+        return str(int(value))
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _headings(board: Leaderboard, look: Look) -> list[str]:
+    return list(values(board, board.rows[0], look.types)) if board.rows else list(board.tasks)
+
+
+def _cell(board: Leaderboard, look: Look, index: int, heading: str) -> Cell:
+    row = board.rows[index]
+    value = values(board, row, look.types)[heading]
+    if value is None:
+        return Cell(_incomplete(board, row, look.types, heading))
+    if look.reference is not None and row is not look.reference:
+        before = values(board, look.reference, look.types)[heading]
+        cell = Cell("–" if before is None else f"{value - before:+.5f}")
+    else:
+        cell = Cell(f"{value:.5f}")
+    standing = (look.standings or {}).get(heading, [None] * len(board.rows))[index]
+    if standing is None:
+        return cell
+    return replace(cell, rank=standing.rank if standing.rank < 3 else 0, tied=standing.tied)
+
+
+def _incomplete(board: Leaderboard, row: Row, types: bool, heading: str) -> str:
+    if types:
+        mean: Mean = board.means(row)[heading]
+        return f"– ({mean.done} of {mean.total})"
+    if heading == "average":
+        done = len(board.tasks) - len(row.missing(board.tasks))
+        return f"– ({done} of {len(board.tasks)} tasks)"
+    return "–"
+
+
+def _gains(board: Leaderboard, look: Look, row: Row, headings: Sequence[str]) -> list[Cell] | None:
+    """Return a second stage's differences to its first; None for other rows."""
+    first = board.first_stage(row)
+    if first is None or look.reference is not None:
+        return None
+    before, after = values(board, first, look.types), values(board, row, look.types)
+    changes = []
+    for heading in headings:
+        one, two = before[heading], after[heading]
+        changes.append(Cell("–" if one is None or two is None else f"{two - one:+.5f}"))
+    return changes

@@ -1,0 +1,140 @@
+"""``bge-eval report``: saved results as one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bge_eval.cli.columns import (
+    columns_of,
+    looked_up,
+    measure_and_key,
+    named,
+    published_beside,
+    refuse_unknown,
+    suite_title,
+)
+from bge_eval.cli.table import DEFAULT_RUNS, with_models
+
+if TYPE_CHECKING:
+    from bge_eval.leaderboard import Column, Leaderboard, Row
+
+
+def report(  # one parameter for each option of the command
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Result folders. Default: results/runs.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page that is written.")
+    ] = Path("report.html"),
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="A suite or tasks; repeat. Default: every task with a result."),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(help="main (every task's own main score), nDCG@10, RR@10, R@100 …"),
+    ] = "main",
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Only rows whose name contains this; repeat for several."),
+    ] = None,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published/--no-published", help="Show where published models stand on these tasks."
+        ),
+    ] = True,
+    title: Annotated[str, typer.Option(help="The page's heading. Default: what is on it.")] = "",
+) -> None:
+    """Write saved results as one HTML page for people who would rather look than read.
+
+    The page holds everything it shows and opens no connection: it can be mailed, kept, printed.
+
+    Examples:
+      bge-eval report
+
+      bge-eval report results/runs --tasks beir -o beir.html
+    """
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.cli.show import notes
+    from bge_eval.errors import MissingError, UsageError
+    from bge_eval.leaderboard import leaderboard
+    from bge_eval.report.content import gather
+    from bge_eval.report.page import render
+    from bge_eval.results.saved import find_results
+
+    if output.is_dir():
+        raise UsageError(f"--output {output} is a folder; give the name of a file in it.")
+    measure, key = measure_and_key(metric)
+    paths = find_results(runs or [DEFAULT_RUNS])
+    names = [name for item in tasks or [] for name in item.split(",") if name]
+    columns = columns_of(names) if names else []
+    heading = title or (suite_title(names) if names else "")
+    board = leaderboard(paths, measure=measure, key=key, columns=columns, title=heading)
+    board = named(with_models(board, models or []), key)
+    if not board.rows:
+        refuse_unknown(columns)
+        wanted = ", ".join(column.task for column in columns) or measure
+        raise MissingError(f"No result there has {measure} on {wanted}.")
+    stderr.print("Gathering the queries …", style="dim")
+    others = _others(board, key) if published else []
+    page = render(gather(board, key=key, published=others, notes=notes(board)))
+    _write(output, page)
+    stdout.print(f"{output} ({len(page.encode()) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+
+
+def _others(board: Leaderboard, key: str) -> list[Row]:
+    """Return published rows over the splits and subsets that the runs have."""
+    from bge_eval.leaderboard import Aggregates
+    from bge_eval.published import KEYS
+
+    known = [column for column in looked_up(board.columns, whole=True) if column.type]
+    if key not in KEYS or not known:
+        return []
+    columns = [_as_run(board, column) for column in known]
+    return published_beside(columns, key, Aggregates.RECOMPUTED)
+
+
+def _as_run(board: Leaderboard, column: Column) -> Column:
+    """Narrow a task to the splits and subsets that the runs have, if all have the same."""
+    from bge_eval.results.saved import SavedResult
+
+    if column.parts:
+        return column
+    found = {
+        tuple(
+            sorted(
+                (split, str(entry.get("hf_subset"))) for split in scores for entry in scores[split]
+            )
+        )
+        for row in board.rows
+        if column.task in row.results
+        for scores in [SavedResult(row.results[column.task]).scores]
+    }
+    if len(found) != 1:
+        return column
+    pairs = found.pop()
+    splits = tuple(dict.fromkeys(split for split, _ in pairs))
+    subsets = tuple(dict.fromkeys(subset for _, subset in pairs))
+    return replace(column, splits=splits, subsets=subsets)
+
+
+def _write(output: Path, page: str) -> None:
+    """Put the page in place in one step, so that a half-written one is never seen."""
+    import os
+    import tempfile
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".report-", dir=output.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+        Path(name).chmod(0o644)
+        Path(name).replace(output)
+    finally:
+        Path(name).unlink(missing_ok=True)

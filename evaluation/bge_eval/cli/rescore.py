@@ -1,0 +1,288 @@
+"""``bge-eval rescore``: any measure from saved runs, or from a TREC run of any tool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bge_eval.cli.rows import Form
+from bge_eval.cli.table import DEFAULT_RUNS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bge_eval.records import Qrels, Run
+    from bge_eval.rescore import AnyMeasure, Judged
+
+DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
+"""What is computed if nothing is asked for."""
+
+
+def rescore(  # one parameter for each option of the command
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Result folders, single results, TREC runs or models' names."
+            " Default: results/runs.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measures as ir_measures writes them: nDCG@20, RR@10, R@50, AP(rel=2) …; BEIR's"
+            " R_cap@100, Hole@10, beir:Accuracy@10; repeat.",
+            show_default="nDCG@10 RR@10 R@100 AP",
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help="Only these tasks; repeat. Default: all.")
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(help="Judgements for TREC runs: TREC's four columns or BEIR's tsv."),
+    ] = None,
+    drop_identical_ids: Annotated[
+        bool,
+        typer.Option(
+            "--drop-identical-ids",
+            help="Drop documents with the query's own id from TREC runs, as BEIR does (ArguAna).",
+        ),
+    ] = False,
+    per_query: Annotated[
+        bool, typer.Option("--per-query", help="One row for every query.")
+    ] = False,
+    form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
+) -> None:
+    """Compute measures from runs and judgements, without a model.
+
+    Saved runs are judged by the judgements that stand beside them, TREC runs of other tools by
+    --qrels. ir_measures computes most measures, nearly all of them by pytrec_eval; BEIR's own are
+    computed by beir. Equal scores are ordered as trec_eval orders them; a judged query without a
+    result counts with its lowest value.
+
+    Examples:
+      bge-eval rescore --metric nDCG@20 RR@10 "AP(rel=2)"
+
+      bge-eval rescore bm25.trec --qrels qrels/test.tsv --metric nDCG@10 R_cap@100
+    """
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.errors import MissingError
+    from bge_eval.rescore import judge, parse_measures
+
+    places, names = _sorted_out(runs or [], metric)
+    measures = parse_measures(names)
+    wanted = {name for item in tasks or [] for name in item.split(",") if name}
+    jobs, without = _jobs(places, qrels, wanted)
+    if not jobs:
+        raise MissingError(_no_runs(places, wanted, without))
+    scored: list[_Scored] = []
+    notes = [f"{task} has no run and is left out" for task in without]
+    with TerminalProgress().step("rescore", len(jobs), "runs") as step:
+        for job in jobs:
+            try:
+                run, judgements = job.read(drop_identical_ids)
+            except MissingError as error:
+                if len(jobs) == 1:
+                    raise
+                notes.append(f"left out: {error}")
+                continue
+            scored.append(_Scored(job, judge(run, judgements, measures)))
+            notes += _notes(job, run, judgements, measures)
+            step.advance(1)
+    if not scored:
+        raise MissingError("\n".join(notes))
+    scored = [*scored, *_means(scored, measures)] if not per_query else scored
+    _show(scored, measures, form, stdout, per_query=per_query)
+    for note in dict.fromkeys(notes):
+        stderr.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run to judge."""
+
+    label: str
+    """The model, or the run's file."""
+    task: str
+    """The task; the judgements' file for a TREC run."""
+    part: str
+    """Subset and split, where the task has several runs."""
+    source: Any
+    """What reads the run and its judgements (`bge_eval.compare.outputs.Source`)."""
+    weight: float = 1.0
+    """What it counts in its task's mean."""
+
+    def read(self, drop_identical_ids: bool) -> tuple[Run, Qrels]:
+        from bge_eval.rescore import without_identical_ids
+
+        run = self.source.run()
+        if drop_identical_ids and self.source.run_file:
+            run = without_identical_ids(run)
+        return run, self.source.qrels()
+
+    def whole_corpus(self, deepest: int) -> bool:
+        """Whether a saved run ends because there are no more documents, not by its depth."""
+        search = self.source.part.result.identity.get("search", {}) if self.source.part else {}
+        return deepest < int(search.get("top_k") or 0)
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}/{self.part}" if self.part else self.task
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    job: _Job
+    values: dict[AnyMeasure, Judged]
+
+
+def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Tell runs from measures: in ``--metric nDCG@20 RR@10`` all but the first stand alone."""
+    from bge_eval.errors import UsageError
+    from bge_eval.rescore import parse_measures
+
+    if not metric:
+        return list(given), list(DEFAULT_MEASURES)
+    places, names = [], list(metric)
+    for text in given:
+        if not Path(text).exists():
+            try:
+                parse_measures([text])
+            except UsageError:
+                pass
+            else:
+                names.append(text)
+                continue
+        places.append(text)
+    return places, names
+
+
+def _jobs(
+    places: Sequence[str], qrels: Path | None, wanted: set[str]
+) -> tuple[list[_Job], list[str]]:
+    """Return the runs to judge, and the tasks that have none."""
+    from bge_eval.compare.outputs import Source
+    from bge_eval.compare.sides import Side, distinguish, find_side, sides_in
+    from bge_eval.errors import UsageError
+    from bge_eval.rescore import parts_of
+
+    sides: list[Side] = []
+    for place in places or [str(DEFAULT_RUNS)]:
+        whole = Path(place).is_dir() or not places
+        sides += sides_in(Path(place)) if whole else [find_side(place, [DEFAULT_RUNS])]
+    jobs: list[_Job] = []
+    without: dict[str, None] = {}
+    for side, label in zip(sides, distinguish(sides), strict=True):
+        if side.published is not None:
+            raise UsageError("Published scores have no runs: there is nothing to measure again.")
+        if side.run_file:
+            if qrels is None:
+                raise UsageError(
+                    f"{side.run_file} is a TREC run and needs judgements: --qrels FILE, as TREC"
+                    " writes them (query 0 document grade) or as BEIR's tsv."
+                )
+            name = Path(qrels.name.removesuffix(".gz")).stem
+            jobs.append(_Job(label, name, "", Source(None, side.run_file, qrels)))
+        for task, result in side.results.items():
+            if wanted and task not in wanted:
+                continue
+            if result.record.get("aggregate_of") and not wanted:
+                continue  # its parts are results of their own
+            parts = parts_of(result)
+            if not parts:
+                without.setdefault(task)
+            tasks = [part.result.task for part in parts]
+            for part in parts:
+                shown = part.name.removeprefix(f"{task}/") if len(parts) > 1 else ""
+                weight = 1 / len(set(tasks)) / tasks.count(part.result.task)
+                jobs.append(_Job(label, task, shown, Source(part, None, qrels), weight))
+    return jobs, list(without)
+
+
+def _no_runs(places: Sequence[str], wanted: set[str], without: Sequence[str]) -> str:
+    where = ", ".join(places) or str(DEFAULT_RUNS)
+    if without:
+        return f"No run in {where}: {', '.join(without)} are no retrieval tasks with saved runs."
+    return f"No result in {where} is of {', '.join(sorted(wanted))}."
+
+
+def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[AnyMeasure]) -> Iterator[str]:
+    """Say what a person may not expect of a run."""
+    from bge_eval.rescore import depth
+
+    lacking = [query for query in qrels if not run.get(query)]
+    if lacking:
+        yield (
+            f"{job.label}, {job.name}: {len(lacking)} of {len(qrels)} judged queries have no"
+            " result; they count 0"
+        )
+    if others := [query for query in run if query not in qrels]:
+        yield f"{job.label}, {job.name}: {len(others)} queries are not judged and are left out"
+    deepest = depth(run)
+    beyond = [str(m) for m in measures if m.cutoff and m.cutoff > deepest]
+    if beyond and not job.whole_corpus(deepest):
+        yield (
+            f"{job.label}, {job.name}: the run ends at place {deepest}; beyond it nothing counts"
+            f" as found in {', '.join(beyond)}"
+        )
+
+
+def _means(scored: Sequence[_Scored], measures: Sequence[AnyMeasure]) -> list[_Scored]:
+    """Return a row for every task of several runs: the mean over them, as mteb takes it."""
+    from bge_eval.rescore import Judged
+
+    groups: dict[tuple[str, str], list[_Scored]] = {}
+    for one in scored:
+        if one.job.part:
+            groups.setdefault((one.job.label, one.job.task), []).append(one)
+    means = []
+    for (label, task), group in groups.items():
+        total = sum(one.job.weight for one in group)
+        values = {
+            measure: Judged(
+                sum(one.job.weight * one.values[measure].mean for one in group) / total, {}
+            )
+            for measure in measures
+        }
+        means.append(_Scored(_Job(label, f"{task} (mean of {len(group)})", "", None), values))
+    return means
+
+
+def _show(
+    scored: Sequence[_Scored],
+    measures: Sequence[AnyMeasure],
+    form: Form,
+    console: Console,
+    *,
+    per_query: bool,
+) -> None:
+    from bge_eval.cli.rows import as_json, csv_table, markdown_table, terminal_table, write
+
+    rows: list[tuple[list[str], list[float]]] = []
+    for one in scored:
+        name = [one.job.label, one.job.name]
+        if per_query:
+            queries = next(iter(one.values.values())).per_query
+            rows += [
+                ([*name, query], [one.values[m].per_query[query] for m in measures])
+                for query in queries
+            ]
+        else:
+            rows.append((name, [one.values[m].mean for m in measures]))
+    words = ["run", "task", *(["query"] if per_query else [])]
+    head = [*words, *map(str, measures)]
+    left = range(len(words))
+    if form in (Form.TERMINAL, Form.MARKDOWN):
+        body = [[*name, *(f"{value:.5f}" for value in values)] for name, values in rows]
+        if form is Form.TERMINAL:
+            console.print(terminal_table(head, body, left=left))
+        else:
+            write(markdown_table(head, body, left=left), console)
+        return
+    records = [dict(zip(head, [*name, *values], strict=True)) for name, values in rows]
+    write(csv_table(records) if form is Form.CSV else as_json(records), console)

@@ -1,0 +1,211 @@
+"""Results for others: mteb's layout for its public results repository, and a model card's part.
+
+Only mteb's own files leave: a result, ``model_meta.json`` and ``run_settings.jsonl``. Our TREC
+runs, texts and records stay where they are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.results.saved import SavedResult
+
+_SETTINGS = "run_settings.jsonl"
+
+
+@dataclass(slots=True)
+class Exported:
+    """What became of the results."""
+
+    done: list[Path] = field(default_factory=list)
+    """Result files in the new folder."""
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+    """Why → the results of which it is so."""
+    remarks: list[str] = field(default_factory=list)
+    """What the public repository's reviewers will ask about."""
+
+
+def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = False) -> Exported:
+    """Write results as mteb's public results repository has them, and read them back with mteb.
+
+    Args:
+        results: what to export.
+        output: the folder; what lies in it stays, results of the same place are replaced.
+        experiments: take results with other than a model's own settings too, into mteb's
+            ``experiments`` folders.
+
+    Raises:
+        DamagedError: mteb cannot read a result.
+        MissingError: nothing is left to export.
+    """
+    import mteb
+    from mteb.results import TaskResult
+
+    known = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
+    models = {str(meta.name) for meta in mteb.get_model_metas()}
+    report = Exported()
+    taken: list[tuple[SavedResult, Path]] = []
+    for result in results:
+        name = f"{result.task} of {result.label}"
+        if result.task not in known:
+            report.left_out.setdefault("mteb has no such task", []).append(name)
+        elif result.experiment and not experiments:
+            why = "not the model's own settings (--experiments takes them along)"
+            report.left_out.setdefault(why, []).append(name)
+        else:
+            taken.append((result, _place(result)))
+    if not taken:
+        reasons = "; ".join(f"{why}: {', '.join(of)}" for why, of in report.left_out.items())
+        raise MissingError(f"There is nothing to export. {reasons or 'No results were given.'}")
+    _refuse_doubles(taken)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
+        for result, place in taken:
+            try:
+                TaskResult.from_disk(result.path)
+            except Exception as error:
+                raise DamagedError(f"mteb cannot read {result.path}: {error}") from error
+            staged = Path(staging) / place
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(result.path, staged)
+            meta = result.path.with_name("model_meta.json")
+            shutil.copy2(meta, staged.with_name(meta.name))
+        for folder in {place.parent for _, place in taken}:
+            sources = {result.path.parent for result, place in taken if place.parent == folder}
+            tasks = {place.stem for _, place in taken if place.parent == folder}
+            _write_settings(Path(staging) / folder, output / folder, sources, tasks)
+        _check(Path(staging), len(taken))
+        for staged in sorted(path for path in Path(staging).rglob("*") if path.is_file()):
+            target = output / staged.relative_to(staging)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staged.replace(target)
+    report.done = [output / place for _, place in taken]
+    local = sorted({result.task for result, _ in taken if _from_folder(result)})
+    if local:
+        report.remarks.append(
+            f"Scored on data from a folder of yours: {', '.join(local)}. `bge-eval data check`"
+            " compares it with mteb's own."
+        )
+    unknown = sorted({result.model for result, _ in taken} - models)
+    if unknown:
+        report.remarks.append(
+            f"mteb does not know {', '.join(unknown)}: the public repository asks for a model that"
+            " mteb can load. Evaluate it under its hub id, and add it to mteb first."
+        )
+    return report
+
+
+def model_index(results: Sequence[SavedResult]) -> str:
+    """Return the ``model-index`` of a model card as YAML, made by mteb from its results.
+
+    Args:
+        results: the results of one model.
+
+    Raises:
+        UsageError: they are of several models or settings.
+        MissingError: none is of a task of mteb's.
+    """
+    import mteb
+    from huggingface_hub import ModelCardData
+    from mteb.results import TaskResult
+
+    labels = sorted({f"{result.label} at {result.path.parent.name[:8]}" for result in results})
+    if len(labels) > 1:
+        raise UsageError(
+            f"A model card is of one model, and these are {len(labels)}: {', '.join(labels)}."
+            " Choose one with --models, or give its folder."
+        )
+    known = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
+    found = [result for result in results if result.task in known]
+    if not found:
+        raise MissingError("None of the results is of a task that mteb knows.")
+    with warnings.catch_warnings():
+        # The hub has a newer form beside it; model cards with this one are read as before.
+        warnings.filterwarnings("ignore", message="HF deprecated", category=DeprecationWarning)
+        entries = [
+            entry
+            for result in sorted(found, key=lambda result: result.task)
+            for entry in TaskResult.from_disk(result.path).get_hf_eval_results()
+        ]
+    name = found[0].model.rpartition("/")[2]
+    return str(ModelCardData(model_name=name, eval_results=entries).to_yaml()) + "\n"
+
+
+def _from_folder(result: SavedResult) -> bool:
+    layout = (result.identity.get("data") or {}).get("layout")
+    return layout not in (None, "hub", "snapshot", "aggregate")
+
+
+def _place(result: SavedResult) -> Path:
+    """Return where mteb files a result, below the repository's root."""
+    parts = result.path.parent.parts
+    start = -4 if result.experiment else -2
+    return Path("results", *parts[start:], result.path.name)
+
+
+def _write_settings(staged: Path, target: Path, sources: Iterable[Path], tasks: set[str]) -> None:
+    """Write mteb's record of versions for the exported tasks, and those exported before.
+
+    Tasks that stay here, such as one's own collections, are not told of.
+    """
+    lines: list[str] = []
+    for folder in (target, *sources):
+        path = folder / _SETTINGS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                task = json.loads(line)["task"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DamagedError(f"{path} is not mteb's ({error}).") from error
+            exported_now = task in tasks
+            if exported_now is (folder != target) and line not in lines:
+                lines.append(line)
+    if lines:
+        (staged / _SETTINGS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _refuse_doubles(taken: Sequence[tuple[SavedResult, Path]]) -> None:
+    seen: dict[Path, Path] = {}
+    for result, place in taken:
+        other = seen.setdefault(place, result.path)
+        if other != result.path:
+            raise UsageError(
+                f"{other} and {result.path} would become the same file of the public repository."
+                " Export one of their folders."
+            )
+
+
+def _check(folder: Path, count: int) -> None:
+    """Load the folder as whoever takes the submission will.
+
+    Raises:
+        DamagedError: mteb finds another number of results in it.
+    """
+    from mteb.cache import ResultCache
+
+    loaded = ResultCache(folder).load_results(
+        require_model_meta=True, include_remote=False, load_experiments="match_name"
+    )
+    found = sum(len(model.task_results) for model in loaded.model_results)
+    if found != count:
+        raise DamagedError(
+            f"mteb reads {found} of the {count} results that were to be exported; nothing was"
+            " written. A result without model_meta.json beside it is none to mteb."
+        )
+
+
+def describe(report: Exported) -> list[str]:
+    """Return what has to be said about an export, a line each."""
+    lines = [f"Left out, {why}: {_some(names)}" for why, names in report.left_out.items()]
+    return lines + report.remarks
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,251 @@
+"""What a run may lose against its baseline, by task or suite, from a TOML file.
+
+::
+
+    [default]                        # every task
+    max_drop = 0.005                 # scores are 0 to 1: half a point
+    significant = true               # a drop fails only if it is more than chance
+    alpha = 0.05                     # … at this level, after Holm's correction over all tests
+
+    [suite.beir]                     # every task of the suite
+    max_relative_drop = 0.01         # one per cent of the baseline's score, instead of max_drop
+    average = { max_drop = 0.002 }   # and the mean over the suite's tasks
+
+    [task.SciFact]
+    measures = ["main", "R@100"]     # main: the task's own main score
+    queries = ["13", "42"]           # none of these may lose anything
+    max_time_ratio = 1.5             # seconds against the baseline's
+    max_memory_gib = 4
+
+    [average]                        # the mean over all tasks of the baseline
+    max_drop = 0.002
+
+A task's own table goes before its suites', and those before the default, key by key; a table
+that says how much may be lost replaces both ways of saying it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.measure import parse_measure
+
+MAIN = "main"
+"""The name that stands for a task's own main score."""
+
+_AMOUNTS = ("max_drop", "max_relative_drop")
+_TABLES = ("default", "suite", "task", "average")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one task may lose."""
+
+    measures: tuple[str, ...] = (MAIN,)
+    """The measures that are judged: "main", "nDCG@10", "R@100" …"""
+    max_drop: float | None = 0.005
+    """How far a score may fall, 0 to 1; None if only the relative drop counts."""
+    max_relative_drop: float | None = None
+    """How far it may fall as a part of the baseline's score, e.g. 0.01 for one per cent."""
+    significant: bool = True
+    """Whether only a drop fails that is more than chance, where that can be tested."""
+    alpha: float = 0.05
+    """The level of that test."""
+    queries: tuple[str, ...] = ()
+    """Queries of which none may lose anything, by id."""
+    max_time_ratio: float | None = None
+    """How many times the baseline's seconds it may take."""
+    max_memory_gib: float | None = None
+    """The most memory it may use, GiB."""
+
+    def allowed(self, before: float) -> float:
+        """Return how far a score may fall from what it was; of two limits the stricter."""
+        limits = []
+        if self.max_drop is not None:
+            limits.append(self.max_drop)
+        if self.max_relative_drop is not None:
+            limits.append(self.max_relative_drop * abs(before))
+        return min(limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a file, or the default for everything."""
+
+    default: Rule = field(default_factory=Rule)
+    """For every task."""
+    suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Suite → what it sets for its tasks, in the file's order."""
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Task → what it sets."""
+    average: Rule | None = None
+    """For the mean over all tasks; None if it is not judged."""
+    suite_averages: Mapping[str, Rule] = field(default_factory=dict)
+    """Suite → the rule for the mean over its tasks."""
+    origin: str = "the default rules"
+    """Where they are from, for people."""
+
+    def of(self, task: str, suites: Iterable[str] = ()) -> Rule:
+        """Return a task's rule.
+
+        Args:
+            task: mteb's task name.
+            suites: the suites of `suites` that it belongs to.
+        """
+        rule = self.default
+        mine = set(suites)
+        for suite, values in self.suites.items():
+            if suite in mine:
+                rule = _with(rule, values)
+        return _with(rule, self.tasks.get(task, {}))
+
+
+def read_rules(path: Path) -> Rules:
+    """Read a file of rules.
+
+    Raises:
+        MissingError: there is no such file.
+        DamagedError: it is no TOML.
+        UsageError: it says something that means nothing; all such places are named.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise MissingError(f"There is no file of rules {path}.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DamagedError(f"{path} is not TOML ({error}).") from error
+    problems = [
+        f"[{name}] means nothing.{did_you_mean(name, _TABLES)} Tables are [default],"
+        " [suite.NAME], [task.NAME] and [average]."
+        for name in content
+        if name not in _TABLES
+    ]
+    suites = _tables(content, "suite", problems)
+    tasks = _tables(content, "task", problems)
+    suite_averages = {
+        name: values.pop("average") for name, values in suites.items() if "average" in values
+    }
+    average = content.get("average")
+    checked = {
+        "default": content.get("default", {}),
+        **{f"suite.{name}": values for name, values in suites.items()},
+        **{f"task.{name}": values for name, values in tasks.items()},
+    }
+    for place, values in checked.items():
+        problems += _problems(place, values, _KEYS)
+    averages = {f"suite.{name}.average": values for name, values in suite_averages.items()}
+    if average is not None:
+        averages["average"] = average
+    for place, values in averages.items():
+        problems += _problems(place, values, _AVERAGE_KEYS)
+    if problems:
+        raise UsageError(f"{path}: " + " ".join(problems))
+    default = _with(Rule(), checked["default"])
+    # An average is judged as the tasks are, but for what is said of it.
+    base = Rule(
+        max_drop=default.max_drop,
+        max_relative_drop=default.max_relative_drop,
+        significant=default.significant,
+        alpha=default.alpha,
+    )
+    return Rules(
+        default=default,
+        suites=suites,
+        tasks=tasks,
+        average=None if average is None else _with(base, average),
+        suite_averages={name: _with(base, values) for name, values in suite_averages.items()},
+        origin=str(path),
+    )
+
+
+def _with(rule: Rule, values: Mapping[str, Any]) -> Rule:
+    if any(name in values for name in _AMOUNTS):
+        rule = replace(rule, max_drop=None, max_relative_drop=None)
+    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return replace(rule, **{**values, **lists})
+
+
+def _tables(
+    content: Mapping[str, Any], kind: str, problems: list[str]
+) -> dict[str, dict[str, Any]]:
+    found = content.get(kind, {})
+    if not isinstance(found, dict):
+        problems.append(f"'{kind}' must be tables such as [{kind}.NAME].")
+        return {}
+    tables = {}
+    for name, values in found.items():
+        if isinstance(values, dict):
+            tables[name] = dict(values)
+        else:
+            problems.append(f"[{kind}] {name}: write a table [{kind}.NAME] with it inside.")
+    return tables
+
+
+def _number(lowest: float, highest: float) -> Any:
+    def fault(value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return "a number"
+        # NaN is in no interval.
+        return "" if lowest <= value <= highest else f"{lowest:g} to {highest:g}"
+
+    return fault
+
+
+def _flag(value: Any) -> str:
+    return "" if isinstance(value, bool) else "true or false"
+
+
+def _measures(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return 'a list such as ["main", "R@100"]'
+    for name in value:
+        if name == MAIN:
+            continue
+        try:
+            canonical = str(parse_measure(str(name)))
+        except UsageError as error:
+            return f"measures ({error})"
+        if canonical != name:
+            return f"written as '{canonical}'"
+    return ""
+
+
+def _queries(value: Any) -> str:
+    fine = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return "" if fine else 'a list of ids in quotes such as ["13", "42"]'
+
+
+_AVERAGE_KEYS = {
+    "max_drop": _number(0, 1),
+    "max_relative_drop": _number(0, 1),
+    "significant": _flag,
+    "alpha": _number(0, 1),
+}
+"""Key → what is wrong with a value of it, in words that follow "must be"; "" if it is right."""
+_KEYS = {
+    **_AVERAGE_KEYS,
+    "measures": _measures,
+    "queries": _queries,
+    "max_time_ratio": _number(0, 1e6),
+    "max_memory_gib": _number(0, 1e6),
+}
+
+
+def _problems(place: str, values: Any, keys: Mapping[str, Any]) -> list[str]:
+    if not isinstance(values, dict):
+        return [f"[{place}] must be a table."]
+    found = []
+    for name, value in values.items():
+        if name not in keys:
+            found.append(
+                f"[{place}] {name} means nothing there.{did_you_mean(name, keys)} Keys are"
+                f" {', '.join(keys)}."
+            )
+        elif wanted := keys[name](value):
+            found.append(f"[{place}] {name} = {value!r} must be {wanted}.")
+    return found

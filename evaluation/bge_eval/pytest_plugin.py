@@ -1,0 +1,153 @@
+"""The gate in a test-suite: pytest's fixture ``bge_eval``, there as soon as bge-eval is installed.
+
+::
+
+    def test_the_model_got_no_worse(bge_eval):
+        runs = bge_eval.run("./my-model", "SciFact", offline=True, data_dir="datasets")
+        bge_eval.check("main", runs)
+
+Loading this module costs a test-suite nothing: what evaluates is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from bge_eval.gate.outcome import Outcome
+
+Option = str | int | float | bool | PathLike[str]
+"""A value of an option of ``bge-eval run``."""
+
+_SAID = pytest.StashKey[list[str]]()
+
+
+class Gate:
+    """Evaluates models and holds them against baselines; a test fails if a score dropped."""
+
+    def __init__(self, config: pytest.Config, folders: pytest.TempPathFactory) -> None:
+        """Use the session's folders; made by the fixture."""
+        self._config = config
+        self._folders = folders
+
+    def run(
+        self,
+        model: str | PathLike[str],
+        *tasks: str | PathLike[str],
+        output: str | PathLike[str] | None = None,
+        **options: Option | Iterable[Option] | None,
+    ) -> Path:
+        """Evaluate a model in a process of its own.
+
+        Args:
+            model: as ``--model``.
+            tasks: suites, tasks and folders, as ``--tasks``.
+            output: where results go and are used again; a new temporary folder by default.
+            options: options of ``bge-eval run``: ``offline=True`` is ``--offline``,
+                ``max_length=256`` is ``--max-length 256``, a list repeats the option.
+
+        Returns:
+            The folder of results. The test fails if a task could not be evaluated.
+        """
+        __tracebackhide__ = True
+        folder = self._folders.mktemp("bge-eval") if output is None else Path(output)
+        command = [sys.executable, "-m", "bge_eval", "run", "--model", fspath(model)]
+        command += ["--output", fspath(folder), "--quiet"]
+        for task in tasks:
+            command += ["--tasks", fspath(task)]
+        for name, value in options.items():
+            command += _as_option(name, value)
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", check=False
+        )
+        if done.returncode:
+            pytest.fail(f"bge-eval run: {done.stderr.strip() or done.stdout}", pytrace=False)
+        return folder
+
+    def check(
+        self,
+        baseline: str | PathLike[str],
+        *runs: str | PathLike[str],
+        rules: str | PathLike[str] | None = None,
+        tasks: Iterable[str] = (),
+        model: str = "",
+        latest: bool = False,
+        other_data: bool = False,
+    ) -> Outcome:
+        """Hold runs against a baseline; the test fails as ``bge-eval check`` would.
+
+        Args:
+            baseline: a file, a name in ``results/baselines``, or a run.
+            runs: folders of results or results; ``results/runs`` by default.
+            rules: the file of rules, if it does not stand beside the baseline.
+            tasks: only these suites and tasks.
+            model: of several runs of a task, the one with this name.
+            latest: of several runs of a task, the newest.
+            other_data: compare although the data are others.
+
+        Returns:
+            The verdict, for a test that wants to know more.
+        """
+        __tracebackhide__ = True
+        from bge_eval.cli.show_check import text
+        from bge_eval.errors import BgeEvalError
+        from bge_eval.gate import gate
+        from bge_eval.gate.choose import Choice
+        from bge_eval.gate.outcome import Status
+
+        request = gate.Request(
+            baseline=fspath(baseline),
+            runs=tuple(map(Path, runs)) or (Path("results/runs"),),
+            choice=Choice(model, latest),
+            rules=None if rules is None else Path(rules),
+            tasks=tuple(tasks),
+            other_data=other_data,
+        )
+        try:
+            outcome = gate.judge(request)
+        except BgeEvalError as error:
+            pytest.fail(f"bge-eval check: {error}", pytrace=False)
+        if outcome.exit_code:
+            pytest.fail(text(outcome), pytrace=False)
+        said = self._config.stash.setdefault(_SAID, [])
+        worth = outcome.of(Status.IMPROVED, Status.DROPPED, Status.NOT_JUDGED)
+        said += [f"{finding.task} {finding.what}: {finding.said}" for finding in worth]
+        said += [note.text for note in outcome.notes if note.warning]
+        return outcome
+
+
+@pytest.fixture(scope="session")
+def bge_eval(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gate]:
+    """Evaluate embedding models and hold them against baselines."""
+    yield Gate(pytestconfig, tmp_path_factory)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what did not fail and should be known: improvements, drops within chance."""
+    lines = config.stash.get(_SAID, [])
+    if lines:
+        terminalreporter.section("bge-eval")
+        for line in dict.fromkeys(lines):
+            terminalreporter.line(line)
+
+
+def _as_option(name: str, value: Option | Iterable[Option] | None) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option[2:]}"]
+    if isinstance(value, str | int | float | PathLike):
+        return [option, str(value)]
+    return [word for item in value for word in _as_option(name, item)]

@@ -1,0 +1,218 @@
+"""Paired statistics: equal to scipy's, honest when nothing differs, quick on many queries."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bge_eval.statistics import (
+    Values,
+    bootstrap_interval,
+    compare,
+    compare_means,
+    effect_size,
+    holm,
+    randomisation_p_value,
+)
+
+SIMULATIONS = 500
+
+
+def scores(queries: int, seed: int) -> tuple[Values, Values]:
+    """Values as nDCG@10 has them: many queries at 0 and at 1, many the same in both systems."""
+    generator = np.random.default_rng(seed)
+    hard = generator.random(queries)
+    first = np.where(hard < 0.2, 0.0, np.where(hard > 0.8, 1.0, generator.beta(2, 2, queries)))
+    moved = np.clip(first + generator.normal(0, 0.3, queries), 0, 1)
+    return first, np.where(generator.random(queries) < 0.5, first, moved)
+
+
+@pytest.mark.parametrize("queries", [4, 20, 300])
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_interval_is_scipys(queries: int, confidence: float) -> None:
+    first, second = scores(queries, seed=queries)
+    ours = bootstrap_interval([second - first], seed=7, resamples=2000, confidence=confidence)
+    # Both draw the same indices from the same generator, so not only the method is the same.
+    theirs = stats.bootstrap(
+        (second - first,),
+        np.mean,
+        n_resamples=2000,
+        confidence_level=confidence,
+        method="BCa",
+        rng=np.random.default_rng(7),
+    ).confidence_interval
+    assert ours is not None
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("queries", [2, 5, 9, 12])
+def test_p_value_of_few_queries_is_scipys(queries: int) -> None:
+    first, second = scores(queries, seed=queries)
+    theirs = stats.permutation_test(
+        (second, first),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=2**queries,
+    )
+    p_value, exact = randomisation_p_value([second - first])
+    assert exact and p_value == pytest.approx(theirs.pvalue, abs=1e-12)
+
+
+def test_p_value_of_many_queries_is_scipys() -> None:
+    first, second = scores(120, seed=1)
+    drawn, exact = randomisation_p_value([second - first], resamples=20_000)
+    theirs = stats.permutation_test(
+        (second, first),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=20_000,
+        rng=2,
+    )
+    assert not exact
+    # Two draws of 20,000: four standard errors of their difference (scipy doubles a tail).
+    error = np.sqrt(3 * drawn * (1 - drawn) / 20_000)
+    assert abs(drawn - theirs.pvalue) < 4 * error
+
+
+def test_the_border_between_all_swaps_and_drawn_ones() -> None:
+    generator = np.random.default_rng(3)
+    differences = generator.normal(0.1, 0.3, 16)
+    all_swaps, exact = randomisation_p_value([differences])
+    assert exact
+    one_more = np.append(differences, 1e-6)
+    drawn, exact = randomisation_p_value([one_more], resamples=200_000)
+    assert not exact
+    assert drawn == pytest.approx(all_swaps, abs=0.005)
+    # Queries on which both are the same change nothing, and need no draws.
+    padded = np.concatenate([differences, np.zeros(500)])
+    p_value, exact = randomisation_p_value([padded])
+    assert exact and p_value == pytest.approx(all_swaps)
+
+
+def test_nothing_differs() -> None:
+    first, _ = scores(30, seed=0)
+    same = compare(first, first)
+    assert (same.difference, same.p_value, same.exact) == (0, 1, True)
+    assert same.interval is not None and (same.interval.low, same.interval.high) == (0, 0)
+    assert same.effect_size is None
+    assert (same.wins, same.ties, same.losses) == (0, 30, 0)
+
+
+def test_a_single_query_proves_nothing() -> None:
+    one = compare([0.25], [0.75])
+    assert (one.difference, one.p_value, one.interval, one.effect_size) == (0.5, 1.0, None, None)
+
+
+def test_a_constant_gain() -> None:
+    every = compare(np.zeros(12), np.full(12, 0.5))
+    assert every.interval is not None and (every.interval.low, every.interval.high) == (0.5, 0.5)
+    assert every.p_value == 2 / 2**12 and every.effect_size is None
+    assert (every.wins, every.ties, every.losses) == (12, 0, 0)
+
+
+def test_direction_counts_and_effect_size() -> None:
+    first, second = scores(200, seed=5)
+    forth, back = compare(first, second), compare(second, first)
+    assert forth.difference == pytest.approx(second.mean() - first.mean())
+    assert back.difference == pytest.approx(-forth.difference)
+    assert (back.wins, back.ties, back.losses) == (forth.losses, forth.ties, forth.wins)
+    assert forth.wins + forth.ties + forth.losses == 200
+    differences = second - first
+    # d of pairs is the paired t statistic over the root of n.
+    t_statistic = stats.ttest_rel(second, first).statistic
+    assert effect_size([differences]) == pytest.approx(t_statistic / np.sqrt(200))
+
+
+def test_same_seed_same_numbers() -> None:
+    first, second = scores(100, seed=6)
+    assert compare(first, second, seed=4) == compare(first, second, seed=4)
+    assert compare(first, second, seed=4) != compare(first, second, seed=5)
+
+
+def test_mean_over_tasks() -> None:
+    large, small = scores(400, seed=8), scores(25, seed=9)
+    both = compare_means([large[0], small[0]], [large[1], small[1]], [0.5, 0.5])
+    means = [(group[1] - group[0]).mean() for group in (large, small)]
+    assert both.difference == pytest.approx(np.mean(means))
+    assert both.queries == 425
+    # The variance of a mean of independent means is known; the interval has to have its width.
+    variance = sum((group[1] - group[0]).var() / len(group[0]) for group in (large, small)) / 4
+    assert both.interval is not None
+    width = 2 * stats.norm.ppf(0.975) * np.sqrt(variance)
+    assert both.interval.high - both.interval.low == pytest.approx(width, rel=0.05)
+    # And the randomisation test the share of swaps that give a mean as far from 0.
+    generator = np.random.default_rng(10)
+    swapped = [
+        np.mean([(generator.choice([-1, 1], len(a)) * (b - a)).mean() for a, b in (large, small)])
+        for _ in range(4000)
+    ]
+    extreme = np.mean(np.abs(swapped) >= abs(both.difference))
+    assert both.p_value == pytest.approx(extreme, abs=0.03)
+
+
+def test_one_group_is_the_whole() -> None:
+    first, second = scores(50, seed=10)
+    assert compare_means([first], [second], [1.0]) == compare(first, second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [([], []), ([0.1], [0.1, 0.2]), ([0.1], [float("nan")])]
+)
+def test_what_cannot_be_compared(first: list[float], second: list[float]) -> None:
+    with pytest.raises(ValueError, match="quer"):
+        compare(first, second)
+
+
+def test_holm() -> None:
+    # Worked by hand: 0.005 × 4, 0.01 × 3, 0.03 × 2, and 0.04 × 1, which may not fall below.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_holm_keeps_the_error_of_the_family() -> None:
+    generator = np.random.default_rng(11)
+    false = [min(holm(list(generator.random(15)))) <= 0.05 for _ in range(4000)]
+    low, high = stats.binom.interval(0.999, 4000, 1 - (1 - 0.05 / 15) ** 15)
+    assert low <= sum(false) <= high
+
+
+@pytest.mark.parametrize("queries", [12, 60])
+def test_rejections_when_nothing_differs(queries: int) -> None:
+    """Two runs that differ by swapping the systems at random, query by query."""
+    generator = np.random.default_rng(12)
+    rejected = 0
+    for simulation in range(SIMULATIONS):
+        first, second = scores(queries, seed=1000 + simulation)
+        swap = generator.random(queries) < 0.5
+        differences = np.where(swap, first - second, second - first)
+        p_value, _ = randomisation_p_value([differences], seed=simulation, resamples=999)
+        rejected += p_value <= 0.05
+    low, high = stats.binom.interval(0.95, SIMULATIONS, 0.05)
+    # With few queries p can only take few values, so 0.05 is not quite reached.
+    assert (0 if queries < 20 else low) <= rejected <= high
+
+
+def test_coverage_of_the_interval() -> None:
+    truth = np.subtract(*scores(1_000_000, seed=13)[::-1]).mean()
+    held = 0
+    for simulation in range(SIMULATIONS):
+        first, second = scores(200, seed=5000 + simulation)
+        interval = bootstrap_interval([second - first], seed=simulation, resamples=1000)
+        assert interval is not None
+        held += interval.low <= truth <= interval.high
+    low, high = stats.binom.interval(0.95, SIMULATIONS, 0.95)
+    assert low <= held <= high
+
+
+def test_ten_thousand_queries_take_seconds() -> None:
+    first, second = scores(10_000, seed=14)
+    start = time.perf_counter()
+    compare(first, second)
+    # About one second on one core; the bound is wide for a busy machine.
+    assert time.perf_counter() - start < 15
