@@ -94,7 +94,7 @@ def main() -> None:
         logits = model(**inputs).logits.view(QUERIES_A_STEP, 1 + NEGATIVES)
         target = torch.zeros(QUERIES_A_STEP, dtype=torch.long, device=device)
         loss = torch.nn.functional.cross_entropy(logits, target)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -1,0 +1,212 @@
+"""Every backend gives torch's vectors, and the choice among them is never the worse."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bge_eval.encode import backends
+from bge_eval.encode.adapter import EncoderModel
+from bge_eval.encode.backends import choose_backend
+from bge_eval.encode.locate import locate
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
+from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.records import Vectors
+from conftest import BUILTIN
+from test_encoder import TEXTS
+
+TYPES = ["bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def encoder(folder: Path | str, backend: str, **overrides: Any) -> Any:
+    said = Overrides(**overrides)
+    return EncoderModel(str(folder), overrides=said, backend=backend, device="cpu").encoder
+
+
+def vectors(folder: Path | str, backend: str, prompt: str = "", **overrides: Any) -> Vectors:
+    made: Vectors = encoder(folder, backend, **overrides).encode(TEXTS, prompt)
+    return made
+
+
+def random_model(folder: Path, kind: str, tokenizer: Path) -> Path:
+    """A two-layer model of a type, in the layout of a bare encoder."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    torch.manual_seed(1)
+    read = AutoTokenizer.from_pretrained(tokenizer)
+    sizes: dict[str, Any] = {"vocab_size": len(read), "pad_token_id": read.pad_token_id}
+    if kind == "distilbert":
+        sizes |= {"dim": 64, "hidden_dim": 128, "n_layers": 2, "n_heads": 4}
+    else:
+        sizes |= {"hidden_size": 64, "intermediate_size": 128}
+        sizes |= {"num_hidden_layers": 2, "num_attention_heads": 4}
+    if kind == "electra":
+        sizes["embedding_size"] = 32
+    config = AutoConfig.for_model(kind, max_position_embeddings=514, **sizes)
+    AutoModel.from_config(config).save_pretrained(folder)
+    read.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_openvino_equals_torch(tmp_path: Path, minilm_folder: Path, kind: str) -> None:
+    folder = random_model(tmp_path / "model", kind, minilm_folder)
+    said: dict[str, Any] = {"pooling": Pooling.MEAN, "max_length": 512, "normalize": True}
+    expected = vectors(folder, "torch", "a prompt: ", **said)
+    loaded = encoder(folder, "openvino", **said)
+    assert loaded.forward.backend == "openvino"
+    np.testing.assert_allclose(loaded.encode(TEXTS, "a prompt: "), expected, atol=1e-5)
+
+
+def test_the_types_that_auto_converts_are_those_tested() -> None:
+    assert set(TYPES) == backends._CONVERTED_TYPES
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+def test_poolings(tiny_bge: Path, pooling: Pooling) -> None:
+    expected = vectors(tiny_bge, "torch", pooling=pooling)
+    np.testing.assert_allclose(vectors(tiny_bge, "openvino", pooling=pooling), expected, atol=1e-5)
+
+
+def test_a_conversion_is_made_once(tiny_bge: Path, own_cache: Path) -> None:
+    first = vectors(tiny_bge, "openvino")
+    [facts] = own_cache.glob("openvino/*/model.json")
+    written = facts.stat().st_mtime_ns
+    assert np.array_equal(vectors(tiny_bge, "openvino"), first)
+    assert facts.stat().st_mtime_ns == written
+    assert json.loads(facts.read_text())["difference"] <= 1e-5
+
+
+def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the comparison found decides; the findings are changed here by hand."""
+    monkeypatch.setattr(backends, "_CONVERTED_TYPES", {"bert"})
+    model = EncoderModel(BUILTIN, backend="openvino", device="cpu", store=False)
+    expected = model.encoder.encode(TEXTS[:2])
+    [path] = own_cache.glob("openvino/*/model.json")
+    facts = json.loads(path.read_text())
+    for changed, backend in (
+        ({"speed": 1.5}, "openvino"),
+        ({"speed": 0.9}, "torch"),
+        ({"speed": 1.5, "difference": 1e-3}, "torch"),
+    ):
+        path.write_text(json.dumps(facts | changed))
+        auto = EncoderModel(BUILTIN, device="cpu", store=False)
+        assert auto.encoder.forward.backend == backend
+        np.testing.assert_allclose(auto.encoder.encode(TEXTS[:2]), expected, atol=1e-5)
+
+
+def test_auto_converts_no_small_model(tiny_bge: Path) -> None:
+    assert encoder(tiny_bge, "auto").forward.backend == "torch"
+
+
+@pytest.mark.parametrize("dtype", [Dtype.FLOAT16, Dtype.INT8])
+def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> None:
+    files = locate(BUILTIN)
+    settings = EncoderModel(BUILTIN, overrides=Overrides(dtype=dtype)).settings
+    assert choose_backend(Backend.AUTO, files, settings, "cpu") is Backend.TORCH
+
+
+def test_openvino_reports_nothing_to_its_makers(tmp_path: Path, tiny_bge: Path) -> None:
+    code = (
+        "import sys; from bge_eval.encode.adapter import EncoderModel;"
+        f"m = EncoderModel({str(tiny_bge)!r}, backend='openvino', device='cpu');"
+        "print(m.encoder.encode(['x']).shape, sys.modules.get('openvino_telemetry'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "(1, 64) None"
+    assert not (tmp_path / "intel").exists()
+
+
+def test_int8_is_near_and_not_the_same(minilm_folder: Path) -> None:
+    full, small = vectors(BUILTIN, "torch"), vectors(BUILTIN, "torch", dtype=Dtype.INT8)
+    cosines = (full * small).sum(axis=1)
+    assert cosines.min() > 0.9 and not np.allclose(full, small, atol=1e-4)
+
+
+def test_several_devices_give_the_same(tiny_bge: Path) -> None:
+    """Two copies on the CPU stand in for two GPUs."""
+    one = EncoderModel(str(tiny_bge), device="cpu", batch_tokens=64).encoder
+    two = EncoderModel(str(tiny_bge), device="cpu,cpu", batch_tokens=64).encoder
+    assert two.device == "cpu,cpu"
+    texts = [f"{'word ' * (i % 30)}{i}" for i in range(200)]
+    np.testing.assert_allclose(two.encode(texts), one.encode(texts), atol=1e-6)
+
+
+@pytest.fixture
+def with_onnx(tmp_path: Path, minilm_folder: Path) -> Path:
+    """A tiny encoder with an ``onnx/model.onnx``, as BGE's repositories have one."""
+    import torch
+    from transformers import AutoModel
+
+    from conftest import make_encoder
+
+    folder = make_encoder(tmp_path / "with-onnx", minilm_folder, "cls")
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
+
+    class Hidden(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            hidden: torch.Tensor = model(**dict(zip(names, inputs, strict=True))).last_hidden_state
+            return hidden
+
+    (folder / "onnx").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Hidden(),
+            example,
+            str(folder / "onnx" / "model.onnx"),
+            input_names=names,
+            output_names=["last_hidden_state"],
+            dynamic_axes={
+                name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]
+            },
+            dynamo=False,
+        )
+    return folder
+
+
+def test_onnx_equals_torch(with_onnx: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    loaded = encoder(with_onnx, "onnx")
+    assert loaded.forward.backend == "onnx"
+    np.testing.assert_allclose(loaded.encode(TEXTS), vectors(with_onnx, "torch"), atol=1e-5)
+    (with_onnx / "onnx" / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(DamagedError, match="no readable ONNX model"):
+        encoder(with_onnx, "onnx")
+
+
+def test_what_does_not_go_together(tiny_bge: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(MissingError, match=r"holds no onnx/model\.onnx"):
+        encoder(tiny_bge, "onnx")
+    with pytest.raises(UsageError, match="its precision is not bfloat16"):
+        encoder(tiny_bge, "onnx", dtype=Dtype.BFLOAT16)
+    with pytest.raises(UsageError, match="does not compute in float16"):
+        encoder(tiny_bge, "openvino", dtype=Dtype.FLOAT16)
+    with pytest.raises(UsageError, match="computes on the CPU, not on 'cuda'"):
+        EncoderModel(str(tiny_bge), backend="openvino", device="cuda")
