@@ -24,7 +24,7 @@ def test_help_answers_at_once(bge_eval: CommandLine) -> None:
     assert time.perf_counter() - start < 2
 
 
-COMMANDS = ["run", "table", "compare", "check", "rescore", "report", "export", "tasks"]
+COMMANDS = ["run", "table", "compare", "check", "rescore", "report", "export", "store", "tasks"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -39,7 +39,7 @@ def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     for command in (*COMMANDS, "data fetch", "data check"):
         assert f"bge-eval {command}" in readme
-    commands: list[list[str]] = [[], ["data", "fetch"], ["data", "check"]]
+    commands: list[list[str]] = [[], ["data", "fetch"], ["data", "check"], ["store", "prune"]]
     commands += [[command] for command in COMMANDS]
     shown = "".join(bge_eval(*command, "--help").stdout for command in commands)
     documents = re.sub(r"hf download[^`]*", "", readme + changes)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mteb
 import numpy as np
 import pytest
 
@@ -590,9 +591,8 @@ def test_infinity_gives_the_vectors_of_the_local_model(infinity: str, real_data:
     texts = [json.loads(line)["text"] for line in lines[:60]]
     texts += ["", " ", "糖尿病的原因", "word " * 900]
     local = EncoderModel(BUILTIN, device="cpu").encoder.encode(texts)
-    for api, base in ((Api.INFINITY, infinity),):
-        served = ServedModel(base, api, model="minilm", batch_tokens=2000)
-        np.testing.assert_allclose(served.encoder.encode(texts), local, atol=1e-5)
+    served = ServedModel(infinity, Api.INFINITY, model="minilm", batch_tokens=2000)
+    np.testing.assert_allclose(served.encoder.encode(texts), local, atol=1e-5)
     assert served.files.revision == "0.0.78"
 
 
@@ -612,12 +612,10 @@ def test_infinity_gives_the_scores_of_the_local_reranker(
 
 @pytest.mark.slow
 def test_infinity_gives_the_score_of_the_local_model(
-    infinity: str, real_data: Path, bge_eval: CommandLine
+    infinity: str, real_data: Path, tmp_path: Path
 ) -> None:
-    done = bge_eval(
-        *("run", "--model", infinity, "--api", "infinity", "--api-model", "minilm"),
-        *("--tasks", "SciFact", "--data-dir", real_data, "--offline", "--format", "json"),
-    )
-    assert done.returncode == 0, done.stderr
-    score = json.loads(done.stdout)["rows"][0]["scores"]["SciFact"]
+    model = ServedModel(infinity, Api.INFINITY, model="minilm", limits=Limits(concurrency=2))
+    options = Options(tmp_path, (real_data,), offline=True)
+    path = evaluate(model, plan(["SciFact"]), options).done["SciFact"][0]
+    score = mteb.TaskResult.from_disk(path).get_score()
     assert abs(score - 0.64508) < 1e-4  # the published figure, which the local model gives

@@ -19,6 +19,7 @@ from bge_eval.cli.quiet import DEBUG
 from bge_eval.cli.report import report
 from bge_eval.cli.rescore import rescore
 from bge_eval.cli.run import run
+from bge_eval.cli.store import prune, show_store
 from bge_eval.cli.table import table
 from bge_eval.cli.tasks import tasks
 from bge_eval.errors import BgeEvalError
@@ -105,6 +106,11 @@ _data = typer.Typer(help="Bring data sets here for later offline use, and verify
 _data.command()(_friendly(fetch))
 _data.command()(_friendly(check_data))
 app.add_typer(_data, name="data")
+
+_store = typer.Typer(invoke_without_command=True)
+_store.callback()(_friendly(show_store))
+_store.command()(_friendly(prune))
+app.add_typer(_store, name="store")
 
 
 def main() -> None:

@@ -227,8 +227,9 @@ def _published(
     tasks = list(names) or list(dict.fromkeys(task for side in own for task in side.results))
     if not tasks:
         raise UsageError("Published scores alone have no tasks: --tasks names tasks or a suite.")
-    others = published_beside(columns_of(tasks), key, Aggregates.RECOMPUTED)
-    rows = {row.model: row for row in others}
+    rows = {
+        row.model: row for row in published_beside(columns_of(tasks), key, Aggregates.RECOMPUTED)
+    }
     found, notes = [], []
     for side in sides:
         if side.published is None:

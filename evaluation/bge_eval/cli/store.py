@@ -1,0 +1,127 @@
+"""``bge-eval store``: what is embedded already, and making room."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bge_eval.encode.store import StoredSpace
+
+_SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def show_store(
+    context: typer.Context,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="The store's folder. Default: in the user's cache folder."),
+    ] = None,
+) -> None:
+    """List the stored embeddings: model, prompt, how many texts, how large, when last used.
+
+    Examples:
+      bge-eval store
+
+      bge-eval store prune --older-than 30d
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.encode.store import default_store, stored_spaces
+
+    root = store or default_store()
+    spaces = stored_spaces(root)
+    if not spaces:
+        stderr.print(f"{root} holds no embeddings.", style="dim", markup=False, soft_wrap=True)
+        return
+    stdout.print(_table(spaces))
+    whole = sum(space.bytes for space in spaces)
+    stderr.print(f"{_size(whole)} in {root}", style="dim", markup=False, soft_wrap=True)
+
+
+def prune(
+    store: Annotated[
+        Path | None,
+        typer.Option(help="The store's folder. Default: in the user's cache folder."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Remove those of models whose name contains this.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Remove those not used for this long: 12h, 30d, 4w.")
+    ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option(help="Remove the longest unused until no more is left: 500MB, 20GB."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
+) -> None:
+    """Remove stored embeddings; they are made again when they are needed.
+
+    Examples:
+      bge-eval store prune --older-than 30d
+
+      bge-eval store prune --max-size 20GB
+
+      bge-eval store prune --model bge-base
+    """
+    from bge_eval.cli.console import stderr
+    from bge_eval.encode.store import default_store
+    from bge_eval.encode.store import prune as remove
+
+    removed = remove(
+        store or default_store(),
+        model=model,
+        older_than=_quantity(older_than, _SECONDS, "--older-than", "30d"),
+        largest=_quantity(max_size, _BYTES, "--max-size", "20GB"),
+        everything=everything,
+    )
+    freed = _size(sum(space.bytes for space in removed))
+    spaces = "1 set" if len(removed) == 1 else f"{len(removed)} sets"
+    stderr.print(f"Removed {spaces} of embeddings, {freed}.", highlight=False)
+
+
+def _table(spaces: Sequence[StoredSpace]) -> object:
+    from datetime import datetime
+
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("model", overflow="fold")
+    table.add_column("prompt", overflow="fold")
+    for heading in ("dimension", "texts", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("last used", no_wrap=True)
+    for space in spaces:
+        used = datetime.fromtimestamp(space.used).strftime("%Y-%m-%d %H:%M")
+        prompt = repr(space.prompt) if space.prompt else ""
+        cells = [str(space.dimension), f"{space.texts:,}", _size(space.bytes), used]
+        table.add_row(space.model, prompt, *cells)
+    return table
+
+
+def _size(count: int) -> str:
+    for unit in ("TB", "GB", "MB"):
+        if count >= _BYTES[unit]:
+            return f"{count / _BYTES[unit]:.1f} {unit}"
+    return f"{count / 1000:.0f} kB"
+
+
+def _quantity(text: str | None, units: dict[str, int], option: str, example: str) -> int | None:
+    if text is None:
+        return None
+    from bge_eval.errors import UsageError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", text.strip())
+    known = {unit.casefold(): factor for unit, factor in units.items()}
+    if match is None or match[2].casefold() not in known:
+        raise UsageError(
+            f"{option} is '{text}'; it is a number with {', '.join(units)}: {example}."
+        )
+    return int(float(match[1]) * known[match[2].casefold()])
