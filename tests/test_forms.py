@@ -147,8 +147,11 @@ def test_command(bge_eval: CommandLine, root: Path) -> None:
     assert rows["b/alike_2"]["seconds"] == "" and rows["b/alike_2"]["dimension"] == ""
     assert sum(row["best"] == "Mine" for row in rows.values()) == 1
     assert sum(row["tied_with_best"] == "Mine" for row in rows.values()) == 1
+    save_run(root, "a/good", a_run(4, 4), QRELS, experiment={"truncate_dim": 64})
+    done = bge_eval("table", root, "--diff", "good", "--format", "markdown")
+    assert done.returncode == 0 and "differences to a/good**" in done.stdout, done.stderr
     done = bge_eval("table", root, "--diff", "bda")
     assert done.returncode == 2
     assert "no row is called so" in done.stderr and "c/bad&worse" in done.stderr
     done = bge_eval("table", root, "--diff", "/")
-    assert done.returncode == 2 and "3 rows have it" in done.stderr
+    assert done.returncode == 2 and "4 rows have it" in done.stderr

@@ -143,6 +143,8 @@ def test_points_choices_and_search(browser: Browser, report: Path) -> None:
         "return document.querySelector('.tallies').textContent"
     )
     before = browser.script("return document.querySelector('.sentence').textContent")
+    cell = browser.script("return document.querySelector('.board td.num').textContent")
+    assert cell[:6] in before  # the same figure as on the leaderboard, not rounded another way
     browser.script("document.getElementById('swap').click()")
     browser.until(f"return document.querySelector('.sentence').textContent !== {before!r}")
     assert browser.script(chosen) == ["0", "0", "1", "0"]

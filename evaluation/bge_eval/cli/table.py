@@ -191,7 +191,7 @@ def _row_named(board: Leaderboard, name: str) -> Row:
     from bge_eval.errors import UsageError, did_you_mean
 
     labels = [row.label for row in board.rows]
-    found = [row for row in board.rows if row.label == name]
+    found = [row for row in board.rows if name in (row.label, row.label.rpartition("/")[2])]
     found = found or [row for row in board.rows if name.casefold() in row.label.casefold()]
     if len(found) == 1:
         return found[0]

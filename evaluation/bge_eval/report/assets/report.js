@@ -209,7 +209,11 @@
     const place = $(".versus");
     const [nameA, nameB] = [systems[view.a].short, systems[view.b].short];
     const measure = collection.measures[view.measure];
-    const [meanA, meanB] = [d3.mean(rows, (row) => row.a), d3.mean(rows, (row) => row.b)];
+    // The leaderboard's own figure where it is the same mean, so that rounding never shows two.
+    const task = tasks.find(({ name }) => name === collection.task);
+    const whole = task && task.measure === measure && collections.filter((other) => other.task === task.name).length === 1;
+    const mean = (index, values) => (whole ? task.standings[index]?.score : null) ?? d3.mean(rows, values);
+    const [meanA, meanB] = [mean(view.a, (row) => row.a), mean(view.b, (row) => row.b)];
     const counts = d3.rollup(rows, (group) => group.length, (row) => kind(row.change));
     const count = (name) => counts.get(name) ?? 0;
     const test = tested(collection, measure);
