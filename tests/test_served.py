@@ -164,7 +164,7 @@ def test_limits_that_the_server_tells(server: ModelServer) -> None:
     served = encoder(server, Api.TEI)
     server.requests.clear()
     served.encode([f"text {n}" for n in range(10)])
-    assert [len(body["inputs"]) for _, body, _ in server.requests] == [4, 4, 2]
+    assert sorted(len(body["inputs"]) for _, body, _ in server.requests) == [2, 4, 4]
 
 
 def test_dimensions_and_length(server: ModelServer) -> None:
