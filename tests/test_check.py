@@ -347,6 +347,11 @@ def test_times_of_another_machine_are_not_compared(runs: Path) -> None:
     assert [finding.status for finding in outcome.findings] == [Status.PASSED, Status.NOT_JUDGED]
     assert "Abacus" in outcome.findings[1].said
     assert outcome.exit_code == 0
+    stored = replace(entry(runs, "base"), tokens=0)
+    before = replace(stored, tokens=9000)
+    outcome = check(Baseline("b", Path("b"), {DEMO: before}), {DEMO: stored}, rules)
+    assert outcome.findings[1].status is Status.NOT_JUDGED
+    assert "Encoded 0 tokens, the baseline 9,000" in outcome.findings[1].said
 
 
 def test_measures_and_averages(runs: Path, baseline: Baseline) -> None:

@@ -69,6 +69,8 @@ class Entry:
     """Measure ("main" is filed under its name) → part → query id → value."""
     seconds: float | None = None
     """How long the task took; None where it is not known."""
+    tokens: int = 0
+    """How many tokens were encoded; fewer where embeddings were stored already."""
     memory_bytes: int | None = None
     """The most memory the process used; None where it is not known."""
     machine: str = ""
@@ -148,6 +150,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
             if name in scores and abs(mean_of(by_part) - scores[name]) <= _AGREE
         },
         seconds=sum(seconds.values()) if seconds else None,
+        tokens=sum((record.get("tokens") or {}).values()),
         memory_bytes=memory.get("peak_bytes"),
         machine=_machine(record.get("environment") or {}),
         created=str(record.get("created") or ""),
@@ -250,6 +253,7 @@ def _packed(entry: Entry) -> dict[str, Any]:
     parts = dict.fromkeys(part for values in entry.queries.values() for part in values)
     cost = {
         "seconds": None if entry.seconds is None else round(entry.seconds, 2),
+        "tokens": entry.tokens,
         "memory_bytes": entry.memory_bytes,
         "machine": entry.machine,
     }
@@ -298,6 +302,7 @@ def _unpacked(task: str, item: Mapping[str, Any]) -> Entry:
         identity=item["identity"],
         queries=queries,
         seconds=cost["seconds"],
+        tokens=cost["tokens"],
         memory_bytes=cost["memory_bytes"],
         machine=cost["machine"],
         created=item["created"],

@@ -17,6 +17,8 @@ _DATA = ("data.fingerprint", "data.splits", "data.subsets")
 _EXPECTED = ("task", "task_revision", "data", "packages", "model.name", "model.revision")
 """What may differ without a warning: a gate is there to compare checkpoints and versions."""
 _GIB = 2**30
+_SAME_WORK = 1.25
+"""How many times the tokens another prompt may make, before times say nothing."""
 _FEW = 5
 """So many queries that lost are named; beyond, they are counted."""
 
@@ -288,6 +290,13 @@ def _time(pair: _Pair) -> list[Finding]:
         said = (
             f"Not the baseline's machine ({pair.before.machine or 'unknown'}, now"
             f" {pair.after.machine or 'unknown'}), so times are not compared."
+        )
+        return [replace(finding, said=said)]
+    fewest, most = sorted((pair.before.tokens, pair.after.tokens))
+    if most > _SAME_WORK * fewest:
+        said = (
+            f"Encoded {pair.after.tokens:,} tokens, the baseline {pair.before.tokens:,}: not the"
+            " same work (embeddings were stored), so times are not compared. Run with --no-store."
         )
         return [replace(finding, said=said)]
     slow = after > limit * before
