@@ -423,3 +423,15 @@ def test_no_task_in_common(bge_eval: CommandLine, tmp_path: Path) -> None:
     done = bge_eval("compare", "org/a", "org/b", "--runs", tmp_path)
     assert done.returncode == 2 and "have no task in common" in done.stderr
     assert "of org/b: One" in done.stderr and "of org/a: Two" in done.stderr
+
+
+def test_rescore_takes_the_mean_over_subsets_as_mteb(bge_eval: CommandLine, tmp_path: Path) -> None:
+    parts: dict[SplitKey, Run] = {("en", "test"): ranked(0.3, 1), ("de", "test"): ranked(1.0, 2)}
+    path = save(tmp_path, "org/a", "Many", parts)
+    done = bge_eval("rescore", tmp_path, "--metric", "nDCG@10", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["task"]: row["nDCG@10"] for row in json.loads(done.stdout)}
+    assert list(rows) == ["Many/en/test", "Many/de/test", "Many (mean of 2)"]
+    stored = json.loads(path.read_text())["scores"]["test"]
+    assert list(rows.values())[:2] == pytest.approx([e["main_score"] for e in stored], abs=1e-5)
+    assert rows["Many (mean of 2)"] == pytest.approx(sum(list(rows.values())[:2]) / 2)
