@@ -169,8 +169,13 @@ def with_onnx(tmp_path: Path, minilm_folder: Path) -> Path:
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
 
     class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = model(**dict(zip(names, inputs, strict=True))).last_hidden_state
+            given = dict(zip(names, inputs, strict=True))
+            hidden: torch.Tensor = self.model(**given).last_hidden_state
             return hidden
 
     (folder / "onnx").mkdir()

@@ -98,37 +98,46 @@ class OpenVinoForward:
             "INFERENCE_PRECISION_HINT": "bf16" if settings.dtype is Dtype.BFLOAT16 else "f32",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        self._compiled = openvino.Core().compile_model(model, "CPU", options)
-        self.streams = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        compiled = openvino.Core().compile_model(model, "CPU", options)
+        self.streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # Each stream has its own cores; a second request waits, so that it never has nothing to do.
+        self._requests = [compiled.create_infer_request() for _ in range(2 * self.streams)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
         """See `bge_eval.encode.text_encoder.Forward`."""
-        done: deque[tuple[Batch, Vectors]] = deque()
-
-        def finish(request: Any, batch: Batch) -> None:
-            # The request's memory belongs to the next batch as soon as this returns.
-            done.append((batch, request.get_output_tensor(0).data.copy()))
-
-        # Several requests at a time, each on its own cores: no core waits for another's layer.
-        queue = openvino.AsyncInferQueue(self._compiled, self.streams)
-        queue.set_callback(finish)
+        # No callback of OpenVINO's own queue: its threads would wait for Python's lock while
+        # Python, letting go of a model, waits for its threads.
+        free = list(self._requests)
+        running: deque[tuple[Any, Batch]] = deque()
         try:
             for batch in batches:
+                if not free:
+                    request, done = running.popleft()
+                    pooled = self._waited(request, done)
+                    free.append(request)
+                    yield done, pooled
                 # A tokenizer may not give token types to a model that has one kind of them.
                 none = np.zeros_like(batch.features["input_ids"])
-                given = {name: batch.features.get(name, none) for name in self.facts.inputs}
-                queue.start_async(given, batch)
-                while done:
-                    yield self._pooled(*done.popleft())
+                request = free.pop()
+                request.start_async(
+                    {name: batch.features.get(name, none) for name in self.facts.inputs}
+                )
+                running.append((request, batch))
+            while running:
+                request, done = running.popleft()
+                yield done, self._waited(request, done)
         finally:
-            queue.wait_all()
-        while done:
-            yield self._pooled(*done.popleft())
+            for request, _ in running:
+                request.wait()
 
-    def _pooled(self, batch: Batch, hidden: Vectors) -> tuple[Batch, Vectors]:
+    def _waited(self, request: Any, batch: Batch) -> Vectors:
+        request.wait()
+        # The pooling of the last token may give a view, and the request's memory is used again.
+        hidden = torch.from_numpy(request.get_output_tensor(0).data)
         with torch.inference_mode():
             mask = torch.from_numpy(batch.pooled)
-            return batch, pool(torch.from_numpy(hidden), mask, self._pooling).numpy()
+            pooled: Vectors = pool(hidden, mask, self._pooling).numpy().copy()
+        return pooled
 
 
 def supports(dtype: Dtype) -> bool:

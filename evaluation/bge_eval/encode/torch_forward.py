@@ -263,10 +263,9 @@ def _quantized(model: Any, device: torch.device) -> Any:
         raise UsageError("--dtype int8 computes on the CPU; add --device cpu, or use bfloat16.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces a successor that is no part of it
-        linear = {torch.nn.Linear}
-        return torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
-            model, linear, dtype=torch.qint8
-        )
+        # A scale for every row of weights: with one for all of a layer, vectors are far off.
+        linear = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
+        return torch.ao.quantization.quantize_dynamic(model, linear)  # type: ignore[no-untyped-call]
 
 
 def _dimension(model: Any) -> int:
