@@ -15,7 +15,7 @@ import bge_eval
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
 FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
-FLOW += ["export", "significance", "measure", "published", "leaderboard", "costs"]
+FLOW += ["export", "converted", "significance", "measure", "published", "leaderboard", "costs"]
 FLOW += ["statistics", "results"]
 SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
 

@@ -120,7 +120,8 @@ def _openvino(
     note: Callable[[str], None],
 ) -> Forward | None:
     """Load with OpenVINO; None where torch is to be taken instead, which only a guess allows."""
-    from bge_eval.encode.openvino_forward import LARGEST_DIFFERENCE, load_openvino
+    from bge_eval.converted import LARGEST_DIFFERENCE
+    from bge_eval.encode.openvino_forward import load_openvino
 
     try:
         forward = load_openvino(
@@ -161,7 +162,7 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
 def _openvino_supports(dtype: Dtype) -> bool:
     if dtype is Dtype.FLOAT32:
         return True
-    from bge_eval.encode.openvino_forward import supports
+    from bge_eval.converted import supports
 
     return supports(dtype)
 

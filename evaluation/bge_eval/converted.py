@@ -1,0 +1,264 @@
+# ruff: noqa: E402
+"""Models converted to OpenVINO: converted once, compared with torch, kept in the cache folder.
+
+A conversion is used only if its numbers are torch's to 1e-5; how long both took on this machine
+is kept with it, so that whoever chooses a backend can know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# OpenVINO reports its import to its makers over the network, unless it finds no reporter.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+import openvino
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+from bge_eval.errors import NotReadyError
+from bge_eval.progress import quiet_transformers
+from bge_eval.records import ModelFiles
+
+Features = Mapping[str, npt.NDArray[np.int64]]
+"""``input_ids``, ``attention_mask``, ``token_type_ids``: ``(batch, tokens)``."""
+
+LARGEST_DIFFERENCE = 1e-5
+"""Furthest that a float32 number may be from torch's, relative to the largest of its vector."""
+
+_LENGTHS = (3, 17, 40, 64)
+"""Tokens of the texts on which the numbers are compared with torch's."""
+_TIMED_TOKENS = (4, 128)
+"""Texts and tokens of the batches on which the time is."""
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a converted model."""
+
+    model: str
+    """Its name."""
+    revision: str
+    """Its revision."""
+    inputs: tuple[str, ...]
+    """The features that it takes."""
+    parameters: int
+    """How many weights it has."""
+    dimension: int = 0
+    """Length of its output's last dimension."""
+    difference: float = float("inf")
+    """Largest difference of a number from torch's, over the largest norm of a vector."""
+    speed: float = 0.0
+    """Torch's seconds over OpenVINO's, in float32, on this machine."""
+
+    @property
+    def faithful(self) -> bool:
+        """Return whether its numbers are torch's."""
+        return self.difference <= LARGEST_DIFFERENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A converted model, ready to be compiled."""
+
+    model: Any
+    """OpenVINO's model."""
+    facts: Facts
+    """What is known of it."""
+
+    def compiled(self, dtype: str, *, throughput: bool) -> Any:
+        """Compile for this processor.
+
+        Args:
+            dtype: "float32" or "bfloat16".
+            throughput: several requests at a time, each on its own cores; else all cores for one.
+        """
+        options = {
+            "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
+            "INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        return openvino.Core().compile_model(self.model, "CPU", options)
+
+
+def given(features: Features, facts: Facts) -> dict[str, npt.NDArray[np.int64]]:
+    """Return what a model takes; token types of a tokenizer that gives none are 0."""
+    none = np.zeros_like(features["input_ids"])
+    return {name: features.get(name, none) for name in facts.inputs}
+
+
+def supports(dtype: str) -> bool:
+    """Return whether this processor computes in a precision (bfloat16 needs it in hardware)."""
+    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return dtype == "float32" or (dtype == "bfloat16" and "BF16" in known)
+
+
+def conversion(
+    files: ModelFiles, load: Callable[[], torch.nn.Module], output: str, cache: Path
+) -> Conversion:
+    """Return a converted model from the cache, or convert it and compare it with torch.
+
+    Args:
+        files: where the model lies.
+        load: gives the model in torch, in float32 on the CPU; asked only when it must be converted.
+        output: name of the output that counts, e.g. "last_hidden_state" or "logits".
+        cache: the folder of what can be made again.
+
+    Raises:
+        NotReadyError: OpenVINO cannot convert this model.
+    """
+    place = cache / "openvino" / f"{files.name.replace('/', '__')}-{_key(files, output)}"
+    known = _read_facts(place)
+    if known is not None:
+        return Conversion(openvino.Core().read_model(place / "model.xml"), known)
+    reference = load()
+    taken = inspect.signature(reference.forward).parameters
+    facts = Facts(
+        files.name,
+        files.revision,
+        tuple(name for name in _INPUTS if name in taken),
+        sum(weights.numel() for weights in reference.parameters()),
+    )
+    try:
+        with quiet_transformers():
+            model = _convert(reference, facts.inputs, output)
+        facts = _compared(reference, Conversion(model, facts), output)
+    except Exception as error:  # whatever a converter of others' code runs into
+        reason = " ".join(str(error).split())[:200]
+        raise NotReadyError(
+            f"OpenVINO cannot convert {files.name} ({type(error).__name__}: {reason})."
+            " Use --backend torch."
+        ) from error
+    _keep(place, model, facts)
+    return Conversion(model, facts)
+
+
+def _read_facts(place: Path) -> Facts | None:
+    try:
+        facts = json.loads((place / "model.json").read_text(encoding="utf-8"))
+        return Facts(**{**facts, "inputs": tuple(facts["inputs"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _keep(place: Path, model: Any, facts: Facts) -> None:
+    """Put a converted model into the cache, whole or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
+    try:
+        openvino.save_model(model, staging / "model.xml", compress_to_fp16=False)
+        text = json.dumps(asdict(facts), indent=2)
+        (staging / "model.json").write_text(text, encoding="utf-8")
+        if _read_facts(place) is None:  # else another process was first
+            shutil.rmtree(place, ignore_errors=True)
+            staging.replace(place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _key(files: ModelFiles, output: str) -> str:
+    # The time was taken on this machine; another that shares the folder takes its own.
+    machine = [openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"), str(os.cpu_count())]
+    versions = [version(name) for name in ("openvino", "torch", "transformers")]
+    parts = [files.name, files.revision, output, *versions, *machine]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class _Single(torch.nn.Module):
+    """A model with a single output, and inputs by position."""
+
+    def __init__(self, model: torch.nn.Module, names: tuple[str, ...], output: str) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+        self.output = output
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = getattr(
+            self.model(**dict(zip(self.names, inputs, strict=True))), self.output
+        )
+        return result
+
+
+def _convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
+    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # what tracing does not see, the comparison does
+        decoder = TorchScriptPythonDecoder(_Single(model, names, output), example_input=example)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    converted = frontend.convert(frontend.load(decoder))
+    for port, name in zip(converted.inputs, names, strict=True):
+        port.get_tensor().set_names({name})
+        port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
+        port.get_node().set_element_type(openvino.Type.i64)
+    converted.validate_nodes_and_infer_types()
+    return converted
+
+
+def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Facts:
+    """Compare numbers on texts of several lengths, padded on either side, and then the time."""
+    config: Any = reference.config
+    facts = ours.facts
+    compiled = ours.compiled("float32", throughput=False)
+    request = compiled.create_infer_request()
+
+    def in_torch(features: Features) -> npt.NDArray[np.float32]:
+        inputs = {name: torch.from_numpy(item) for name, item in given(features, facts).items()}
+        with torch.inference_mode():
+            found: npt.NDArray[np.float32] = getattr(reference(**inputs), output).numpy()
+        return found
+
+    def in_openvino(features: Features) -> npt.NDArray[np.float32]:
+        request.infer(given(features, facts))
+        found: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        return found
+
+    apart, norm, dimension = 0.0, 0.0, 0
+    for longest in _LENGTHS[1:]:
+        for left in (False, True):
+            features = _probe(int(config.vocab_size), _LENGTHS, longest, left)
+            expected, found = in_torch(features), in_openvino(features)
+            if expected.ndim == 3:  # what stands in the padding is nobody's
+                real = features["attention_mask"].astype(bool)
+                expected, found = expected[real], found[real]
+            apart = max(apart, float(np.abs(found - expected).max()))
+            norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
+            dimension = expected.shape[-1]
+    texts, tokens = _TIMED_TOKENS
+    timed = _probe(int(config.vocab_size), (tokens,) * texts, tokens, False)
+    seconds: dict[str, list[float]] = {"torch": [], "openvino": []}
+    for _ in range(5):
+        for name, compute in (("torch", in_torch), ("openvino", in_openvino)):
+            start = time.perf_counter()
+            compute(timed)
+            seconds[name].append(time.perf_counter() - start)
+    speed = min(seconds["torch"]) / min(seconds["openvino"])
+    difference = apart / max(norm, 1e-12)
+    return replace(facts, dimension=dimension, difference=difference, speed=speed)
+
+
+def _probe(
+    vocabulary: int, lengths: tuple[int, ...], longest: int, left: bool
+) -> dict[str, npt.NDArray[np.int64]]:
+    ids = np.random.default_rng(0).integers(0, vocabulary, (len(lengths), longest))
+    real = np.minimum(lengths, longest)[:, None]
+    columns = np.arange(longest)[None, :]
+    mask = ((columns >= longest - real) if left else (columns < real)).astype(np.int64)
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
