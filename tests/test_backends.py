@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -20,6 +21,8 @@ from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import Vectors
+from bge_eval.rerank import fast_forward
+from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from conftest import BUILTIN
 from test_encoder import TEXTS
 
@@ -215,3 +218,90 @@ def test_what_does_not_go_together(tiny_bge: Path) -> None:
         encoder(tiny_bge, "openvino", dtype=Dtype.FLOAT16)
     with pytest.raises(UsageError, match="computes on the CPU, not on 'cuda'"):
         EncoderModel(str(tiny_bge), backend="openvino", device="cuda")
+
+
+PAIRS = [
+    ("what makes bones strong", "Vitamin D strengthens bones."),
+    ("糖尿病的原因", "二型糖尿病与体重有关。"),
+    ("", ""),
+    ("memory", "long " * 700),
+    ("what makes bones strong", ""),
+]
+
+
+def export_scores(folder: Path) -> None:
+    """Write ``onnx/model.onnx`` as the repositories of BGE's rerankers have it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    names = ["input_ids", "attention_mask", "token_type_ids"]
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.eval()
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(**dict(zip(names, inputs, strict=True))).logits
+            return logits
+
+    (folder / "onnx").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Logits(),
+            tuple(torch.ones(2, 8, dtype=torch.long) for _ in names),
+            str(folder / "onnx" / "model.onnx"),
+            input_names=names,
+            output_names=["logits"],
+            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "b"}},
+            dynamo=False,
+        )
+
+
+def scores_of(folder: Path, backend: str) -> Any:
+    reranker = CrossEncoderReranker(locate(str(folder)), backend=backend, device="cpu")
+    return reranker.score(PAIRS)
+
+
+def test_rerankers_score_the_same_in_every_backend(
+    tmp_path: Path, tiny_cross_encoder: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "reranker"
+    shutil.copytree(tiny_cross_encoder, folder)
+    expected = scores_of(folder, "torch")
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(scores_of(folder, "openvino"), expected, atol=1e-5)
+    np.testing.assert_allclose(scores_of(folder, "auto"), expected, atol=1e-5)
+    with pytest.raises(MissingError, match=r"holds no onnx/model\.onnx"):
+        scores_of(folder, "onnx")
+    export_scores(folder)
+    np.testing.assert_allclose(scores_of(folder, "onnx"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", sorted(fast_forward.CONVERTED_TYPES))
+def test_converted_rerankers(tmp_path: Path, minilm_folder: Path, kind: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    torch.manual_seed(2)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder, model_max_length=512)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        type_vocab_size=2,
+        max_position_embeddings=514,
+        initializer_range=0.3,
+        num_labels=1,
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    expected = scores_of(tmp_path, "torch")
+    np.testing.assert_allclose(scores_of(tmp_path, "openvino"), expected, atol=1e-5)

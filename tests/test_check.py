@@ -514,7 +514,6 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTEST_PLUGINS": "bge_eval.pytest_plugin"},
         capture_output=True,
         text=True,
         check=False,

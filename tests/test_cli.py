@@ -159,7 +159,7 @@ def test_damaged_data(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path
 def test_run_from_end_to_end(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     run = ["run", "--model", BUILTIN, "--tasks", "SciFact", "--data-dir", str(small_scifact)]
-    run += ["--offline", "--output", str(output)]
+    run += ["--offline", "--no-store", "--output", str(output)]
     done = bge_eval(*run, "--format", "json")
     assert done.returncode == 0, done.stderr
     # stdout is the table and nothing else; stderr says how the model was run.

@@ -358,6 +358,7 @@ def run(  # one parameter for each option of the command
                 device=device,
                 batch_tokens=batch_tokens,
                 trust_remote_code=trust_remote_code,
+                backend=str(backend),
             ),
             offline=offline,
             progress=progress,

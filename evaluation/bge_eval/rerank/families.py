@@ -54,6 +54,8 @@ class RerankerOptions:
     """``--batch-tokens``"""
     trust_remote_code: bool = False
     """``--trust-remote-code``"""
+    backend: str = "auto"
+    """``--backend``; of cross-encoders alone"""
 
 
 def load_reranker(
@@ -76,7 +78,7 @@ def load_reranker(
     }
     _refuse_unfit(kind, options)
     if kind is RerankerKind.CROSS_ENCODER:
-        return CrossEncoderReranker(files, **machine)
+        return CrossEncoderReranker(files, backend=options.backend, **machine)
     if kind is RerankerKind.LATE:
         return LateInteractionReranker(files, **machine)
     settings: dict[str, Any] = {"kind": str(kind)}

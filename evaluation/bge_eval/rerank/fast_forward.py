@@ -1,0 +1,159 @@
+"""A cross-encoder's forward pass in OpenVINO or ONNX Runtime, under sentence-transformers' hands.
+
+Only the transformer's ``forward`` is another; tokenising, activation and all else stay
+``CrossEncoder``'s.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from bge_eval.cache import cache_folder
+from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.records import ModelFiles
+
+CONVERTED_TYPES = {"bert", "roberta", "xlm-roberta"}
+"""transformers' model types of which a converted cross-encoder is compared in our tests."""
+_WORTH_CONVERTING = 32 * 2**20
+_ONNX = "onnx/model.onnx"
+
+
+def use_openvino(
+    transformer: Any,
+    files: ModelFiles,
+    *,
+    dtype: str,
+    device: str,
+    certain: bool,
+    note: Callable[[str], None],
+) -> str:
+    """Put OpenVINO under a cross-encoder's transformer, where it is the faster and as exact.
+
+    Args:
+        transformer: the model in transformers; its ``forward`` is replaced.
+        files: where it lies.
+        dtype: its precision.
+        device: where it computes.
+        certain: whether OpenVINO was asked for by name.
+        note: told why torch is used all the same.
+
+    Returns:
+        The backend that is used, "openvino" or "torch".
+
+    Raises:
+        NotReadyError: OpenVINO was asked for and cannot be used.
+    """
+    if not certain and not _suits(transformer, files, dtype, device):
+        return "torch"
+    if certain and (dtype != "float32" or device != "cpu"):
+        raise UsageError(
+            "--backend openvino runs a reranker in float32 on the CPU; this one is in"
+            f" {dtype} on '{device}'."
+        )
+    from bge_eval.converted import conversion
+
+    def load() -> torch.nn.Module:
+        loaded: torch.nn.Module = transformer
+        return loaded
+
+    try:
+        converted = conversion(files, load, "logits", cache_folder())
+    except NotReadyError as error:
+        if certain:
+            raise
+        note(f"{error} torch is used.")
+        return "torch"
+    facts = converted.facts
+    if not facts.faithful or (facts.speed <= 1 and not certain):
+        if certain:
+            raise NotReadyError(
+                f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's."
+                " Use --backend torch."
+            )
+        return "torch"
+    from bge_eval.converted import given
+
+    request = converted.compiled(dtype, throughput=False).create_infer_request()
+
+    def forward(**features: Any) -> SequenceClassifierOutput:
+        arrays = {name: item.numpy() for name, item in features.items() if torch.is_tensor(item)}
+        request.infer(given(arrays, facts))
+        return _answer(request.get_output_tensor(0).data.copy())
+
+    transformer.forward = forward
+    return "openvino"
+
+
+def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
+    """Put the repository's ``onnx/model.onnx`` under a cross-encoder's transformer.
+
+    Raises:
+        MissingError: there is no such file, or no runtime for it.
+        DamagedError: it cannot be read, or gives no score.
+        UsageError: another precision was asked for than the file's own.
+    """
+    if find_spec("onnxruntime") is None:
+        raise MissingError(
+            "--backend onnx needs onnxruntime, which is not installed: pip install bge-eval[onnx]."
+        )
+    if dtype != "float32":
+        raise UsageError(
+            f"--backend onnx runs the model file as it is; its precision is not {dtype}."
+            " Leave --dtype out."
+        )
+    import onnxruntime
+
+    path = files.folder / _ONNX
+    if not path.is_file():
+        raise MissingError(
+            f"{files.name} holds no {_ONNX} in {files.folder}, which --backend onnx runs."
+            " Use --backend torch."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own classes have no common parent
+        reason = " ".join(str(error).split())[:300]
+        raise DamagedError(f"{path} is no readable ONNX model ({reason}).") from error
+    names = [item.name for item in session.get_inputs()]
+    outputs = [out.name for out in session.get_outputs() if len(out.shape) == 2]
+    if not outputs:
+        raise DamagedError(f"{path} gives no scores (an output of two dimensions).")
+
+    def forward(**features: Any) -> SequenceClassifierOutput:
+        none = torch.zeros_like(features["input_ids"])
+        inputs = {name: features.get(name, none).cpu().numpy() for name in names}
+        return _answer(np.asarray(session.run(outputs[:1], inputs)[0], np.float32))
+
+    transformer.forward = forward
+    return "onnx"
+
+
+def _answer(logits: Any) -> SequenceClassifierOutput:
+    return SequenceClassifierOutput(logits=torch.from_numpy(logits))
+
+
+def _suits(transformer: Any, files: ModelFiles, dtype: str, device: str) -> bool:
+    if dtype != "float32" or device != "cpu" or find_spec("openvino") is None:
+        return False
+    weights = [*files.folder.glob("*.safetensors"), *files.folder.glob("pytorch_model*.bin")]
+    if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
+        return False
+    return _model_type(files.folder) in CONVERTED_TYPES
+
+
+def _model_type(folder: Path) -> str:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(config.get("model_type", ""))
