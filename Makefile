@@ -8,10 +8,10 @@ PYTEST_ARGS ?=
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format wheel clean
+.PHONY: help install demo test test-all lint format bench bench-quick wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,23 @@ lint: install ## check format, style and types
 format: install ## format the code and sort its imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The peers have an environment of their own; one that cannot be installed is shown as such.
+BENCH_VENV ?= .venv-bench
+BENCH_ARGS ?=
+
+$(BENCH_VENV)/.installed: pyproject.toml constraints-cpu.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) torch
+	$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) --editable '.[demo]' beir
+	-$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) FlagEmbedding
+	@touch $@
+
+bench: $(BENCH_VENV)/.installed ## measure bge-eval beside its peers, write benchmarks/RESULTS.md
+	$(BENCH_VENV)/bin/python benchmarks/bench.py $(BENCH_ARGS)
+
+bench-quick: install ## the same, small, in the main environment (under three minutes); prints only
+	$(BIN)/python benchmarks/bench.py --quick --write $(VENV)/bench-quick.md $(BENCH_ARGS)
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,313 @@
+"""bge-eval beside its peers, alternating in one run; prints Markdown and writes RESULTS.md.
+
+    make bench         # peers in an environment of their own, full sizes
+    make bench-quick   # main environment, small sizes
+
+Machines are noisy: only ratios within one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import collections_made
+import encode_task
+import load_corpus
+import rerank_pairs
+import search_top_k
+from measuring import Clock, Measured, alternate, compared, figure, measure, table
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = _ROOT / "benchmarks" / "RESULTS.md"
+_PACKAGES = (
+    "bge-eval", "mteb", "sentence-transformers", "FlagEmbedding", "beir", "torch", "openvino",
+    "transformers", "faiss-cpu", "numpy", "datasets",
+)  # fmt: skip
+_SECTIONS = ("encode", "search", "second", "start", "rerank", "load")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything."""
+
+    documents: int
+    queries: int
+    rounds: int
+    searched: tuple[int, ...]
+    search_queries: int
+    results: int
+    pairs: int
+    loaded: int
+
+
+FULL = Sizes(3633, 300, 3, (500_000, 1_000_000, 2_000_000), 2000, 1000, 2000, 1_000_000)
+QUICK = Sizes(150, 30, 1, (50_000,), 500, 200, 100, 100_000)
+_QUICK_ENCODERS = (encode_task.OURS, "bge-eval float32, torch", "mteb, sentence-transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every section needs."""
+
+    sizes: Sizes
+    quick: bool
+    scratch: Path
+    collection: Path
+    kind: str
+    clock: Clock
+
+    def encode(self) -> str:
+        title = f"{self.kind}, {self.sizes.documents:,} documents, {self.sizes.queries} queries"
+        names = list(_QUICK_ENCODERS if self.quick else encode_task.CONTENDERS)
+        parts = [f"## Whole task ({title})\n"]
+        for device in _devices():
+            arguments = {"collection": str(self.collection), "device": device}
+            found = alternate("encode_task", names, arguments, self.sizes.rounds, self.clock)
+            base = found[encode_task.OURS].median("score")
+            tokens = found[encode_task.OURS].median("tokens")
+            for measured in found.values():
+                for entry in measured.rounds:
+                    entry["loss"] = None if base is None else base - entry["score"]
+                    if tokens is not None:
+                        entry["tokens_per_second"] = tokens / entry["seconds"]
+            columns = {
+                "seconds": ("seconds", 1),
+                "tokens/s": ("tokens_per_second", 0),
+                "peak MiB": ("peak_mib", 0),
+                "nDCG@10": ("score", 5),
+                "score lost": ("loss", 6),
+            }
+            parts += [f"On {device}.\n", compared(found, encode_task.OURS, columns), ""]
+            used = {entry["backend"] for entry in found[encode_task.OURS].rounds}
+            parts += [f"The automatic backend was {', '.join(sorted(used)) or 'not run'}.\n"]
+        return "\n".join(parts)
+
+    def search(self) -> str:
+        k = min(1000, *self.sizes.searched)
+        asked = self.sizes.search_queries
+        parts = [f"## Exact search ({asked:,} queries × N × {search_top_k.DIMENSION}, top {k:,})\n"]
+        for documents in self.sizes.searched:
+            folder = self.scratch / f"search-{documents}"
+            folder.mkdir()
+            arguments: dict[str, Any] = {
+                "documents": documents, "queries": asked, "k": k, "folder": str(folder)
+            }  # fmt: skip
+            # Beyond the first size only our memory is in question.
+            first = documents == self.sizes.searched[0]
+            names = list(search_top_k.FILES) if first else [search_top_k.OURS]
+            rounds = self.sizes.rounds if first else 1
+            found = alternate("search_top_k", names, arguments, rounds, self.clock)
+            columns = {"seconds": ("seconds", 2), "peak MiB": ("peak_mib", 0)}
+            parts += [f"N = {documents:,}.\n", compared(found, search_top_k.OURS, columns), ""]
+            parts += [line for name in names[1:] if (line := self._agreement(folder, name))]
+        return "\n".join(parts)
+
+    def _agreement(self, folder: Path, name: str) -> str:
+        files = [folder / f"{search_top_k.FILES[one]}.npy" for one in (search_top_k.OURS, name)]
+        if not all(file.exists() for file in files):
+            return ""
+        arguments = {"one": str(files[0]), "other": str(files[1])}
+        found = measure_agreement(arguments, self.clock)
+        if "failure" in found:
+            return f"{name}: rankings not compared ({found['failure']}).\n"
+        return (
+            f"{name}: the same document in {100 * found['places']:.4f} % of all places, the same"
+            f" set in {100 * found['sets']:.2f} % of the queries.\n"
+        )
+
+    def second(self) -> str:
+        arguments = {
+            "collection": str(self.collection), "folder": str(self.scratch / "second")
+        }  # fmt: skip
+        names = ["first run", "other query prompt", "other measure"]
+        found = alternate("commands", names, arguments, self.sizes.rounds, self.clock)
+        first = found["first run"]
+        rows = []
+        for name, measured in found.items():
+            cells = [name]
+            for key in ("seconds", "encoding"):
+                value, base = measured.median(key), first.median(key)
+                cells.append(figure(value, 2))
+                cells.append(figure(base / value, 1) if base and value else "–")
+            rows.append([*cells, measured.failure])
+        headings = ["", "command s", "first ÷ this", "encode corpus s", "first ÷ this", ""]
+        return (
+            f"## Second runs ({self.kind}, {self.sizes.documents:,} documents)\n\n"
+            f"{table(headings, rows)}\n\nThe command's seconds hold the start of Python and the"
+            " imports. A dash: nothing was encoded.\n"
+        )
+
+    def start(self) -> str:
+        arguments = {
+            "collection": str(_ROOT / "tasks" / "demo"), "folder": str(self.scratch / "start")
+        }  # fmt: skip
+        made = measure(
+            "commands", "make results", arguments | {"count": self.sizes.results}, self.clock.left()
+        )
+        found = {
+            name: alternate("commands", [name], arguments, 1 if self.quick else 5, self.clock)[name]
+            if name != "bge-eval table" or "failure" not in made
+            else Measured([], made["failure"])
+            for name in ("bge-eval --help", "bge-eval table")
+        }
+        rows = [
+            [name, figure(measured.median("seconds"), 2), figure(measured.median("peak_mib"), 0),
+             figure(measured.median("rows"), 0), measured.failure]
+            for name, measured in found.items()
+        ]  # fmt: skip
+        headings = ["", "seconds", "peak MiB", "rows", ""]
+        return f"## Start ({self.sizes.results:,} result files)\n\n{table(headings, rows)}\n"
+
+    def rerank(self) -> str:
+        model = str(self.scratch / "cross-encoder")
+        measure("rerank_pairs", "make", {"folder": model}, self.clock.left())
+        arguments = {
+            "collection": str(self.collection), "model": model, "pairs": self.sizes.pairs
+        }  # fmt: skip
+        names = [rerank_pairs.OURS, "CrossEncoder.predict"]
+        found = alternate("rerank_pairs", names, arguments, self.sizes.rounds, self.clock)
+        columns = {
+            "seconds": ("seconds", 2),
+            "pairs/s": ("pairs_per_second", 0),
+            "peak MiB": ("peak_mib", 0),
+        }
+        said = ""
+        if all(found[name].rounds for name in names):
+            scores = [found[name].rounds[0]["scores"] for name in names]
+            gap = max(abs(a - b) for a, b in zip(*scores, strict=True))
+            said = f"\nLargest difference of a score: {gap:.1e}.\n"
+        body = compared(found, rerank_pairs.OURS, columns)
+        return f"## Reranking ({self.sizes.pairs:,} pairs, float32, CPU)\n\n{body}\n{said}"
+
+    def load(self) -> str:
+        folder = self.scratch / "loaded"
+        collections_made.generate(folder, self.sizes.loaded, 100)
+        found = alternate(
+            "load_corpus",
+            list(load_corpus.CONTENDERS),
+            {"collection": str(folder)},
+            self.sizes.rounds,
+            self.clock,
+        )
+        size = (folder / "corpus.jsonl").stat().st_size / 2**20
+        columns = {"seconds": ("seconds", 2), "peak MiB": ("peak_mib", 0)}
+        title = f"## Loading ({self.sizes.loaded:,} generated documents, {size:,.0f} MiB)"
+        return f"{title}\n\n{compared(found, load_corpus.OURS, columns)}\n"
+
+
+def measure_agreement(arguments: dict[str, Any], clock: Clock) -> dict[str, Any]:
+    """Compare two kept rankings."""
+    return measure("search_top_k", "agreement", arguments, clock.left())
+
+
+def _devices() -> list[str]:
+    return ["cpu", "cuda"] if shutil.which("nvidia-smi") else ["cpu"]
+
+
+def _machine() -> str:
+    flags: set[str] = set()
+    processor = platform.processor() or platform.machine()
+    memory = ""
+    if (info := Path("/proc/cpuinfo")).is_file():
+        lines = dict(
+            (part.strip() for part in line.split(":", 1))
+            for line in info.read_text().splitlines()
+            if ":" in line
+        )
+        processor = lines.get("model name", processor)
+        flags = set(lines.get("flags", "").split())
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = f", {pages / 2**30:.0f} GiB of memory"
+    known = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16")
+    has = [name for name in known if name in flags]
+    said = f"{processor}, {os.cpu_count()} cores{memory}; {', '.join(has) or 'flags unknown'}."
+    if flags and not {"avx512_bf16", "amx_bf16"} & flags:
+        said += (
+            "\n\nThis processor has no bfloat16 arithmetic: bfloat16 is converted to float32 and"
+            " back, so it cannot be faster than float32 here, and its ratio says nothing about"
+            " machines that have it."
+        )
+    if flags and "avx512f" not in flags:
+        said += (
+            " Without AVX-512 the peak of a core is half: the matrix products, which every"
+            " contender shares, take more of the time, and the ratios between contenders come"
+            " out smaller than where the arithmetic is fast and overheads weigh more."
+        )
+    return said
+
+
+def _versions() -> str:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} –")
+    return f"Python {platform.python_version()}; {', '.join(found)}."
+
+
+def main() -> None:
+    """Read the arguments, measure section by section, write after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument("--only", nargs="+", choices=_SECTIONS, default=_SECTIONS)
+    parser.add_argument("--documents", type=int, help="documents of the collection")
+    parser.add_argument("--queries", type=int)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--searched", type=int, nargs="+", help="corpus sizes of the search")
+    parser.add_argument("--search-queries", type=int)
+    parser.add_argument("--results", type=int, help="result files of `table`")
+    parser.add_argument("--pairs", type=int)
+    parser.add_argument("--loaded", type=int)
+    parser.add_argument("--minutes", type=float, help="stop measuring after this long")
+    parser.add_argument("--datasets", type=Path, default=_ROOT.parent / "shared" / "datasets")
+    parser.add_argument("--write", type=Path, default=None, help="default: benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    base = QUICK if arguments.quick else FULL
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name in Sizes.__slots__
+        if (value := getattr(arguments, name)) is not None
+    }
+    sizes = Sizes(**({name: getattr(base, name) for name in Sizes.__slots__} | given))
+    target = arguments.write or _RESULTS
+    command = shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]])
+    parts = [
+        "# Measured\n",
+        f"Command: `{command}`\n",
+        f"Machine: {_machine()}\n",
+        f"Versions: {_versions()}\n",
+        "Every measurement is a process of its own, contenders take turns, figures are medians of"
+        " the rounds in brackets. A ratio above 1: bge-eval is faster. Seconds of a shared machine"
+        " mean little, ratios within one run do.\n",
+    ]
+    print("\n".join(parts), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bge-eval-bench-") as folder:
+        scratch = Path(folder)
+        collection = scratch / collections_made.NAME
+        kind = collections_made.collection(
+            collection, arguments.datasets, sizes.documents, sizes.queries
+        )
+        clock = Clock(arguments.minutes)
+        bench = Bench(sizes, arguments.quick, scratch, collection, kind, clock)
+        for section in _SECTIONS:
+            if section in arguments.only:
+                parts.append(getattr(bench, section)())
+            else:
+                parts.append(f"## {section}\n\nNot run: left out by `--only`.\n")
+            print(parts[-1], flush=True)
+            target.write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""A whole retrieval task: data, model, encoding, search, measures. Imports are not counted."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOKENS_LIMIT = 256
+"""The built-in model's longest input; every contender gets it."""
+
+
+def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, Any]:
+    import mteb
+    import torch  # noqa: F401  (its import is counted for nobody)
+
+    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.locate import BUILTIN
+    from bge_eval.encode.settings import Dtype, Overrides
+    from bge_eval.evaluate import Options, evaluate
+    from bge_eval.suites import plan
+
+    with tempfile.TemporaryDirectory() as output:
+        start = time.perf_counter()
+        model = EncoderModel(
+            BUILTIN,
+            backend=backend,
+            store=False,
+            device=device,
+            overrides=Overrides(dtype=Dtype(dtype)),
+            offline=True,
+        )
+        report = evaluate(model, plan([collection]), Options(Path(output), offline=True))
+        seconds = time.perf_counter() - start
+        (paths,) = report.done.values()
+        score = _main_score(mteb.TaskResult.from_disk(paths[0]))
+        (record,) = Path(output).rglob("run.json")
+        run = json.loads(record.read_text())
+    tokens = sum(run["tokens"].values())
+    encoding = sum(value for name, value in run["seconds"].items() if name.startswith("encode"))
+    return {
+        "seconds": seconds,
+        "score": score,
+        "tokens": tokens,
+        "tokens_per_second": tokens / seconds,
+        "encoding": encoding,
+        "backend": run["settings"]["backend"],
+    }
+
+
+def _mteb(collection: str, device: str) -> dict[str, Any]:
+    import mteb
+    from sentence_transformers import SentenceTransformer
+
+    from bge_eval.data.finding import find_source
+    from bge_eval.progress import Progress
+    from bge_eval.suites import plan
+
+    planned = plan([collection])[0]
+    start = time.perf_counter()
+    source = find_source(planned.task, [Path(collection).parent], planned.folder_names)
+    with source.loaded(planned.task, Progress()):
+        model = SentenceTransformer(_model(), device=device)
+        done = mteb.evaluate(model, planned.task, cache=None, show_progress_bar=False)
+        seconds = time.perf_counter() - start
+    return {"seconds": seconds, "score": _main_score(done.task_results[0])}
+
+
+def _beir(collection: str, device: str) -> dict[str, Any]:
+    from beir.datasets.data_loader import GenericDataLoader
+    from beir.retrieval.evaluation import EvaluateRetrieval
+    from beir.retrieval.models import SentenceBERT
+    from beir.retrieval.search.dense import DenseRetrievalExactSearch
+
+    start = time.perf_counter()
+    corpus, queries, qrels = GenericDataLoader(collection).load(split="test")
+    model = SentenceBERT(_model(), device=device)
+    search = DenseRetrievalExactSearch(model, show_progress_bar=False)
+    retriever = EvaluateRetrieval(search, score_function="cos_sim")
+    run = retriever.retrieve(corpus, queries)
+    ndcg, *_ = retriever.evaluate(qrels, run, [10])
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "score": ndcg["NDCG@10"]}
+
+
+def _flag(collection: str, device: str) -> dict[str, Any]:
+    """FlagEmbedding's encoder with numpy's search and pytrec_eval's measure."""
+    import numpy as np
+    import pytrec_eval
+    from FlagEmbedding import FlagModel
+
+    start = time.perf_counter()
+    folder = Path(collection)
+    documents = [json.loads(line) for line in (folder / "corpus.jsonl").open()]
+    queries = [json.loads(line) for line in (folder / "queries.jsonl").open()]
+    qrels: dict[str, dict[str, int]] = {}
+    for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
+        query, document, grade = line.split("\t")
+        qrels.setdefault(query, {})[document] = int(grade)
+    model = FlagModel(
+        _model(),
+        pooling_method="mean",
+        use_fp16=device != "cpu",
+        devices=device,
+        query_max_length=TOKENS_LIMIT,
+        passage_max_length=TOKENS_LIMIT,
+    )
+    texts = [f"{document.get('title', '')} {document['text']}".strip() for document in documents]
+    scores = (
+        np.asarray(model.encode_queries([query["text"] for query in queries]))
+        @ np.asarray(model.encode_corpus(texts)).T
+    )
+    run = {}
+    for query, row in zip(queries, scores, strict=True):
+        best = np.argsort(-row)[:1000]
+        run[query["_id"]] = {documents[int(n)]["_id"]: float(row[n]) for n in best}
+    measured = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(run)
+    seconds = time.perf_counter() - start
+    values = [entry["ndcg_cut_10"] for entry in measured.values()]
+    return {"seconds": seconds, "score": sum(values) / len(values)}
+
+
+def _model() -> str:
+    from bge_eval.encode.locate import BUILTIN, locate
+
+    return str(locate(BUILTIN).folder)
+
+
+def _main_score(result: Any) -> float:
+    return float(next(iter(result.scores.values()))[0]["main_score"])
+
+
+OURS = "bge-eval float32"
+CONTENDERS = {
+    OURS: lambda collection, device="cpu": _ours(collection, "auto", "float32", device),
+    "bge-eval float32, torch": lambda collection, device="cpu": _ours(
+        collection, "torch", "float32", device
+    ),
+    "mteb, sentence-transformers": lambda collection, device="cpu": _mteb(collection, device),
+    "FlagEmbedding": lambda collection, device="cpu": _flag(collection, device),
+    "beir": lambda collection, device="cpu": _beir(collection, device),
+    "bge-eval bfloat16": lambda collection, device="cpu": _ours(
+        collection, "auto", "bfloat16", device
+    ),
+    "bge-eval int8": lambda collection, device="cpu": _ours(collection, "auto", "int8", device),
+}

@@ -1,0 +1,62 @@
+"""Scores of (query, document) pairs by a cross-encoder made from the embedded model's weights."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+def make(folder: str) -> dict[str, Any]:
+    """Put a head of one score on the embedded encoder; its scores mean nothing, its cost does."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from bge_eval.encode.locate import BUILTIN, locate
+
+    torch.manual_seed(0)
+    source = str(locate(BUILTIN).folder)
+    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer.model_max_length = 256
+    tokenizer.save_pretrained(folder)
+    return {"seconds": 0.0}
+
+
+def _pairs(collection: str, count: int) -> list[tuple[str, str]]:
+    folder = Path(collection)
+    queries = [json.loads(line)["text"] for line in (folder / "queries.jsonl").open()]
+    documents = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").open()]
+    return [(queries[n % len(queries)], documents[n * 7 % len(documents)]) for n in range(count)]
+
+
+def ours(collection: str, model: str, pairs: int) -> dict[str, Any]:
+    import mteb  # noqa: F401
+    import sentence_transformers  # noqa: F401
+
+    from bge_eval.encode.locate import locate
+    from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+
+    asked = _pairs(collection, pairs)
+    start = time.perf_counter()
+    scores = CrossEncoderReranker(locate(model), device="cpu").score(asked)
+    return _result(time.perf_counter() - start, scores.tolist())
+
+
+def theirs(collection: str, model: str, pairs: int) -> dict[str, Any]:
+    from sentence_transformers import CrossEncoder
+
+    asked = _pairs(collection, pairs)
+    start = time.perf_counter()
+    scores = CrossEncoder(model, device="cpu").predict(asked, show_progress_bar=False)
+    return _result(time.perf_counter() - start, scores.tolist())
+
+
+def _result(seconds: float, scores: list[float]) -> dict[str, Any]:
+    return {"seconds": seconds, "scores": scores, "pairs_per_second": len(scores) / seconds}
+
+
+OURS = "bge-eval"
+CONTENDERS = {OURS: ours, "CrossEncoder.predict": theirs, "make": make}
