@@ -219,11 +219,8 @@ def _machine() -> str:
     processor = platform.processor() or platform.machine()
     memory = ""
     if (info := Path("/proc/cpuinfo")).is_file():
-        lines = dict(
-            (part.strip() for part in line.split(":", 1))
-            for line in info.read_text().splitlines()
-            if ":" in line
-        )
+        pairs = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line]
+        lines = {name.strip(): value.strip() for name, value in pairs}
         processor = lines.get("model name", processor)
         flags = set(lines.get("flags", "").split())
         pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""The best 1,000 documents of 2,000 queries among random unit vectors; making them is not counted."""
+"""The best 1,000 documents of 2,000 queries among random unit vectors, made uncounted."""
 
 from __future__ import annotations
 

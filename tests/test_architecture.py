@@ -17,7 +17,7 @@ FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", 
 FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
 FLOW += ["export", "converted", "significance", "measure", "published", "leaderboard", "costs"]
 FLOW += ["statistics", "results"]
-SHARED = {"cache", "errors", "records", "progress", "resources", "texts"}
+SHARED = {"cache", "errors", "records", "progress", "resources", "tables", "texts"}
 
 
 def _room(path: Path) -> str:

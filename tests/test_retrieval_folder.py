@@ -11,6 +11,8 @@ import pytest
 from bge_eval.data.retrieval_folder import BEIR, RetrievalFolder, RetrievalSplit
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
+from bge_eval.tables import batches
+from bge_eval.texts import document_texts
 from conftest import write_beir
 
 CORPUS = [{"_id": f"d{i}", "title": f"t{i}", "text": f"文本 {i}"} for i in range(3)]
@@ -162,3 +164,68 @@ def test_many_batches(tmp_path: Path) -> None:
     data = load(path)
     assert len(data.corpus) == 10_000
     assert data.corpus[9_999]["text"] == "text 9999"
+
+
+ODD = [
+    '{"_id": "d0", "title": null, "text": "a\\u0000\\ud83d\\ude00 \\u4e2d", "x": {"y": [1]}}',
+    '{"text": "", "_id": "d1"}',
+    '{"_id": "d2", "title": "T", "text": " 文本 ", "score": 1e400}',
+]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(ODD) + "\n",
+        "\n".join(ODD),
+        "\ufeff" + "\n".join(ODD),
+        "\n\n".join(ODD) + "\n \n",
+        "\r\n".join(ODD) + "\r\n",
+    ],
+    ids=["plain", "no end", "byte order mark", "blank lines", "Windows"],
+)
+def test_both_ways_of_reading_agree(
+    folder: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "corpus.jsonl").write_text(content, encoding="utf-8", newline="")
+    fast = load(folder).corpus.to_dict()
+    monkeypatch.setattr("bge_eval.data.retrieval_folder._parsed", lambda *_: None)
+    assert load(folder).corpus.to_dict() == fast
+    assert fast["id"] == ["d0", "d1", "d2"] and fast["title"] == ["", "", "T"]
+    assert fast["text"] == ["a\0😀 中", "", " 文本 "]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["".join(ODD), ODD[0] + "\n" + ODD[1] + ODD[2] + "\n", "\n".join(ODD).replace(", ", ",\n")],
+    ids=["one line", "two in a line", "over lines"],
+)
+def test_what_arrow_would_accept(folder: Path, content: str) -> None:
+    (folder / "corpus.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedError, match="not JSON"):
+        load(folder)
+
+
+def test_plain_files_are_parsed_by_arrow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(RetrievalFolder, "_line_by_line")
+    assert load(folder).corpus["id"][:] == ["d0", "d1", "d2"]
+    gzip_in_place(folder / "corpus.jsonl")
+    assert load(folder).corpus["id"][:] == ["d0", "d1", "d2"]
+
+
+def test_a_pass_over_the_corpus(tmp_path: Path) -> None:
+    documents = [{"_id": f"d{i}", "text": f"text {i} " * 40} for i in range(9000)]
+    documents[7]["title"] = "seven"
+    data = load(write_beir(tmp_path / "set", documents, QUERIES, QRELS))
+    passed = [row for batch in batches(data.corpus, ["title", "id"]) for row in batch.to_pylist()]
+    assert passed == data.corpus.select_columns(["title", "id"]).to_list()
+    some = data.corpus.select_columns(["text"])
+    assert sum(len(batch) for batch in batches(some, ["text"])) == 9000
+    # A selection is not the file's rows.
+    some = data.corpus.select(range(4096, 8192))
+    assert [row for batch in batches(some, ["id"]) for row in batch["id"].to_pylist()] == (
+        some["id"][:]
+    )
+    texts = list(document_texts(data.corpus, None, 1000))
+    assert [len(part) for part in texts] == [1000] * 9
+    assert texts[0][7].startswith("seven text 7") and texts[8][999].startswith("text 8999")

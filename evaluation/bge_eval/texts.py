@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
+from bge_eval.tables import batches
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,16 +30,26 @@ def document_texts(
     corpus: Dataset, rows: npt.NDArray[np.int64] | None, size: int
 ) -> Iterator[list[str]]:
     """Yield the texts of the corpus, or of some of its rows, ``size`` at a time."""
-    count = len(corpus) if rows is None else len(rows)
     columns = [name for name in ("title", "text") if name in corpus.column_names]
-    source = corpus.select_columns(columns)
-    for start in range(0, count, size):
-        stop = min(start + size, count)
-        batch = source[start:stop] if rows is None else source[rows[start:stop]]
-        titles = batch.get("title") or [""] * (stop - start)
-        yield [
-            document_text(title, text) for title, text in zip(titles, batch["text"], strict=True)
-        ]
+    if rows is not None:
+        source = corpus.select_columns(columns)
+        for start in range(0, len(rows), size):
+            yield _joined(source[rows[start : start + size]])
+        return
+    waiting: list[str] = []
+    for batch in batches(corpus, columns):
+        waiting += _joined({name: batch.column(name).to_pylist() for name in columns})
+        for _ in range(len(waiting) // size):
+            yield waiting[:size]
+            del waiting[:size]
+    if waiting:
+        yield waiting
+
+
+def _joined(batch: Mapping[str, list[str]]) -> list[str]:
+    texts = batch["text"]
+    titles = batch.get("title") or [""] * len(texts)
+    return [document_text(title, text) for title, text in zip(titles, texts, strict=True)]
 
 
 def document_text(title: str | None, text: str) -> str:
@@ -68,7 +79,7 @@ def _query_text(text: Any, instruction: str | None) -> str:
 def excerpts(queries: Dataset, corpus: Dataset, run: Run, qrels: Qrels) -> Excerpts:
     """Gather the texts of judged queries, of their relevant documents and of the best ten.
 
-    The corpus is passed over once by its Arrow table, so memory does not grow with it.
+    The corpus is passed over once, so memory does not grow with it.
 
     Args:
         queries: with columns ``id`` and ``text``.
@@ -87,8 +98,7 @@ def excerpts(queries: Dataset, corpus: Dataset, run: Run, qrels: Qrels) -> Excer
     columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
     found: dict[str, Excerpt] = {}
     ids = pa.array(sorted(wanted), pa.string())
-    reading = corpus.select_columns(columns).with_format("arrow")
-    for batch in reading.iter(batch_size=65536):
+    for batch in batches(corpus, columns):
         mask = pc.is_in(batch["id"].cast(pa.string()), value_set=ids)
         for row in batch.filter(mask).to_pylist():
             found[str(row["id"])] = Excerpt(

@@ -10,12 +10,15 @@ import gzip
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from bge_eval.errors import DamagedError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Place: TypeAlias = "Path | zipfile.Path"
 """A folder or file on disk or inside a zip file."""
@@ -92,6 +95,77 @@ def records(place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
+class NotPlainError(Exception):
+    """A jsonl file that Arrow's parser is not to be trusted with."""
+
+
+def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a jsonl file, parsed by Arrow on all cores.
+
+    Arrow is laxer than JSON (an object may span lines, two may share one), so its rows are counted
+    against the file's lines.
+
+    Args:
+        place: the file.
+        names: fields to read as strings; null where one is absent.
+
+    Raises:
+        NotPlainError: the file has to be read line by line, which also finds what is wrong with it.
+    """
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    if not hasattr(arrow_json, "open_json"):
+        raise NotPlainError
+    schema = pa.schema([(name, pa.string()) for name in names])
+    rows = 0
+    with _open(place) as file:
+        counted = _Lines(file)
+        try:
+            reader = arrow_json.open_json(
+                pa.PythonFile(counted, mode="r"),
+                read_options=arrow_json.ReadOptions(block_size=_BLOCK),
+                parse_options=arrow_json.ParseOptions(
+                    explicit_schema=schema, unexpected_field_behavior="ignore"
+                ),
+            )
+            for batch in reader:
+                batch.validate(full=True)
+                rows += len(batch)
+                yield batch.select(list(names))
+        except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+            raise NotPlainError from error
+    if rows != counted.count:
+        raise NotPlainError
+
+
+class _Lines:
+    """A file that counts the lines read from it."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._count = 0
+        self._last = b"\n"
+
+    @property
+    def count(self) -> int:
+        """Return how many lines were read, the last with or without its end."""
+        return self._count + (self._last != b"\n")
+
+    def read(self, size: int = -1) -> bytes:
+        """Read a block."""
+        block = self._file.read(size)
+        if block:
+            self._count += block.count(b"\n")
+            self._last = block[-1:]
+        return block
+
+    def close(self) -> None:
+        """Leave closing to the owner of the file."""
+
+
 def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> str:
     """Return a text field; only a title may be absent.
 
@@ -100,7 +174,7 @@ def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> 
     """
     value = record.get(name)
     if isinstance(value, str):
-        if "\\ud" in ascii(value) and not _encodable(value):
+        if not value.isascii() and not _encodable(value):
             raise DamagedError(f"{place}, line {number}: {name} holds half of a surrogate pair.")
         return value
     if value is None and name == "title":

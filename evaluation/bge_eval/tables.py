@@ -1,0 +1,94 @@
+"""Arrow tables on disk: a corpus is written once, mapped into memory, and read past as a stream.
+
+Rows that are looked up come from the mapping. A pass over the whole corpus reads the file instead,
+because every page that is touched in a mapping counts as the process's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+_OURS = "{} rows, written by bge-eval"
+"""A table's description: its one file holds exactly so many rows; a selection has fewer."""
+_WAITING = 8
+"""Batches that may wait for the disk."""
+_ROWS = 4096
+
+
+class TableWriter:
+    """Writes record batches to a file in a thread of its own; a context manager."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        import pyarrow as pa
+
+        self.path = path
+        self.rows = 0
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+        self._pool = ThreadPoolExecutor(1, "table-writer")
+        self._written: list[Future[None]] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Hand a batch over; waits where the disk is far behind."""
+        self.rows += len(batch)
+        self._written.append(self._pool.submit(self._writer.write_batch, batch))
+        if len(self._written) > _WAITING:
+            self._written.pop(0).result()
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            while self._written:
+                self._written.pop(0).result()
+        finally:
+            self._pool.shutdown()
+            self._writer.close()
+            self._sink.close()
+
+
+def open_table(path: Path) -> Dataset:
+    """Return a written table, mapped into memory."""
+    from datasets import Dataset
+
+    table = Dataset.from_file(str(path))
+    table.info.description = _OURS.format(len(table))
+    return table
+
+
+def batches(corpus: Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch | pa.Table]:
+    """Yield all rows of a data set in order, some of its columns, a few thousand rows at a time.
+
+    Args:
+        corpus: any data set; one of `open_table` is read from its file.
+        columns: names of columns; each must be there.
+    """
+    import pyarrow as pa
+
+    path = _file_of(corpus)
+    if path is None:
+        yield from corpus.select_columns(list(columns)).with_format("arrow").iter(_ROWS)
+        return
+    with pa.OSFile(path, "rb") as source:
+        names = pa.ipc.open_stream(source).schema.names
+        places = [names.index(name) for name in columns]
+        source.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=places)
+        for batch in pa.ipc.open_stream(source, options=options):
+            yield batch.select(list(columns))
+
+
+def _file_of(corpus: Any) -> str | None:
+    """Return the file whose rows are the data set's; None where it is not that simple."""
+    if corpus.info.description != _OURS.format(len(corpus)) or corpus._indices is not None:
+        return None
+    files = [str(file["filename"]) for file in corpus.cache_files]
+    return files[0] if len(files) == 1 else None
