@@ -50,8 +50,8 @@ class Sizes:
     loaded: int
 
 
-FULL = Sizes(3633, 300, 3, (500_000, 1_000_000, 2_000_000), 2000, 1000, 2000, 1_000_000)
-QUICK = Sizes(150, 30, 1, (50_000,), 500, 200, 100, 100_000)
+FULL = Sizes(3633, 300, 2, (500_000, 1_000_000, 2_000_000), 2000, 1000, 2000, 1_000_000)
+QUICK = Sizes(150, 30, 1, (100_000,), 500, 200, 60, 100_000)
 _QUICK_ENCODERS = (encode_task.OURS, "bge-eval float32, torch", "mteb, sentence-transformers")
 
 
@@ -69,10 +69,12 @@ class Bench:
     def encode(self) -> str:
         title = f"{self.kind}, {self.sizes.documents:,} documents, {self.sizes.queries} queries"
         names = list(_QUICK_ENCODERS if self.quick else encode_task.CONTENDERS)
+        names = [name for name in names if name != encode_task.PEAK]
         parts = [f"## Whole task ({title})\n"]
         for device in _devices():
             arguments = {"collection": str(self.collection), "device": device}
             found = alternate("encode_task", names, arguments, self.sizes.rounds, self.clock)
+            peak = measure("encode_task", encode_task.PEAK, {}, self.clock.left())
             base = found[encode_task.OURS].median("score")
             tokens = found[encode_task.OURS].median("tokens")
             for measured in found.values():
@@ -80,9 +82,13 @@ class Bench:
                     entry["loss"] = None if base is None else base - entry["score"]
                     if tokens is not None:
                         entry["tokens_per_second"] = tokens / entry["seconds"]
+                        if device == "cpu" and "flops" in peak:
+                            work = tokens * peak["flops_per_token"]
+                            entry["share"] = 100 * work / peak["flops"] / entry["seconds"]
             columns = {
                 "seconds": ("seconds", 1),
                 "tokens/s": ("tokens_per_second", 0),
+                "% of matrix peak": ("share", 0),
                 "peak MiB": ("peak_mib", 0),
                 "nDCG@10": ("score", 5),
                 "score lost": ("loss", 6),
@@ -90,6 +96,13 @@ class Bench:
             parts += [f"On {device}.\n", compared(found, encode_task.OURS, columns), ""]
             used = {entry["backend"] for entry in found[encode_task.OURS].rounds}
             parts += [f"The automatic backend was {', '.join(sorted(used)) or 'not run'}.\n"]
+            if device == "cpu" and "flops" in peak:
+                least = (tokens or 0) * peak["flops_per_token"] / peak["flops"]
+                parts += [
+                    f"Matrix peak: {peak['flops'] / 1e9:,.0f} GFLOP/s, measured in float32 products"
+                    f" of the model's shape on all cores. At that rate the model's linear layers"
+                    f" alone take {least:,.0f} s: nothing in float32 can be faster here.\n"
+                ]
         return "\n".join(parts)
 
     def search(self) -> str:

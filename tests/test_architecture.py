@@ -15,9 +15,9 @@ import bge_eval
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
 FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
-FLOW += ["export", "converted", "significance", "measure", "published", "leaderboard", "costs"]
-FLOW += ["statistics", "results"]
-SHARED = {"cache", "errors", "records", "progress", "resources", "tables", "texts"}
+FLOW += ["export", "converted", "from_torch", "significance", "measure", "published"]
+FLOW += ["leaderboard", "costs", "statistics", "results"]
+SHARED = {"cache", "errors", "machine", "records", "progress", "resources", "tables", "texts"}
 
 
 def _room(path: Path) -> str:

@@ -15,26 +15,26 @@ import shutil
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 # OpenVINO reports its import to its makers over the network, unless it finds no reporter.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from bge_eval.errors import NotReadyError
+from bge_eval.machine import threads
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
+
+if TYPE_CHECKING:
+    import torch
 
 Features = Mapping[str, npt.NDArray[np.int64]]
 """``input_ids``, ``attention_mask``, ``token_type_ids``: ``(batch, tokens)``."""
@@ -90,11 +90,12 @@ class Conversion:
             dtype: "float32" or "bfloat16".
             throughput: several requests at a time, each on its own cores; else all cores for one.
         """
-        options = {
+        options: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if dtype == "bfloat16" else "f32",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
+        if (count := threads()) is not None:
+            options["INFERENCE_NUM_THREADS"] = count
         return openvino.Core().compile_model(self.model, "CPU", options)
 
 
@@ -128,6 +129,9 @@ def conversion(
     known = _read_facts(place)
     if known is not None:
         return Conversion(openvino.Core().read_model(place / "model.xml"), known)
+    # Seconds of imports, for the first time alone.
+    from bge_eval.from_torch import convert
+
     reference = load()
     taken = inspect.signature(reference.forward).parameters
     facts = Facts(
@@ -138,7 +142,7 @@ def conversion(
     )
     try:
         with quiet_transformers():
-            model = _convert(reference, facts.inputs, output)
+            model = convert(reference, facts.inputs, output)
         facts = _compared(reference, Conversion(model, facts), output)
     except Exception as error:  # whatever a converter of others' code runs into
         reason = " ".join(str(error).split())[:200]
@@ -181,39 +185,10 @@ def _key(files: ModelFiles, output: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-class _Single(torch.nn.Module):
-    """A model with a single output, and inputs by position."""
-
-    def __init__(self, model: torch.nn.Module, names: tuple[str, ...], output: str) -> None:
-        super().__init__()
-        self.model = model
-        self.names = names
-        self.output = output
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = getattr(
-            self.model(**dict(zip(self.names, inputs, strict=True))), self.output
-        )
-        return result
-
-
-def _convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
-    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # what tracing does not see, the comparison does
-        decoder = TorchScriptPythonDecoder(_Single(model, names, output), example_input=example)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    converted = frontend.convert(frontend.load(decoder))
-    for port, name in zip(converted.inputs, names, strict=True):
-        port.get_tensor().set_names({name})
-        port.get_node().set_partial_shape(openvino.PartialShape([-1, -1]))
-        port.get_node().set_element_type(openvino.Type.i64)
-    converted.validate_nodes_and_infer_types()
-    return converted
-
-
 def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Facts:
     """Compare numbers on texts of several lengths, padded on either side, and then the time."""
+    import torch
+
     config: Any = reference.config
     facts = ours.facts
     compiled = ours.compiled("float32", throughput=False)

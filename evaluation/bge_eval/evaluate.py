@@ -6,9 +6,11 @@ made twice.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -396,9 +398,47 @@ def _judge(model: _Recorder | Model, task: AbsTask, progress: Progress) -> TaskR
         # A suite names the version of a task that its benchmark has; that there is a newer one
         # is no news to whoever runs the suite.
         warnings.filterwarnings("ignore", message="The task .* is superseded by")
+        if task.metadata.modalities == ["text"]:
+            return _judge_texts(model, task)
+        # Whether a model takes images and the like is mteb's to check.
         results = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     result: TaskResult = results.task_results[0]
     return result
+
+
+def _judge_texts(model: _Recorder | Model, task: AbsTask) -> TaskResult:
+    """Do what ``mteb.evaluate`` does with a task of texts, split by split.
+
+    That function imports sentence-transformers to find out whether it was given one of its
+    models: seconds for nothing where vectors are stored or another library computes.
+    """
+    from mteb import TaskResult
+    from mteb.abstasks import AbsTaskBitextMining
+    from mteb.timing import TimingStack
+
+    # Bitext mining encodes all its languages together.
+    subsets = list(task.hf_subsets)
+    together = [subsets] if isinstance(task, AbsTaskBitextMining) else [[name] for name in subsets]
+    start = time.perf_counter()
+    timer = TimingStack()
+    scores: dict[str, dict[str, Any]] = {}
+    for split in task.eval_splits:
+        scores[split] = {}
+        for names in together:
+            scores[split] |= task.evaluate(
+                model,
+                split,
+                subsets_to_run=names,
+                encode_kwargs={"show_progress_bar": False, "batch_size": 32},
+                timer=timer,
+            )
+    return TaskResult.from_task_results(
+        task,
+        scores,
+        evaluation_time=time.perf_counter() - start,
+        date=datetime.now(tz=UTC),
+        evaluation_phases=timer.phases or None,
+    )
 
 
 def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:

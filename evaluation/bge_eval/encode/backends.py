@@ -16,6 +16,7 @@ from bge_eval.cache import cache_folder
 from bge_eval.encode.settings import Backend, Dtype, Settings, transformer_folder
 from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.machine import may_have_accelerator
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
 
@@ -151,7 +152,7 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
         return False
     if _config(files).get("model_type") not in _CONVERTED_TYPES or find_spec("openvino") is None:
         return False
-    if device is None:
+    if device is None and may_have_accelerator():
         from bge_eval.encode.torch_forward import pick_device
 
         if pick_device(None).type != "cpu":

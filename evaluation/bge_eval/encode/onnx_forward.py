@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import torch
 
+from bge_eval.encode.pooling import pooled
 from bge_eval.encode.settings import Settings, transformer_folder
 from bge_eval.encode.text_encoder import Batch, short
-from bge_eval.encode.torch_forward import pool
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.machine import threads
 from bge_eval.records import ModelFiles, Vectors
 
 _PLACES = ("onnx/model.onnx", "model.onnx")
@@ -46,7 +46,7 @@ class OnnxForward:
                 " Use --backend torch."
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = threads() or 0
         self.device, providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=providers)
@@ -67,10 +67,7 @@ class OnnxForward:
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
         """See `bge_eval.encode.text_encoder.Forward`."""
         for batch in batches:
-            hidden = torch.from_numpy(self._hidden(batch))
-            with torch.inference_mode():
-                pooled = pool(hidden, torch.from_numpy(batch.pooled), self._pooling)
-            yield batch, pooled.numpy()
+            yield batch, pooled(self._hidden(batch), batch.pooled, self._pooling)
 
     def _hidden(self, batch: Batch) -> Vectors:
         none = np.zeros_like(batch.features["input_ids"])

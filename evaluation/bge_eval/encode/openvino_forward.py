@@ -6,21 +6,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from bge_eval.converted import Conversion, conversion, given
+from bge_eval.encode.pooling import pooled
 from bge_eval.encode.settings import Dtype, Settings
 from bge_eval.encode.text_encoder import Batch
-from bge_eval.encode.torch_forward import TorchForward, pool
 from bge_eval.records import ModelFiles, Vectors
+
+if TYPE_CHECKING:
+    import torch
 
 _BATCH_TOKENS = 4096
 
 
 class OpenVinoForward:
-    """A converted transformer, with the pooling done in torch on its float32 token vectors."""
+    """A converted transformer, with the pooling done on its float32 token vectors."""
 
     backend = "openvino"
     device = "cpu"
@@ -52,9 +53,9 @@ class OpenVinoForward:
             for batch in batches:
                 if not free:
                     request, done = running.popleft()
-                    pooled = self._waited(request, done)
+                    vectors = self._waited(request, done)
                     free.append(request)
-                    yield done, pooled
+                    yield done, vectors
                 request = free.pop()
                 request.start_async(given(batch.features, self.facts))
                 running.append((request, batch))
@@ -67,12 +68,7 @@ class OpenVinoForward:
 
     def _waited(self, request: Any, batch: Batch) -> Vectors:
         request.wait()
-        # The pooling of the last token may give a view, and the request's memory is used again.
-        hidden = torch.from_numpy(request.get_output_tensor(0).data)
-        with torch.inference_mode():
-            mask = torch.from_numpy(batch.pooled)
-            pooled: Vectors = pool(hidden, mask, self._pooling).numpy().copy()
-        return pooled
+        return pooled(request.get_output_tensor(0).data, batch.pooled, self._pooling)
 
 
 def load_openvino(
@@ -93,6 +89,8 @@ def load_openvino(
     whole = replace(settings, dtype=Dtype.FLOAT32)
 
     def load() -> torch.nn.Module:
+        from bge_eval.encode.torch_forward import TorchForward
+
         loaded = TorchForward(files, whole, device="cpu", trust_remote_code=trust_remote_code)
         model: torch.nn.Module = loaded.model
         return model

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from bge_eval.machine import may_have_accelerator
+
 SCORING_PACKAGES = (
     "bge-eval",
     "mteb",
@@ -67,9 +69,11 @@ def packages(*others: str) -> dict[str, str]:
 
 def environment() -> dict[str, Any]:
     """Return the machine and the versions a run was made with, for the record only."""
-    import torch
+    names: list[str] = []
+    if may_have_accelerator():
+        import torch
 
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",

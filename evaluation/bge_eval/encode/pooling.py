@@ -1,0 +1,33 @@
+"""From token vectors to one vector a text, for the backends that give numpy's arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.encode.settings import Pooling
+from bge_eval.records import Vectors
+
+
+def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: Pooling) -> Vectors:
+    """Reduce token vectors to one vector a text, as `bge_eval.encode.torch_forward.pool` does.
+
+    Args:
+        hidden: ``(batch, tokens, dim)`` float32.
+        mask: ``(batch, tokens)``, 1 for the tokens that count, padded on either side.
+        pooling: which token vectors count.
+
+    Returns:
+        ``(batch, dim)`` float32, no view of ``hidden``.
+    """
+    if pooling is Pooling.MEAN:
+        weights = mask.astype(np.float32)
+        total = np.matmul(weights[:, None, :], hidden)[:, 0, :]
+        means: Vectors = total / np.maximum(weights.sum(axis=1, keepdims=True), np.float32(1e-9))
+        return means
+    if pooling is Pooling.CLS:
+        position = mask.argmax(axis=1)
+    else:
+        position = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+    chosen: Vectors = hidden[np.arange(len(hidden)), position]
+    return chosen
