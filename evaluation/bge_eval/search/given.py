@@ -276,7 +276,9 @@ def _run_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and _RUN_NAME.fullmatch(path.name) and ".queries." not in path.name
+        if path.is_file()
+        and _RUN_NAME.fullmatch(path.name)
+        and not {".queries", ".qrels"} & set(path.suffixes)
     )
 
 
