@@ -175,7 +175,7 @@ class EncoderModel(DenseModel):
                     device=self._device,
                     batch_tokens=self._batch_tokens,
                     trust_remote_code=self._trust_remote_code,
-                    note=self.progress.note,
+                    progress=self.progress,
                 )
         return self._encoder
 
