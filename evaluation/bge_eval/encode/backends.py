@@ -110,6 +110,11 @@ def load_encoder(
         from bge_eval.encode.torch_forward import load_torch
 
         forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
+        if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
+            progress.note(
+                "This processor has no bfloat16 arithmetic: --dtype bfloat16 is several times"
+                " slower than float32 here."
+            )
     return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens, progress=progress)
 
 
@@ -167,6 +172,14 @@ def _openvino_supports(dtype: Dtype) -> bool:
     from bge_eval.converted import supports
 
     return supports(dtype)
+
+
+def _lacks_bfloat16() -> bool:
+    if find_spec("openvino") is None:
+        return False
+    from bge_eval.converted import supports
+
+    return not supports(Dtype.BFLOAT16)
 
 
 def _config(files: ModelFiles) -> dict[str, Any]:
