@@ -33,6 +33,7 @@ _PACKAGES = (
     "bge-eval", "mteb", "sentence-transformers", "FlagEmbedding", "beir", "torch", "openvino",
     "transformers", "faiss-cpu", "numpy", "datasets",
 )  # fmt: skip
+_MARK = "<!-- section {} -->"
 _SECTIONS = ("encode", "search", "second", "start", "rerank", "load")
 
 
@@ -183,7 +184,7 @@ class Bench:
 
     def rerank(self) -> str:
         model = str(self.scratch / "cross-encoder")
-        measure("rerank_pairs", "make", {"folder": model}, self.clock.left())
+        made = measure("rerank_pairs", "make", {"folder": model}, self.clock.left())
         arguments = {
             "collection": str(self.collection), "model": model, "pairs": self.sizes.pairs
         }  # fmt: skip
@@ -199,6 +200,10 @@ class Bench:
             scores = [found[name].rounds[0]["scores"] for name in names]
             gap = max(abs(a - b) for a, b in zip(*scores, strict=True))
             said = f"\nLargest difference of a score: {gap:.1e}.\n"
+        if "conversion" in made:
+            said += (
+                f"\nThe model was converted to OpenVINO before, once: {made['conversion']:.1f} s.\n"
+            )
         body = compared(found, rerank_pairs.OURS, columns)
         return f"## Reranking ({self.sizes.pairs:,} pairs, float32, CPU)\n\n{body}\n{said}"
 
@@ -310,13 +315,30 @@ def main() -> None:
         )
         clock = Clock(arguments.minutes)
         bench = Bench(sizes, arguments.quick, scratch, collection, kind, clock)
+        kept = _sections(target)
         for section in _SECTIONS:
             if section in arguments.only:
-                parts.append(getattr(bench, section)())
-            else:
-                parts.append(f"## {section}\n\nNot run: left out by `--only`.\n")
-            print(parts[-1], flush=True)
-            target.write_text("\n".join(parts))
+                said = f"`{command}`" if len(arguments.only) < len(_SECTIONS) else ""
+                text = getattr(bench, section)()
+                print(text, flush=True)
+                kept[section] = f"{text}\nMeasured by {said}\n" if said else text
+            body = "".join(
+                f"\n{_MARK.format(name)}\n{kept.get(name, f'## {name}: not run')}"
+                for name in _SECTIONS
+            )
+            target.write_text("\n".join(parts) + body)
+
+
+def _sections(target: Path) -> dict[str, str]:
+    """Return the sections of an earlier run, which `--only` leaves as they are."""
+    if not target.is_file():
+        return {}
+    found = {}
+    for name in _SECTIONS:
+        _, mark, after = target.read_text().partition(_MARK.format(name))
+        if mark and ": not run" not in (text := after.partition("\n<!-- ")[0]):
+            found[name] = text.strip("\n") + "\n"
+    return found
 
 
 if __name__ == "__main__":

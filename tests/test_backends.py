@@ -20,6 +20,7 @@ from bge_eval.encode.backends import choose_backend
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank import fast_forward
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
@@ -305,3 +306,27 @@ def test_converted_rerankers(tmp_path: Path, minilm_folder: Path, kind: str) -> 
     tokenizer.save_pretrained(tmp_path)
     expected = scores_of(tmp_path, "torch")
     np.testing.assert_allclose(scores_of(tmp_path, "openvino"), expected, atol=1e-5)
+
+
+class Notes(Progress):
+    """Keeps what people are told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_bfloat16_where_it_is_slow_is_told(tiny_bge: Path) -> None:
+    pytest.importorskip("openvino")
+    from bge_eval.converted import supports
+
+    progress = Notes()
+    overrides = Overrides(dtype=Dtype.BFLOAT16)
+    model = EncoderModel(
+        str(tiny_bge), overrides=overrides, backend="torch", device="cpu", progress=progress
+    )
+    assert model.encoder.forward.backend == "torch"
+    assert ("no bfloat16 arithmetic" in " ".join(progress.said)) != supports("bfloat16")

@@ -24,7 +24,7 @@ from bge_eval.errors import (
 )
 
 if TYPE_CHECKING:
-    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.dense import DenseModel
 
 __all__ = [
     "BgeEvalError",
@@ -39,7 +39,7 @@ __all__ = [
 __version__ = version("bge-eval")
 
 
-def load_model(name: str, revision: str | None = None, **options: Any) -> EncoderModel:
+def load_model(name: str, revision: str | None = None, **options: Any) -> DenseModel:
     """Return a model object for ``mteb.evaluate``.
 
     Args:
@@ -55,13 +55,13 @@ def load_model(name: str, revision: str | None = None, **options: Any) -> Encode
         MissingError: the model is not to be had.
         DamagedError: its files cannot be used.
     """
-    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.encode.dense import DenseModel
     from bge_eval.encode.settings import overrides_from
     from bge_eval.models import ModelOptions, open_model
 
     other = ("device", "batch_tokens", "trust_remote_code", "offline", "api", "api_model")
     chosen = {name: options.pop(name) for name in other if name in options}
     model = open_model(name, ModelOptions(revision, overrides_from(options), **chosen))
-    if not isinstance(model, EncoderModel):
+    if not isinstance(model, DenseModel):
         raise UsageError(f"load_model returns encoders; {name} is none. See bge_eval.models.")
     return model

@@ -8,7 +8,7 @@ from typing import Any
 
 from bge_eval.results.saved import SavedResult
 
-_WORK = ("encode", "search", "rerank")
+_WORK = ("tokenise", "encode", "search", "rerank")
 """Phases that a model or its search takes; loading and measuring are not its cost."""
 
 
@@ -90,6 +90,8 @@ def _rate(records: Iterable[Mapping[str, Any]]) -> float | None:
         for name, value in (record.get("seconds") or {}).items():
             if name.startswith("encode") and counts.get(name):
                 texts += counts[name]
+                seconds += value
+            elif name == "tokenise":
                 seconds += value
     return texts / seconds if seconds else None
 

@@ -17,7 +17,7 @@ from bge_eval.encode.settings import Backend, Dtype, Settings, transformer_folde
 from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.machine import may_have_accelerator
-from bge_eval.progress import quiet_transformers
+from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 
 _CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
@@ -74,7 +74,7 @@ def load_encoder(
     device: str | None = None,
     batch_tokens: int | None = None,
     trust_remote_code: bool = False,
-    note: Callable[[str], None] = lambda text: None,
+    progress: Progress | None = None,
 ) -> TextEncoder:
     """Load tokenizer and weights.
 
@@ -85,7 +85,7 @@ def load_encoder(
         device: "cpu", "cuda", "cuda:1", "mps", several with commas; None takes the best there is.
         batch_tokens: tokens of a batch, padding included.
         trust_remote_code: run Python code that comes with the model.
-        note: told when ``auto`` had to take another backend than it meant to.
+        progress: told of waiting for tokens, and when ``auto`` had to take another backend.
 
     Raises:
         MissingError: weights, tokenizer or the backend are not there.
@@ -93,6 +93,7 @@ def load_encoder(
         UsageError: the options do not go together, or not with the model.
         NotReadyError: the backend that was asked for cannot run this model.
     """
+    progress = progress or Progress()
     _check_positions(files, settings)
     chosen = choose_backend(backend, files, settings, device)
     with quiet_transformers():
@@ -100,7 +101,7 @@ def load_encoder(
     forward: Forward | None = None
     if chosen is Backend.OPENVINO:
         certain = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
-        forward = _openvino(files, settings, trust_remote_code, certain=certain, note=note)
+        forward = _openvino(files, settings, trust_remote_code, certain=certain, note=progress.note)
     elif chosen is Backend.ONNX:
         from bge_eval.encode.onnx_forward import OnnxForward
 
@@ -109,7 +110,12 @@ def load_encoder(
         from bge_eval.encode.torch_forward import load_torch
 
         forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
-    return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens)
+        if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
+            progress.note(
+                "This processor has no bfloat16 arithmetic: --dtype bfloat16 is several times"
+                " slower than float32 here."
+            )
+    return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens, progress=progress)
 
 
 def _openvino(
@@ -166,6 +172,14 @@ def _openvino_supports(dtype: Dtype) -> bool:
     from bge_eval.converted import supports
 
     return supports(dtype)
+
+
+def _lacks_bfloat16() -> bool:
+    if find_spec("openvino") is None:
+        return False
+    from bge_eval.converted import supports
+
+    return not supports(Dtype.BFLOAT16)
 
 
 def _config(files: ModelFiles) -> dict[str, Any]:

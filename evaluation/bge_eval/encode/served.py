@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.adapter import EncoderModel
-from bge_eval.encode.protocol import ProtocolName, read_protocol
-from bge_eval.encode.settings import Overrides, Prompts, Settings, Similarity, registered_prompts
+from bge_eval.encode.dense import DenseModel
+from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_prompts
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
@@ -21,7 +20,6 @@ from bge_eval.remote.naming import estimated_tokens, served_files, server_identi
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
-    from bge_eval.encode.text_encoder import TextEncoder
     from bge_eval.progress import Step
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
@@ -183,7 +181,7 @@ class ServedEncoder:
         return "bge-eval asks how long a vector is."
 
 
-class ServedModel(EncoderModel):
+class ServedModel(DenseModel):
     """An encoder whose vectors come from a server; it searches as any encoder does."""
 
     def __init__(
@@ -201,8 +199,6 @@ class ServedModel(EncoderModel):
     ) -> None:
         """Ask the server what it serves.
 
-        The initialiser of the base class is not called: it reads a model's files.
-
         Args:
             url: ``http://host:port``, perhaps with a path.
             api: the interface that the server speaks.
@@ -218,33 +214,32 @@ class ServedModel(EncoderModel):
             UsageError: the address or the name cannot be meant.
             MissingError: the server cannot be reached.
         """
-        self.progress = progress or Progress()
-        self.overrides = overrides or Overrides()
-        self.protocol = read_protocol(ProtocolName.LEADERBOARD)
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        progress = progress or Progress()
+        said = overrides or Overrides()
         self.api = api
         self._form = wire(api)
         self._client = Client(
             address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
         )
-        with self.progress.step("ask the server"):
+        with progress.step("ask the server"):
             self.served = self._form.served(self._client, model)
-        self.files = served_files(self._client, self.served, version)
-        self.prompts, stated = registered_prompts(self.files.name)
+        files = served_files(self._client, self.served, version)
+        prompts, stated = registered_prompts(files.name)
         if isinstance(self._form, Cohere):
-            self.prompts = Prompts(self._form.input_types, "other", "Cohere's input types")
-        said = self.overrides
+            prompts = Prompts(self._form.input_types, "other", "Cohere's input types")
         self._settings = ServedSettings(
             said.similarity or stated or Similarity.COSINE, bool(said.normalize), said.truncate_dim
         )
-        # Of the settings only the similarity is read by what is inherited.
-        self.settings = cast("Settings", self._settings)
+        super().__init__(
+            files,
+            prompts,
+            said,
+            comparison=self._settings.similarity,
+            normalize=self._settings.normalize,
+            progress=progress,
+        )
         self._batch_tokens = batch_tokens
-        self._encoder: TextEncoder | None = None
-        self._corpus = None
-        # What a server gives today it may not give tomorrow: nothing of it is stored.
-        self._store = None
-        self._chosen_backend = "torch"
+        self._encoder: ServedEncoder | None = None
         self._meta = self._make_meta()
 
     def __str__(self) -> str:
@@ -273,9 +268,6 @@ class ServedModel(EncoderModel):
             "prompts": self._prompts(task),
         }
 
-    def unnamed_twin(self) -> None:
-        """Return nothing: the prompts of a served model go by its name."""
-
     def machine_settings(self) -> dict[str, Any]:
         """Return what changes the time but not the score."""
         if self._encoder is None:
@@ -288,16 +280,20 @@ class ServedModel(EncoderModel):
         }
 
     @property
-    def encoder(self) -> TextEncoder:
+    def encoder(self) -> ServedEncoder:
         """Return the encoder, asking the server for a first vector the first time."""
         if self._encoder is None:
             with self.progress.step("ask the server"):
-                encoder = ServedEncoder(
+                self._encoder = ServedEncoder(
                     self._client, self._form, self.served, self._settings, self._batch_tokens
                 )
-            # It has no tokenizer of its own, but has what is used of one: encode and dimension.
-            self._encoder = cast("TextEncoder", encoder)
         return self._encoder
+
+    def _vectors(
+        self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
+    ) -> Vectors:
+        # What a server gives today it may not give tomorrow: nothing of it is stored.
+        return self.encoder.encode(texts, prompt, step, normalize=normalize)
 
     def _make_meta(self) -> ModelMeta:
         from mteb.models import ModelMeta
@@ -322,8 +318,8 @@ class ServedModel(EncoderModel):
 
     def _experiment(self) -> dict[str, str | int | bool]:
         """Tell a served model from a local one of the same name, and the settings given here."""
-        self._own_settings = cast("Settings", ServedSettings(self._settings.similarity))
+        own = asdict(ServedSettings(self._settings.similarity))
         changed: dict[str, str | int | bool] = {"api": str(self.api)}
         if self.overrides.similarity is not None:
             changed["similarity"] = str(self.overrides.similarity)
-        return changed | super()._experiment()
+        return changed | self._changed(own, asdict(self._settings))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from bge_eval.encode.end_token import keep_end_token
 from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class TextEncoder:
         settings: Settings,
         *,
         batch_tokens: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Put both together.
 
@@ -80,6 +82,7 @@ class TextEncoder:
             forward: the model in its backend.
             settings: length, normalisation, dimensions to keep.
             batch_tokens: tokens of a batch, padding included; None takes what suits the device.
+            progress: told of waiting for the tokenizer.
 
         Raises:
             UsageError: more dimensions are to be kept than there are, or a batch would be empty.
@@ -95,6 +98,7 @@ class TextEncoder:
         self.forward = forward
         self.settings = settings
         self.batch_tokens = batch_tokens or forward.batch_tokens
+        self.progress = progress or Progress()
         self.dimension = settings.truncate_dim or forward.dimension
 
     @property
@@ -165,7 +169,8 @@ class TextEncoder:
                 now = ahead or pool.submit(self._tokenised, texts[start : start + WINDOW], prompt)
                 following = texts[start + WINDOW : start + 2 * WINDOW]
                 ahead = pool.submit(self._tokenised, following, prompt) if following else None
-                encoded = now.result()
+                with self.progress.step("tokenise"):
+                    encoded = now.result()
                 window = slice(start, start + len(encoded["input_ids"]))
                 vectors = np.empty((window.stop - start, self.forward.dimension), np.float32)
                 for batch, pooled in self.forward.run(self._batches(encoded, skipped)):
