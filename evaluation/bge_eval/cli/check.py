@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bge_eval.cli.show_check import CheckForm
+from bge_eval.cli.forms import CheckForm
 
 if TYPE_CHECKING:
     from bge_eval.gate.gate import Request

@@ -1,15 +1,25 @@
-"""A table's cells as Markdown, LaTeX and HTML."""
+"""The forms that output takes: a table's cells as Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
 import html
 import re
 from collections.abc import Sequence
+from enum import StrEnum
 
 from bge_eval.cli.grid import Cell, Grid
 
 TIED = "≈"
 """Mark of what cannot be told from the best."""
+
+
+class CheckForm(StrEnum):
+    """How the verdict is written."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
 
 _LATEX = {
     "\\": r"\textbackslash{}",

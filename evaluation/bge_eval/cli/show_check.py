@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from enum import StrEnum
 from io import StringIO
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from bge_eval.cli.forms import CheckForm
 from bge_eval.gate.baseline import Baseline
 from bge_eval.gate.outcome import Finding, Outcome, Status
 
@@ -36,14 +36,6 @@ _ONLY_WIDE = ("95% interval", "p")
 """What the sentences beneath the table say too, or can be done without."""
 _WIDE = 100
 """From so many columns on, everything is shown."""
-
-
-class CheckForm(StrEnum):
-    """How the verdict is written."""
-
-    TERMINAL = "terminal"
-    MARKDOWN = "markdown"
-    JSON = "json"
 
 
 def show_check(outcome: Outcome, form: CheckForm, console: Console) -> None:
