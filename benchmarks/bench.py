@@ -110,6 +110,7 @@ class Bench:
         k = min(1000, *self.sizes.searched)
         asked = self.sizes.search_queries
         parts = [f"## Exact search ({asked:,} queries × N × {search_top_k.DIMENSION}, top {k:,})\n"]
+        peak = measure("encode_task", encode_task.PEAK, {}, self.clock.left()).get("flops")
         for documents in self.sizes.searched:
             folder = self.scratch / f"search-{documents}"
             folder.mkdir()
@@ -124,6 +125,12 @@ class Bench:
             columns = {"seconds": ("seconds", 2), "peak MiB": ("peak_mib", 0)}
             parts += [f"N = {documents:,}.\n", compared(found, search_top_k.OURS, columns), ""]
             parts += [line for name in names[1:] if (line := self._agreement(folder, name))]
+            if first and peak:
+                least = 2 * asked * documents * search_top_k.DIMENSION / peak
+                parts += [
+                    f"The matrix product alone takes {least:.2f} s at this machine's"
+                    f" {peak / 1e9:,.0f} GFLOP/s.\n"
+                ]
         return "\n".join(parts)
 
     def _agreement(self, folder: Path, name: str) -> str:
@@ -172,7 +179,7 @@ class Bench:
             name: alternate("commands", [name], arguments, 1 if self.quick else 5, self.clock)[name]
             if name != "bge-eval table" or "failure" not in made
             else Measured([], made["failure"])
-            for name in ("bge-eval --help", "bge-eval table")
+            for name in ("bge-eval --help", "typer's own --help", "bge-eval table")
         }
         rows = [
             [name, figure(measured.median("seconds"), 2), figure(measured.median("peak_mib"), 0),
