@@ -62,4 +62,4 @@ wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, results/runs excepted
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) .venv-infinity build dist .mypy_cache .pytest_cache .ruff_cache

@@ -88,6 +88,25 @@ def test_many_small_shards_become_one(tmp_path: Path) -> None:
     assert known.all() and found is not None and np.array_equal(found, vectors)
 
 
+def test_shards_that_another_process_merged(tmp_path: Path) -> None:
+    vectors = rows(150)
+    texts = [f"text {i}" for i in range(150)]
+    first = space(tmp_path)
+    for index in range(40):
+        first.put(text_keys([texts[index]]), vectors[index : index + 1])
+        first.flush()
+    second = space(tmp_path)  # knows the first one's shards, and merges them away
+    for index in range(40, 75):
+        second.put(text_keys([texts[index]]), vectors[index : index + 1])
+        second.flush()
+    assert len(list(tmp_path.glob("*/*.shard"))) < 40
+    for index in range(75, 150):
+        first.put(text_keys([texts[index]]), vectors[index : index + 1])
+        first.flush()
+    known, found = space(tmp_path).get(text_keys(texts))
+    assert known.all() and found is not None and np.array_equal(found, vectors)
+
+
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path;"

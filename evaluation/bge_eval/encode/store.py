@@ -210,7 +210,10 @@ class Space:
             return _Shard(path)
         except FileNotFoundError:  # pruned or merged by another process
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            self._note(f"Stored embeddings cannot be read ({path}: {error}); they are made again.")
+            return None
+        except ValueError as error:
             self._note(f"Stored embeddings are damaged ({path}: {error}); they are made again.")
             path.unlink(missing_ok=True)
             return None
@@ -218,20 +221,32 @@ class Space:
     def _merge_small(self) -> None:
         """Put many small shards together into one, so that there are few to look into."""
         limit = _HEADER.itemsize + _SMALL_ROWS * 2048
-        small = [path for path in self._paths if path.stat().st_size < limit]
+        sizes = {path: _size(path) for path in self._paths}
+        small = [path for path, size in sizes.items() if size is not None and size < limit]
         if len(small) < _MANY_SMALL:
             return
-        shards = [shard for path in small if (shard := self._opened(path)) is not None]
-        keys = np.concatenate([shard.keys() for shard in shards])
+        # Another process may be at it too: what it took away it has written elsewhere.
+        opened = {path: shard for path in small if (shard := self._opened(path)) is not None}
+        if not opened:
+            return
+        keys = np.concatenate([shard.keys() for shard in opened.values()])
         _, first = np.unique(keys, axis=0, return_index=True)
         first.sort()
-        vectors = np.concatenate([shard.vectors for shard in shards])
+        vectors = np.concatenate([shard.vectors for shard in opened.values()])
         merged = _write(self._folder, keys[first], vectors[first])
-        for path in small:
+        for path in opened:
             path.unlink(missing_ok=True)
-        self._paths = [*(path for path in self._paths if path not in small), merged]
+        self._paths = sorted({*self._folder.glob("*.shard"), merged})
         self._shards = {}
         self._next = 0
+
+
+def _size(path: Path) -> int | None:
+    """Return a file's bytes, None where another process has taken it away."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 class EmbeddingStore:
