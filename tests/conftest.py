@@ -164,7 +164,7 @@ def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
     from typer.testing import CliRunner
 
-    from bge_eval.cli.app import app
+    from bge_eval.cli.app import application
 
     place = tmp_path / "cwd"
     place.mkdir(exist_ok=True)
@@ -174,7 +174,7 @@ def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         with warnings.catch_warnings():  # the command silences them for good
-            done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+            done = CliRunner().invoke(application(), [str(argument) for argument in arguments])
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)

@@ -7,10 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import bge_eval
+from bge_eval.cli.app import COMMANDS, GROUPS, application
 
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
@@ -83,3 +86,20 @@ def test_public_names() -> None:
         "load_model",
     ]
     assert all(hasattr(bge_eval, name) for name in bge_eval.__all__)
+
+
+def test_commands_that_are_not_read_say_the_same() -> None:
+    def lines(word: str | None) -> dict[str, str]:
+        group: Any = typer.main.get_command(application(word))
+        return {
+            name: " ".join(str(command.help).split("\n\n")[0].split())
+            for name, command in group.commands.items()
+        }
+
+    assert lines("") == lines(None) == COMMANDS | GROUPS
+    code = (
+        "import sys; from bge_eval.cli.app import application; application('')\n"
+        "print([m for m in sys.modules if m.startswith('bge_eval.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "bge_eval.cli.run" not in done.stdout and "bge_eval.gate" not in done.stdout

@@ -13,7 +13,7 @@ import pytest
 from packaging.version import InvalidVersion, Version
 from typer.testing import CliRunner
 
-from bge_eval.cli.app import app
+from bge_eval.cli.app import application
 from bge_eval.cli.columns import columns_of
 from bge_eval.errors import UsageError
 from bge_eval.leaderboard import (
@@ -261,7 +261,7 @@ def test_the_command_places_a_model_among_the_published(tmp_path: Path) -> None:
         "--models",
         "bge-base-en",
     ]
-    done = CliRunner().invoke(app, [*arguments, "--format", "json"])
+    done = CliRunner().invoke(application(), [*arguments, "--format", "json"])
     assert done.exit_code == 0, done.output
     table = json.loads(done.stdout)
     assert table["measure"] == "nDCG@10"
@@ -271,11 +271,13 @@ def test_the_command_places_a_model_among_the_published(tmp_path: Path) -> None:
         ("BAAI/bge-base-en", True),
     ]
     assert "another revision of the data" in done.stderr
-    types = CliRunner().invoke(app, ["table", str(tmp_path), "--types", "--format", "csv"])
+    types = CliRunner().invoke(
+        application(), ["table", str(tmp_path), "--types", "--format", "csv"]
+    )
     assert types.stdout.splitlines()[1] == "own/model,rev12345,,,,0.74,0.74,0.74,1,1"
 
 
 def test_a_name_that_is_nothing_is_refused(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["table", "--published", "--tasks", "SciFat"])
+    done = CliRunner().invoke(application(), ["table", "--published", "--tasks", "SciFat"])
     assert done.exit_code != 0
     assert "SciFact" in str(done.exception) + done.output

@@ -327,7 +327,7 @@ def test_wrong_first_stages(tmp_path: Path) -> None:
     """The command line in this process: the whole of it is started often enough elsewhere."""
     from typer.testing import CliRunner
 
-    from bge_eval.cli.app import app
+    from bge_eval.cli.app import application
 
     wrong = {
         (): "Nothing to evaluate",
@@ -335,7 +335,7 @@ def test_wrong_first_stages(tmp_path: Path) -> None:
         ("--first-stage", str(tmp_path / "x.run")): "no such file",
     }
     for arguments, message in wrong.items():
-        done = CliRunner().invoke(app, ["run", "--tasks", "demo", "--quiet", *arguments])
+        done = CliRunner().invoke(application(), ["run", "--tasks", "demo", "--quiet", *arguments])
         assert done.exit_code in (2, 3), done.output
         assert message in " ".join(done.output.split())
 

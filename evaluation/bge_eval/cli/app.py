@@ -6,33 +6,38 @@ import functools
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from bge_eval.cli.check import check
-from bge_eval.cli.compare import compare
-from bge_eval.cli.data import check as check_data
-from bge_eval.cli.data import fetch
-from bge_eval.cli.export import export
 from bge_eval.cli.quiet import DEBUG
-from bge_eval.cli.report import report
-from bge_eval.cli.rescore import rescore
-from bge_eval.cli.run import run
-from bge_eval.cli.store import prune, show_store
-from bge_eval.cli.table import table
-from bge_eval.cli.tasks import tasks
 from bge_eval.errors import BgeEvalError
 
-app = typer.Typer(
-    name="bge-eval",
-    help="Evaluate text embedding models and rerankers on MTEB, BEIR and C-MTEB.",
-    epilog="Try it without a network: bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo",
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "run": "Evaluate a model on tasks, save the results, print the table.",
+    "table": (
+        "Print saved results: models as rows, tasks or task types as columns, and the averages."
+    ),
+    "compare": "Compare systems query by query: differences, intervals, p-values.",
+    "rescore": "Compute measures from runs and judgements, without a model.",
+    "report": "Write saved results as one HTML page for people who would rather look than read.",
+    "export": (
+        "Write saved results for others: mteb's public results repository, or a model card."
+    ),
+    "tasks": "List the suites, or a suite's tasks and whether each can be run offline from here.",
+    "check": (
+        "Compare saved runs with a baseline; exit 1 if a score dropped, 3 if a task is missing."
+    ),
+}
+"""Command → its first line of help; its function has its name, in the module of its name."""
+GROUPS = {
+    "data": "Bring data sets here for later offline use, and verify them.",
+    "store": (
+        "List the stored embeddings: model, prompt, how many texts, how large, when last used."
+    ),
+}
+"""Groups of commands, likewise."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -80,7 +85,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -93,26 +97,62 @@ def _root(
         os.environ[DEBUG] = "1"
 
 
-app.command()(_friendly(run))
-app.command()(_friendly(table))
-app.command()(_friendly(compare))
-app.command()(_friendly(rescore))
-app.command()(_friendly(report))
-app.command()(_friendly(export))
-app.command()(_friendly(tasks))
-app.command()(_friendly(check))
+def application(word: str | None = None) -> typer.Typer:
+    """Make the command line.
 
-_data = typer.Typer(help="Bring data sets here for later offline use, and verify them.")
-_data.command()(_friendly(fetch))
-_data.command()(_friendly(check_data))
-app.add_typer(_data, name="data")
+    Args:
+        word: the command that will run. The others then have a name and a line of help only, for
+            their modules take most of the time of ``--help``. None makes all of them.
+    """
+    app = typer.Typer(
+        name="bge-eval",
+        help="Evaluate text embedding models and rerankers on MTEB, BEIR and C-MTEB.",
+        epilog=(
+            "Try it without a network: bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo"
+        ),
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for name, said in COMMANDS.items():
+        if word in (None, name):
+            function = getattr(import_module(f"bge_eval.cli.{name}"), name)
+            app.command(name)(_friendly(function))
+        else:
+            app.command(name, help=said)(_not_asked_for)
+    for name, make in {"data": _data, "store": _store}.items():
+        if word in (None, name):
+            app.add_typer(make(), name=name)
+        else:
+            app.command(name, help=GROUPS[name])(_not_asked_for)
+    return app
 
-_store = typer.Typer(invoke_without_command=True)
-_store.callback()(_friendly(show_store))
-_store.command()(_friendly(prune))
-app.add_typer(_store, name="store")
+
+def _data() -> typer.Typer:
+    from bge_eval.cli.data import check, fetch
+
+    group = typer.Typer(help=GROUPS["data"])
+    group.command()(_friendly(fetch))
+    group.command()(_friendly(check))
+    return group
+
+
+def _store() -> typer.Typer:
+    from bge_eval.cli.store import prune, show_store
+
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(_friendly(show_store))
+    group.command()(_friendly(prune))
+    return group
+
+
+def _not_asked_for() -> None:
+    """Stand for a command whose module is not read."""
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    words = (word for word in sys.argv[1:] if not word.startswith("-"))
+    application(next(words, ""))()
