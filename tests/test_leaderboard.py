@@ -313,3 +313,12 @@ def test_wide_table_comes_in_pieces(tmp_path: Path) -> None:
     lines = shown(board(tmp_path), Form.TERMINAL, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(sum(task in line for line in lines) == 1 for task in tasks)
+
+
+def test_a_reranker_with_settings_stands_beneath_its_first_stage(root: Path) -> None:
+    stage = {"reranker": "r/other@12345678", "rerank_top_k": 20, "reranker_max_length": 160}
+    save(root, "a/full", "SciFact", {"test": 0.75}, experiment=stage)
+    lines = shown(board(root, ("SciFact",)), Form.TERMINAL).splitlines()
+    place = next(index for index, line in enumerate(lines) if "a/full" in line)
+    assert "r/other (top 20, max_length=160)" in lines[place + 1]
+    assert "+0.25000" in lines[place + 2]

@@ -26,7 +26,8 @@ MEAN_TASK = "Mean (Task)"
 MEAN_TYPE = "Mean (TaskType)"
 """Heading of the mean over the task types' means."""
 
-_NOT_SETTINGS = ("reranker", "rerank_top_k")
+_STAGE = "reranker_"
+"""Prefix of a second stage's own settings."""
 _SAME = 5e-6
 """mteb saves six decimals and most of its retrieval measures with five."""
 
@@ -372,13 +373,18 @@ def _completed(column: Column, record: Mapping[str, Any]) -> Column:
 
 def _row(meta: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
     experiment = meta.get("experiment_kwargs") or {}
-    settings = ", ".join(
-        f"{name}={experiment[name]}" for name in sorted(experiment) if name not in _NOT_SETTINGS
-    )
+    ours, seconds = [], []
+    for name in sorted(experiment):
+        if name.startswith(_STAGE):
+            seconds.append(f"{name.removeprefix(_STAGE)}={experiment[name]}")
+        elif name not in ("reranker", "rerank_top_k"):
+            ours.append(f"{name}={experiment[name]}")
+    settings = ", ".join(ours)
     reranker = None
     if "reranker" in experiment:
         name = str(experiment["reranker"]).split("@")[0]
-        reranker = f"{name} (top {experiment['rerank_top_k']})"
+        said = ", ".join([f"top {experiment['rerank_top_k']}", *seconds])
+        reranker = f"{name} ({said})"
     return Row(
         model=str(meta["name"]),
         revision=str(meta["revision"]),
