@@ -39,13 +39,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real runs of the demo: the model itself, damaged, and changed a little."""
-    from bge_eval import load_model
+    from bge_eval.encode.settings import Overrides
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.models import ModelOptions, open_model
     from bge_eval.suites import plan
 
     folder = tmp_path_factory.mktemp("runs")
     for name, settings in VARIANTS.items():
-        model = load_model(BUILTIN, offline=True, **settings)
+        # Not from the store: each is to have encoded as much as the others.
+        options = ModelOptions(None, Overrides(**settings), store=False, offline=True)
+        model = open_model(BUILTIN, options)
         evaluate(model, plan(["demo"]), Options(output=folder / name, offline=True))
     return folder
 
