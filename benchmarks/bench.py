@@ -52,7 +52,7 @@ class Sizes:
 
 
 FULL = Sizes(3633, 300, 2, (500_000, 1_000_000, 2_000_000), 2000, 1000, 2000, 1_000_000)
-QUICK = Sizes(150, 30, 1, (100_000,), 500, 200, 60, 100_000)
+QUICK = Sizes(60, 15, 1, (50_000,), 300, 60, 30, 50_000)
 _QUICK_ENCODERS = (encode_task.OURS, "bge-eval float32, torch", "mteb, sentence-transformers")
 
 
