@@ -20,7 +20,8 @@ FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", 
 FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
 FLOW += ["export", "converted", "from_torch", "significance", "measure", "published"]
 FLOW += ["leaderboard", "costs", "statistics", "results"]
-SHARED = {"cache", "errors", "machine", "records", "progress", "resources", "tables", "texts"}
+SHARED = {"cache", "errors", "machine", "progress", "ranking", "records"}
+SHARED |= {"resources", "tables", "texts"}
 
 
 def _room(path: Path) -> str:

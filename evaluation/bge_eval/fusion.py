@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
+from bge_eval.ranking import best
 from bge_eval.records import Run
 
 if TYPE_CHECKING:
@@ -206,12 +207,6 @@ def parse_weights(text: str) -> list[float]:
     if not weights or not all(map(math.isfinite, weights)):
         raise UsageError(f"--weights takes numbers with commas, such as 1,0.5, not '{text}'.")
     return weights
-
-
-def best(scores: Mapping[str, float], k: int) -> dict[str, float]:
-    """Keep the first k documents: by score, equal scores by descending id, as pytrec_eval."""
-    ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
-    return {doc: scores[doc] for doc in ranked[:k]}
 
 
 def _fuser(

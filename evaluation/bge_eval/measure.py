@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bge_eval.errors import UsageError, did_you_mean
+from bge_eval.ranking import ranked
 from bge_eval.records import Measure
 
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
@@ -105,8 +106,7 @@ def per_query(
 
 def reciprocal_rank(scores: Mapping[str, float], judged: Mapping[str, int], cutoff: int) -> float:
     """Return one over the rank of the first relevant document, 0 beyond the cutoff."""
-    ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)[:cutoff]
-    for rank, document in enumerate(ranked, start=1):
+    for rank, document in enumerate(ranked(scores, cutoff), start=1):
         if judged.get(document, 0) > 0:
             return 1.0 / rank
     return 0.0

@@ -28,8 +28,6 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         import pyarrow as pa
 
-        self.path = path
-        self.rows = 0
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._sink, schema)
         self._pool = ThreadPoolExecutor(1, "table-writer")
@@ -37,7 +35,6 @@ class TableWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Hand a batch over; waits where the disk is far behind."""
-        self.rows += len(batch)
         self._written.append(self._pool.submit(self._writer.write_batch, batch))
         if len(self._written) > _WAITING:
             self._written.pop(0).result()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bge_eval.compare.outputs import Output
+from bge_eval.ranking import ranked
 from bge_eval.records import Excerpt, Excerpts
 
 SHOWN = 3
@@ -100,7 +101,7 @@ def _describe(one: Output, two: Output, part: str, queries: list[str]) -> list[C
     texts = _joined(first.texts(), second.texts())
     found = []
     for query in queries:
-        orders = [_order(run.get(query, {})) for run in runs]
+        orders = [ranked(run.get(query, {})) for run in runs]
         places = [{document: place for place, document in enumerate(o, 1)} for o in orders]
         judged = qrels.get(query, {})
 
@@ -121,10 +122,6 @@ def _describe(one: Output, two: Output, part: str, queries: list[str]) -> list[C
             )
         )
     return found
-
-
-def _order(scores: Mapping[str, float]) -> list[str]:
-    return sorted(scores, key=lambda document: (scores[document], document), reverse=True)
 
 
 def _joined(one: Excerpts, two: Excerpts) -> Excerpts:

@@ -29,6 +29,7 @@ from bge_eval.data.retrieval_folder import FLAG, RetrievalFolder
 from bge_eval.data.sources import holding
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
+from bge_eval.ranking import ranked
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -189,11 +190,11 @@ def answer_task() -> type[AbsTaskRetrieval]:
             ranks: list[float] = []
             for question, answers in self.answers[hf_subset].items():
                 run = results.get(question, {})
-                ranked = sorted(run, key=lambda doc: (run[doc], doc), reverse=True)[:_DEPTH]
-                texts = (_text(corpus[rows[document]]) for document in ranked)
+                head = ranked(run, _DEPTH)
+                texts = (_text(corpus[rows[document]]) for document in head)
                 holding = (n for n, text in enumerate(texts) if has_answer(text, answers))
                 first = next(holding, None)
-                qrels[question] = {_NONE if first is None else ranked[first]: 1}
+                qrels[question] = {_NONE if first is None else head[first]: 1}
                 ranks.append(float("inf") if first is None else first + 1)
             found = {}
             for k in self.k_values:

@@ -175,11 +175,7 @@ def _openvino_supports(dtype: Dtype) -> bool:
 
 
 def _lacks_bfloat16() -> bool:
-    if find_spec("openvino") is None:
-        return False
-    from bge_eval.converted import supports
-
-    return not supports(Dtype.BFLOAT16)
+    return find_spec("openvino") is not None and not _openvino_supports(Dtype.BFLOAT16)
 
 
 def _config(files: ModelFiles) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
+from bge_eval.ranking import best
 from bge_eval.records import ModelFiles, Run, Vectors
 from bge_eval.search.exact import ExactSearch, Rows, chunk_rows, unit_rows
 from bge_eval.texts import document_texts, query_texts
@@ -79,7 +80,7 @@ class DenseModel(ABC):
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         """Task → role → prompt, for collections that state their own; the user's still wins."""
         self._corpus: Dataset | None = None
-        self._meta: ModelMeta | None = None
+        self._meta: ModelMeta  # made by the subclass, once it knows its settings
 
     # ── what each kind of model says of itself ──────────────────────────────────────────────
 
@@ -139,8 +140,6 @@ class DenseModel(ABC):
     @property
     def mteb_model_meta(self) -> ModelMeta:
         """Return mteb's record of the model; non-default settings are its experiment."""
-        if self._meta is None:
-            self._meta = self._make_meta()
         return self._meta
 
     # ── mteb's EncoderProtocol ──────────────────────────────────────────────────────────────
@@ -254,7 +253,7 @@ class DenseModel(ABC):
         rows = np.unique(np.concatenate([rows for rows, _ in found]))
         id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
         return {
-            query: _ranked([id_by_row[row] for row in rows.tolist()], scores.tolist())
+            query: _ordered([id_by_row[row] for row in rows.tolist()], scores.tolist())
             for query, (rows, scores) in zip(query_ids, found, strict=True)
         }
 
@@ -283,7 +282,7 @@ class DenseModel(ABC):
         for query, vector in zip(query_ids, queries, strict=True):
             candidates = list(top_ranked.get(query, ()))
             scores = vectors[[position[doc] for doc in candidates]] @ vector
-            run[query] = _ranked(candidates, scores.tolist())
+            run[query] = _ordered(candidates, scores.tolist())
         return run
 
     # ── encoding ────────────────────────────────────────────────────────────────────────────
@@ -325,9 +324,8 @@ class DenseModel(ABC):
         )
 
 
-def _ranked(documents: list[str], scores: list[float]) -> dict[str, float]:
-    pairs = sorted(zip(scores, documents, strict=True), reverse=True)
-    return {document: score for score, document in pairs}
+def _ordered(documents: list[str], scores: list[float]) -> dict[str, float]:
+    return best(dict(zip(documents, scores, strict=True)))
 
 
 def _digest(text: str) -> str:

@@ -19,8 +19,9 @@ import numpy.typing as npt
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.prompts import Role
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.ranking import best, ranked
 from bge_eval.records import Run
-from bge_eval.rerank.second_stage import best, with_tail
+from bge_eval.rerank.second_stage import with_tail
 from bge_eval.rerank.token_states import (
     late_interaction,
     linear_head,
@@ -184,7 +185,7 @@ class M3Model:
         run = self._search(corpus, prompt, query_ids, asked, top_k)
         if Mode.COLBERT not in self._weights:
             return run
-        candidates = {query: best(run[query], DEPTH) for query in query_ids}
+        candidates = {query: ranked(run[query], DEPTH) for query in query_ids}
         heads = self._score(corpus, prompt, query_ids, asked, candidates)
         return {query: with_tail(heads[query], run[query]) for query in query_ids}
 
@@ -299,7 +300,7 @@ class M3Model:
                 rows = np.take_along_axis(rows, kept, axis=1)
             start += len(texts)
         return {
-            query: _ranked({ids[row]: score for row, score in zip(at, values, strict=True)})
+            query: best({ids[row]: score for row, score in zip(at, values, strict=True)})
             for query, at, values in zip(query_ids, rows.tolist(), scores.tolist(), strict=True)
         }
 
@@ -337,7 +338,7 @@ class M3Model:
                 for asker, score in zip(who, total.tolist(), strict=True):
                     found[asker][document] = score / whole
             start += len(texts)
-        return {query: _ranked(scores) for query, scores in zip(query_ids, found, strict=True)}
+        return {query: best(scores) for query, scores in zip(query_ids, found, strict=True)}
 
 
 def _compared(
@@ -350,8 +351,3 @@ def _compared(
     if sparse := weights.get(Mode.SPARSE, 0.0):
         total += np.float32(sparse) * (asked.sparse @ found.sparse.T).toarray()
     return total / np.float32(sum(weights.values()))
-
-
-def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
-    order = sorted(scores, key=lambda document: (scores[document], document), reverse=True)
-    return {document: scores[document] for document in order}

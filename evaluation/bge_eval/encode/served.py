@@ -10,12 +10,14 @@ import numpy as np
 
 from bge_eval.encode.dense import DenseModel
 from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_prompts
+from bge_eval.encode.text_encoder import Distinct
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.search.exact import unit_rows
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
@@ -107,24 +109,18 @@ class ServedEncoder:
             NotReadyError: the server cannot be used, or what it gives is wrong.
             UsageError: it refuses the texts.
         """
-        first: dict[str, int] = {}
-        position = np.fromiter(
-            (first.setdefault(text, len(first)) for text in texts), np.int64, len(texts)
-        )
-        distinct = list(first)
-        copies = np.bincount(position, minlength=len(distinct))
-        vectors = np.zeros((len(distinct), self.dimension), np.float32)
-        jobs = self._batches(distinct, prompt)
+        distinct = Distinct(texts)
+        vectors = np.zeros((len(distinct.texts), self.dimension), np.float32)
+        jobs = self._batches(distinct.texts, prompt)
         for rows, (answer, tokens) in self._client.each(
-            jobs, lambda rows: self._ask([distinct[row] for row in rows], prompt)
+            jobs, lambda rows: self._ask([distinct.texts[row] for row in rows], prompt)
         ):
             vectors[rows] = answer[:, : self.dimension]
             if step is not None:
-                step.advance(int(copies[rows].sum()), tokens)
+                step.advance(int(distinct.copies[rows].sum()), tokens)
         if self._settings.normalize if normalize is None else normalize:
-            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-            vectors /= np.where(norms == 0, 1, norms)
-        return vectors if len(distinct) == len(texts) else vectors[position]
+            vectors = unit_rows(vectors)
+        return distinct.spread(vectors)
 
     def _batches(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         """Return row numbers for each request, longest texts first."""

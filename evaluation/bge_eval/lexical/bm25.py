@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.progress import Progress
+from bge_eval.ranking import best
 from bge_eval.records import Run
 from bge_eval.texts import query_texts
 
@@ -248,5 +249,4 @@ def _best(
         cut = np.partition(scores, -top_k)[-top_k]
         kept = scores >= cut
         ids, scores = ids[kept], scores[kept]
-    pairs = sorted(zip(scores.tolist(), ids.tolist(), strict=True), reverse=True)
-    return {document: score for score, document in pairs[:top_k]}
+    return best(dict(zip(ids.tolist(), scores.tolist(), strict=True)), top_k)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bge_eval.ranking import ranked
 from bge_eval.records import Run, SplitKey
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.texts import document_texts, query_texts
@@ -74,7 +75,7 @@ class SecondStage:
     def _score_heads(self, queries: Dataset, run: Run) -> Run:
         assert self._corpus is not None, "mteb calls index() before search()"
         corpus, self._corpus = self._corpus, None
-        candidates = {query: best(run.get(query, {}), self._top_k) for query in queries["id"]}
+        candidates = {query: ranked(run.get(query, {}), self._top_k) for query in queries["id"]}
         return score_candidates(self._reranker, corpus, queries, candidates)
 
 
@@ -99,18 +100,12 @@ def score_candidates(
     return {query: {doc: next(scores) for doc in docs} for query, docs in candidates.items()}
 
 
-def best(scores: Mapping[str, float], k: int) -> list[str]:
-    """Return the first k documents: by score, equal scores by descending id, as pytrec_eval."""
-    ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
-    return ranked[:k]
-
-
 def with_tail(head: Mapping[str, float], first_stage: Mapping[str, float]) -> dict[str, float]:
     """Put the documents that were not re-ordered beneath those that were, in their old order.
 
     Their scores only carry the order: one below the head's lowest, then down in steps of one.
     """
-    tail = [doc for doc in best(first_stage, len(first_stage)) if doc not in head]
+    tail = [doc for doc in ranked(first_stage) if doc not in head]
     floor = min(head.values(), default=0.0) - 1.0
     return {**head, **{doc: floor - rank for rank, doc in enumerate(tail)}}
 

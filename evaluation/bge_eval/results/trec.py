@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bge_eval.errors import DamagedError
+from bge_eval.ranking import ranked
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 
 
@@ -21,8 +22,7 @@ def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> N
     label = "_".join(tag.split()) or "bge-eval"
     with _gzip_writer(path) as file:
         for query, scores in run.items():
-            ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
-            for rank, document in enumerate(ranked, start=1):
+            for rank, document in enumerate(ranked(scores), start=1):
                 score = float(scores[document])
                 file.write(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{label}\n")
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress
+from bge_eval.ranking import best
 from bge_eval.records import Run, SplitKey
 from bge_eval.results.identity import packages
 from bge_eval.results.store import read_record
@@ -139,7 +140,7 @@ class GivenRuns(ABC):
                 raise DamagedError(
                     f"{path} holds the document '{min(strange)}', which the corpus of {task} lacks."
                 )
-        return {query: _head(run.get(query, {}), top_k) for query in wanted}
+        return {query: best(run.get(query, {}), top_k) for query in wanted}
 
 
 class SavedRuns(GivenRuns):
@@ -290,11 +291,6 @@ def _label(path: Path) -> str:
 
 def _stem(path: Path) -> str:
     return _label(path).casefold()
-
-
-def _head(scores: Mapping[str, float], k: int) -> dict[str, float]:
-    ranked = sorted(scores, key=lambda doc: (scores[doc], doc), reverse=True)
-    return {doc: scores[doc] for doc in ranked[:k]}
 
 
 def _digest(files: list[Path]) -> str:
