@@ -12,6 +12,17 @@ from bge_eval.records import Excerpts, Measure, Qrels, Run
 from bge_eval.results.trec import write_excerpts, write_per_query, write_qrels, write_run
 
 
+def result_folder(root: Path, model: str, task: str, experiment: Mapping[str, Any] | None) -> Path:
+    """Make the folder of a model's results, with mteb's record of the model in it."""
+    folder = root / "results" / model.replace("/", "__") / "rev12345"
+    if experiment:
+        folder = folder / "experiments" / "_".join(experiment)
+    (folder / task).mkdir(parents=True, exist_ok=True)
+    meta = {"name": model, "revision": "rev12345", "experiment_kwargs": experiment}
+    (folder / "model_meta.json").write_text(json.dumps(meta))
+    return folder
+
+
 def save_run(
     root: Path,
     model: str,
@@ -24,12 +35,7 @@ def save_run(
     recorded: Mapping[str, Any] | None = None,
 ) -> Path:
     """Save one retrieval result with its run, judgements, texts and real measures."""
-    folder = root / "results" / model.replace("/", "__") / "rev12345"
-    if experiment:
-        folder = folder / "experiments" / "_".join(experiment)
-    (folder / task).mkdir(parents=True, exist_ok=True)
-    meta = {"name": model, "revision": "rev12345", "experiment_kwargs": experiment}
-    (folder / "model_meta.json").write_text(json.dumps(meta))
+    folder = result_folder(root, model, task, experiment)
     names = {
         "run": f"{task}.run.tsv.gz",
         "queries": f"{task}.queries.tsv.gz",

@@ -24,6 +24,7 @@ from bge_eval.leaderboard import (
     leaderboard,
 )
 from bge_eval.results.saved import find_results
+from saved import result_folder
 
 
 def save(
@@ -37,12 +38,7 @@ def save(
     subset: str = "default",
     recorded: dict[str, str] | None = None,
 ) -> None:
-    folder = root / "results" / model.replace("/", "__") / "rev12345"
-    if experiment:
-        folder = folder / "experiments" / "_".join(experiment)
-    (folder / task).mkdir(parents=True, exist_ok=True)
-    meta = {"name": model, "revision": "rev12345", "experiment_kwargs": experiment}
-    (folder / "model_meta.json").write_text(json.dumps(meta))
+    folder = result_folder(root, model, task, experiment)
     path = folder / f"{task}.json"
     scores = json.loads(path.read_text())["scores"] if path.is_file() else {}
     for split, value in values.items():

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bge_eval.cli.forms import CheckForm
+from bge_eval.cli.selection import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from bge_eval.gate.gate import Request
-
-DEFAULT_RUNS = Path("results/runs")
 
 
 def check(  # one parameter for each option of the command

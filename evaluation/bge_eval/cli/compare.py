@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bge_eval.cli.rows import Form
-from bge_eval.cli.table import DEFAULT_RUNS
+from bge_eval.cli.selection import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from bge_eval.compare.outputs import Output

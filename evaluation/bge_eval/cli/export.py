@@ -7,14 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bge_eval.cli.table import DEFAULT_RUNS
+from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
 
 
 def export(
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Result folders. Default: results/runs.", show_default=False),
-    ] = None,
+    runs: ResultFolders = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -29,10 +26,7 @@ def export(
         list[str] | None,
         typer.Option(help="Only a suite or tasks; repeat. Default: every task with a result."),
     ] = None,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(help="Only rows whose name contains this; repeat for several."),
-    ] = None,
+    models: OnlyModels = None,
     experiments: Annotated[
         bool,
         typer.Option(

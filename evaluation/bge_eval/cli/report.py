@@ -17,17 +17,15 @@ from bge_eval.cli.columns import (
     refuse_unknown,
     suite_title,
 )
-from bge_eval.cli.table import DEFAULT_RUNS, with_models
+from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
+from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
     from bge_eval.leaderboard import Column, Leaderboard, Row
 
 
 def report(  # one parameter for each option of the command
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Result folders. Default: results/runs.", show_default=False),
-    ] = None,
+    runs: ResultFolders = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page that is written.")
     ] = Path("report.html"),
@@ -39,10 +37,7 @@ def report(  # one parameter for each option of the command
         str,
         typer.Option(help="main (every task's own main score), nDCG@10, RR@10, R@100 …"),
     ] = "main",
-    models: Annotated[
-        list[str] | None,
-        typer.Option(help="Only rows whose name contains this; repeat for several."),
-    ] = None,
+    models: OnlyModels = None,
     published: Annotated[
         bool,
         typer.Option(

@@ -19,6 +19,7 @@ from bge_eval.cli.columns import (
     suite_title,
 )
 from bge_eval.cli.grid import Look, values, weights
+from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.leaderboard import Aggregates
 
@@ -27,14 +28,9 @@ if TYPE_CHECKING:
     from bge_eval.leaderboard import Leaderboard, Row
     from bge_eval.significance import Standing
 
-DEFAULT_RUNS = Path("results/runs")
-
 
 def table(  # one parameter for each option of the command
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Result folders. Default: results/runs.", show_default=False),
-    ] = None,
+    runs: ResultFolders = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(help="Columns: a suite or tasks; repeat. Default: every task with a result."),
@@ -55,10 +51,7 @@ def table(  # one parameter for each option of the command
         bool,
         typer.Option("--published", help="Place the models among the published ones."),
     ] = False,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(help="Only rows whose name contains this; repeat for several."),
-    ] = None,
+    models: OnlyModels = None,
     aggregates: Annotated[
         Aggregates,
         typer.Option(
