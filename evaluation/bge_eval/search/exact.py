@@ -36,6 +36,8 @@ _PART_QUERIES = 64
 _LANES = 16
 """Blocks and queries are padded to a multiple of this: at the ragged edge of a matrix BLAS may add
 up in another order, and two copies of one document would no longer tie."""
+_REDUCED_AT_ONCE = 64
+"""Queries reduced together: so few that their kept scores and rows stay in the core's own cache."""
 _ROOM = 8_000_000
 """Kept scores up to which every query gets as much room for new ones again."""
 
@@ -119,6 +121,7 @@ class _Best:
         wanted = _BLOCK_BYTES // (4 * len(self._queries))
         self._block = max(low, min(high, wanted)) // _LANES * _LANES
         self._out = np.empty((len(self._queries), self._block), np.float32)
+        self._mask = np.empty(self._count * self._block, np.bool_)
 
     def add(self, documents: Vectors, first_row: int) -> None:
         """Search one chunk; see `ExactSearch.add`."""
@@ -162,7 +165,9 @@ class _Best:
     def _reaching(self, scores: Vectors) -> tuple[Rows, Rows]:
         """Return the flat positions of scores that reach the k-th best, and how many by query."""
         # numpy's nonzero in two dimensions takes ten times as long as in one.
-        found = np.flatnonzero(scores >= self._reached[:, None])
+        mask = self._mask[: scores.size]
+        np.greater_equal(scores, self._reached[:, None], out=mask.reshape(scores.shape))
+        found = np.flatnonzero(mask)
         ends = np.searchsorted(found, np.arange(self._count + 1) * scores.shape[1])
         return found, np.diff(ends)
 
@@ -177,10 +182,13 @@ class _Best:
 
     def _reduce(self) -> None:
         """Reduce every query to its best k, equal scores at the cut decided by descending id."""
+        over = np.flatnonzero(self._filled > self._k)
+        for start in range(0, len(over), _REDUCED_AT_ONCE):
+            self._reduce_some(over[start : start + _REDUCED_AT_ONCE])
+
+    def _reduce_some(self, over: Rows) -> None:
+        """Reduce these queries, each of which has kept more than k."""
         k = self._k
-        over = np.flatnonzero(self._filled > k)
-        if not len(over):
-            return
         width = int(self._filled[over].max())
         scores, rows = self._scores[over, :width], self._rows[over, :width]
         empty = np.arange(width) >= self._filled[over, None]
