@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode import backends
+from bge_eval import convertible
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.backends import choose_backend
 from bge_eval.encode.locate import locate
@@ -22,12 +22,11 @@ from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
-from bge_eval.rerank import fast_forward
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from conftest import BUILTIN
 from test_encoder import TEXTS
 
-TYPES = ["bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"]
+TYPES = sorted(convertible.CONVERTED_TYPES)
 
 
 @pytest.fixture(autouse=True)
@@ -77,14 +76,62 @@ def test_openvino_equals_torch(tmp_path: Path, minilm_folder: Path, kind: str) -
     np.testing.assert_allclose(loaded.encode(TEXTS, "a prompt: "), expected, atol=1e-5)
 
 
-def test_the_types_that_auto_converts_are_those_tested() -> None:
-    assert set(TYPES) == backends._CONVERTED_TYPES
-
-
 @pytest.mark.parametrize("pooling", list(Pooling))
 def test_poolings(tiny_bge: Path, pooling: Pooling) -> None:
     expected = vectors(tiny_bge, "torch", pooling=pooling)
     np.testing.assert_allclose(vectors(tiny_bge, "openvino", pooling=pooling), expected, atol=1e-5)
+
+
+FIRST_ONLY = {"bert", "electra", "roberta", "xlm-roberta"}
+"""Types whose last layer computes the first token alone, where nothing else is read."""
+
+
+def known_of(cache: Path) -> dict[str, Any]:
+    """What is kept of the one conversion in a cache."""
+    [path] = cache.glob("openvino/*/model.json")
+    facts: dict[str, Any] = json.loads(path.read_text())
+    return facts
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_first_token_alone_equals_torch(
+    tmp_path: Path, own_cache: Path, minilm_folder: Path, kind: str
+) -> None:
+    folder = random_model(tmp_path / "model", kind, minilm_folder)
+    said: dict[str, Any] = {"pooling": Pooling.CLS, "max_length": 512, "normalize": True}
+    expected = vectors(folder, "torch", "a prompt: ", **said)
+    found = vectors(folder, "openvino", "a prompt: ", **said)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
+
+
+def test_a_first_token_behind_padding_or_a_prompt_is_not_taken_for_the_text_s(
+    tmp_path: Path, own_cache: Path, minilm_folder: Path
+) -> None:
+    folder = random_model(tmp_path / "model", "bert", minilm_folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
+    said: dict[str, Any] = {"pooling": Pooling.CLS, "max_length": 512}
+    expected = vectors(folder, "torch", **said)
+    np.testing.assert_allclose(vectors(folder, "openvino", **said), expected, atol=1e-5)
+    assert known_of(own_cache)["first_only"] is False
+
+
+def test_a_layer_that_only_looks_like_bert_s_is_converted_whole(
+    tmp_path: Path, own_cache: Path, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison with torch decides: here the last layer does something more."""
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    folder = random_model(tmp_path / "model", "bert", minilm_folder)
+    forward = BertLayer.forward
+    monkeypatch.setattr(
+        BertLayer, "forward", lambda self, *given, **more: 2 * forward(self, *given, **more)
+    )
+    said: dict[str, Any] = {"pooling": Pooling.CLS, "max_length": 512}
+    expected = vectors(folder, "torch", **said)
+    np.testing.assert_allclose(vectors(folder, "openvino", **said), expected, atol=1e-5)
+    assert known_of(own_cache)["first_only"] is False
 
 
 def test_a_conversion_is_made_once(tiny_bge: Path, own_cache: Path) -> None:
@@ -100,7 +147,6 @@ def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the comparison found decides; the findings are changed here by hand."""
-    monkeypatch.setattr(backends, "_CONVERTED_TYPES", {"bert"})
     model = EncoderModel(BUILTIN, backend="openvino", device="cpu", store=False)
     expected = model.encoder.encode(TEXTS[:2])
     [path] = own_cache.glob("openvino/*/model.json")
@@ -282,8 +328,10 @@ def test_rerankers_score_the_same_in_every_backend(
     np.testing.assert_allclose(scores_of(folder, "onnx"), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", sorted(fast_forward.CONVERTED_TYPES))
-def test_converted_rerankers(tmp_path: Path, minilm_folder: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", TYPES)
+def test_converted_rerankers(
+    tmp_path: Path, own_cache: Path, minilm_folder: Path, kind: str
+) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -306,6 +354,7 @@ def test_converted_rerankers(tmp_path: Path, minilm_folder: Path, kind: str) -> 
     tokenizer.save_pretrained(tmp_path)
     expected = scores_of(tmp_path, "torch")
     np.testing.assert_allclose(scores_of(tmp_path, "openvino"), expected, atol=1e-5)
+    assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
 
 
 class Notes(Progress):

@@ -67,6 +67,8 @@ class Facts:
     """Largest difference of a number from torch's, over the largest norm of a vector."""
     speed: float = 0.0
     """Torch's seconds over OpenVINO's, in float32, on this machine."""
+    first_only: bool = False
+    """Whether its last layer computes the first token's state alone."""
 
     @property
     def faithful(self) -> bool:
@@ -112,7 +114,12 @@ def supports(dtype: str) -> bool:
 
 
 def conversion(
-    files: ModelFiles, load: Callable[[], torch.nn.Module], output: str, cache: Path
+    files: ModelFiles,
+    load: Callable[[], torch.nn.Module],
+    output: str,
+    cache: Path,
+    *,
+    first_only: bool,
 ) -> Conversion:
     """Return a converted model from the cache, or convert it and compare it with torch.
 
@@ -121,17 +128,17 @@ def conversion(
         load: gives the model in torch, in float32 on the CPU; asked only when it must be converted.
         output: name of the output that counts, e.g. "last_hidden_state" or "logits".
         cache: the folder of what can be made again.
+        first_only: nothing but the first token's state is read: where the last layer can do
+            without the others, and the numbers stay torch's, it computes no more than that.
 
     Raises:
         NotReadyError: OpenVINO cannot convert this model.
     """
-    place = cache / "openvino" / f"{files.name.replace('/', '__')}-{_key(files, output)}"
+    key = _key(files, f"{output} of {'the first token' if first_only else 'all tokens'}")
+    place = cache / "openvino" / f"{files.name.replace('/', '__')}-{key}"
     known = _read_facts(place)
     if known is not None:
         return Conversion(openvino.Core().read_model(place / "model.xml"), known)
-    # Seconds of imports, for the first time alone.
-    from bge_eval.from_torch import convert
-
     reference = load()
     taken = inspect.signature(reference.forward).parameters
     facts = Facts(
@@ -141,17 +148,38 @@ def conversion(
         sum(weights.numel() for weights in reference.parameters()),
     )
     try:
-        with quiet_transformers():
-            model = convert(reference, facts.inputs, output)
-        facts = _compared(reference, Conversion(model, facts), output)
+        converted = _converted(reference, facts, output, first_only)
     except Exception as error:  # whatever a converter of others' code runs into
         reason = " ".join(str(error).split())[:200]
         raise NotReadyError(
             f"OpenVINO cannot convert {files.name} ({type(error).__name__}: {reason})."
             " Use --backend torch."
         ) from error
-    _keep(place, model, facts)
-    return Conversion(model, facts)
+    _keep(place, converted)
+    return converted
+
+
+def _converted(
+    reference: torch.nn.Module, facts: Facts, output: str, first_only: bool
+) -> Conversion:
+    """Convert a model and compare it with torch."""
+    # Seconds of imports, for the first time alone.
+    from bge_eval.from_torch import convert, first_token_only
+
+    if first_only:
+        try:
+            with quiet_transformers(), first_token_only(reference) as possible:
+                model = convert(reference, facts.inputs, output) if possible else None
+            if model is not None:
+                first = Conversion(model, replace(facts, first_only=True))
+                first = replace(first, facts=_compared(reference, first, output))
+                if first.facts.faithful:
+                    return first
+        except Exception:  # a layer that only looks like BERT's; the whole one then
+            pass
+    with quiet_transformers():
+        whole = Conversion(convert(reference, facts.inputs, output), facts)
+    return replace(whole, facts=_compared(reference, whole, output))
 
 
 def _read_facts(place: Path) -> Facts | None:
@@ -162,13 +190,13 @@ def _read_facts(place: Path) -> Facts | None:
         return None
 
 
-def _keep(place: Path, model: Any, facts: Facts) -> None:
+def _keep(place: Path, converted: Conversion) -> None:
     """Put a converted model into the cache, whole or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
     try:
-        openvino.save_model(model, staging / "model.xml", compress_to_fp16=False)
-        text = json.dumps(asdict(facts), indent=2)
+        openvino.save_model(converted.model, staging / "model.xml", compress_to_fp16=False)
+        text = json.dumps(asdict(converted.facts), indent=2)
         (staging / "model.json").write_text(text, encoding="utf-8")
         if _read_facts(place) is None:  # else another process was first
             shutil.rmtree(place, ignore_errors=True)
@@ -211,8 +239,9 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
             features = _probe(int(config.vocab_size), _LENGTHS, longest, left)
             expected, found = in_torch(features), in_openvino(features)
             if expected.ndim == 3:  # what stands in the padding is nobody's
-                real = features["attention_mask"].astype(bool)
-                expected, found = expected[real], found[real]
+                counted = slice(1 if facts.first_only else None)
+                real = features["attention_mask"][:, counted].astype(bool)
+                expected, found = expected[:, counted][real], found[real]
             apart = max(apart, float(np.abs(found - expected).max()))
             norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
             dimension = expected.shape[-1]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +31,63 @@ class _Single(torch.nn.Module):
             self.model(**dict(zip(self.names, inputs, strict=True))), self.output
         )
         return result
+
+
+class _FirstTokenLayer(torch.nn.Module):
+    """A BERT-like layer that gives the first token's state alone.
+
+    That token attends to all others, so keys and values are of all; queries, what follows the
+    attention and the feed-forward part, five sixths of a layer's products, are of one.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self, hidden: torch.Tensor, mask: torch.Tensor | None = None, *_: Any, **__: Any
+    ) -> torch.Tensor:
+        inner, output = self.layer.attention.self, self.layer.attention.output
+        first = hidden[:, :1]
+
+        def heads(states: torch.Tensor) -> torch.Tensor:
+            each = states.reshape(*states.shape[:2], -1, inner.attention_head_size)
+            return each.transpose(1, 2)
+
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            heads(inner.query(first)),
+            heads(inner.key(hidden)),
+            heads(inner.value(hidden)),
+            attn_mask=None if mask is None else mask[:, :, :1],
+        )
+        attended = output(attended.transpose(1, 2).flatten(2), first)
+        found: torch.Tensor = self.layer.output(self.layer.intermediate(attended), attended)
+        return found
+
+
+@contextmanager
+def first_token_only(model: Any) -> Iterator[bool]:
+    """Let the last layer compute the first token's state alone, for what reads no other.
+
+    Args:
+        model: a transformer; as it was when this ends.
+
+    Yields:
+        Whether it has a last layer of the kind that can (BERT's, which RoBERTa and others took).
+        Whether the numbers are the whole model's is to be compared, as for every conversion.
+    """
+    layers: Any = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    attention = getattr(layers[-1], "attention", None) if layers else None
+    inner = getattr(attention, "self", None)
+    if not all(hasattr(inner, name) for name in ("query", "key", "value", "attention_head_size")):
+        yield False
+        return
+    whole = layers[-1]
+    layers[-1] = _FirstTokenLayer(whole)
+    try:
+        yield True
+    finally:
+        layers[-1] = whole
 
 
 def convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:

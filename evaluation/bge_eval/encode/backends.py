@@ -13,17 +13,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from bge_eval.cache import cache_folder
-from bge_eval.encode.settings import Backend, Dtype, Settings, transformer_folder
+from bge_eval.convertible import worth_converting
+from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings, transformer_folder
 from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.machine import may_have_accelerator
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-
-_CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
-"""transformers' model types of which a conversion is compared with torch in our tests."""
-_WORTH_CONVERTING = 32 * 2**20
-"""Bytes of weights below which the conversion takes longer than it saves."""
 
 
 def choose_backend(
@@ -101,7 +97,16 @@ def load_encoder(
     forward: Forward | None = None
     if chosen is Backend.OPENVINO:
         certain = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
-        forward = _openvino(files, settings, trust_remote_code, certain=certain, note=progress.note)
+        forward = _openvino(
+            files,
+            settings,
+            first_only=settings.pooling is Pooling.CLS
+            and settings.pool_prompt
+            and tokenizer.padding_side == "right",
+            trust_remote_code=trust_remote_code,
+            certain=certain,
+            note=progress.note,
+        )
     elif chosen is Backend.ONNX:
         from bge_eval.encode.onnx_forward import OnnxForward
 
@@ -121,8 +126,9 @@ def load_encoder(
 def _openvino(
     files: ModelFiles,
     settings: Settings,
-    trust_remote_code: bool,
     *,
+    first_only: bool,
+    trust_remote_code: bool,
     certain: bool,
     note: Callable[[str], None],
 ) -> Forward | None:
@@ -132,7 +138,11 @@ def _openvino(
 
     try:
         forward = load_openvino(
-            files, settings, cache_folder(), trust_remote_code=trust_remote_code
+            files,
+            settings,
+            cache_folder(),
+            first_only=first_only,
+            trust_remote_code=trust_remote_code,
         )
     except NotReadyError as error:
         if certain:
@@ -152,11 +162,7 @@ def _openvino(
 def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:
     if settings.dtype not in (Dtype.FLOAT32, Dtype.BFLOAT16) or device not in (None, "cpu"):
         return False
-    folder = transformer_folder(files.folder)
-    weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
-    if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
-        return False
-    if _config(files).get("model_type") not in _CONVERTED_TYPES or find_spec("openvino") is None:
+    if not worth_converting(transformer_folder(files.folder)):
         return False
     if device is None and may_have_accelerator():
         from bge_eval.encode.torch_forward import pick_device

@@ -68,11 +68,17 @@ class OpenVinoForward:
 
     def _waited(self, request: Any, batch: Batch) -> Vectors:
         request.wait()
-        return pooled(request.get_output_tensor(0).data, batch.pooled, self._pooling)
+        hidden = request.get_output_tensor(0).data
+        return pooled(hidden, batch.pooled[:, : hidden.shape[1]], self._pooling)
 
 
 def load_openvino(
-    files: ModelFiles, settings: Settings, cache: Path, *, trust_remote_code: bool = False
+    files: ModelFiles,
+    settings: Settings,
+    cache: Path,
+    *,
+    first_only: bool,
+    trust_remote_code: bool = False,
 ) -> OpenVinoForward:
     """Load a model, converting and comparing it with torch the first time.
 
@@ -80,6 +86,7 @@ def load_openvino(
         files: where the model lies.
         settings: pooling, length, precision.
         cache: where converted models are kept.
+        first_only: the vector that is pooled is the first token's, always.
         trust_remote_code: run Python code that comes with the model.
 
     Raises:
@@ -95,4 +102,5 @@ def load_openvino(
         model: torch.nn.Module = loaded.model
         return model
 
-    return OpenVinoForward(conversion(files, load, "last_hidden_state", cache), settings)
+    converted = conversion(files, load, "last_hidden_state", cache, first_only=first_only)
+    return OpenVinoForward(converted, settings)

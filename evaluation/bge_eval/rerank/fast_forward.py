@@ -6,10 +6,8 @@ Only the transformer's ``forward`` is another; tokenising, activation and all el
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +15,10 @@ import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bge_eval.cache import cache_folder
+from bge_eval.convertible import worth_converting
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.records import ModelFiles
 
-CONVERTED_TYPES = {"bert", "roberta", "xlm-roberta"}
-"""transformers' model types of which a converted cross-encoder is compared in our tests."""
-_WORTH_CONVERTING = 32 * 2**20
 _ONNX = "onnx/model.onnx"
 
 
@@ -51,9 +47,10 @@ def use_openvino(
     Raises:
         NotReadyError: OpenVINO was asked for and cannot be used.
     """
-    if not certain and not _suits(transformer, files, dtype, device):
+    computes = dtype == "float32" and device == "cpu"
+    if not certain and not (computes and worth_converting(files.folder)):
         return "torch"
-    if certain and (dtype != "float32" or device != "cpu"):
+    if not computes:
         raise UsageError(
             "--backend openvino runs a reranker in float32 on the CPU; this one is in"
             f" {dtype} on '{device}'."
@@ -65,7 +62,7 @@ def use_openvino(
         return loaded
 
     try:
-        converted = conversion(files, load, "logits", cache_folder())
+        converted = conversion(files, load, "logits", cache_folder(), first_only=True)
     except NotReadyError as error:
         if certain:
             raise
@@ -140,20 +137,3 @@ def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
 
 def _answer(logits: Any) -> SequenceClassifierOutput:
     return SequenceClassifierOutput(logits=torch.from_numpy(logits))
-
-
-def _suits(transformer: Any, files: ModelFiles, dtype: str, device: str) -> bool:
-    if dtype != "float32" or device != "cpu" or find_spec("openvino") is None:
-        return False
-    weights = [*files.folder.glob("*.safetensors"), *files.folder.glob("pytorch_model*.bin")]
-    if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
-        return False
-    return _model_type(files.folder) in CONVERTED_TYPES
-
-
-def _model_type(folder: Path) -> str:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    return str(config.get("model_type", ""))
