@@ -55,7 +55,7 @@ $(BENCH_VENV)/.installed: pyproject.toml constraints-cpu.txt
 bench: $(BENCH_VENV)/.installed ## measure bge-eval beside its peers, write benchmarks/RESULTS.md
 	$(BENCH_VENV)/bin/python benchmarks/bench.py $(BENCH_ARGS)
 
-bench-quick: install ## the same, small, in the main environment (about three minutes); prints only
+bench-quick: install ## the same, small, in the main environment (under three minutes); prints only
 	$(BIN)/python benchmarks/bench.py --quick --write $(VENV)/bench-quick.md $(BENCH_ARGS)
 
 wheel: install ## build the wheel into dist/

@@ -56,15 +56,18 @@ def other_measure(collection: str, folder: str) -> dict[str, Any]:
     return _run(collection, folder, "--metric", "R@100")
 
 
-def many_results(collection: str, folder: str, count: int) -> dict[str, Any]:
-    """Make a folder of ``count`` result files from those of one real run."""
+def many_results(collection: str, folder: str, count: int, made: str) -> dict[str, Any]:
+    """Make ``count`` result files from those of a real run: the one in ``made``, or another."""
     shutil.rmtree(folder, ignore_errors=True)
-    _run(collection, f"{folder}/one", "--no-store")
-    root = Path(folder, "one", "results", "results")
-    (source,) = (path.parent for path in root.rglob("model_meta.json"))
+    root = Path(made, "results", "results")
+    if not root.is_dir():
+        _run(collection, f"{folder}/one", "--no-store")
+        root = Path(folder, "one", "results", "results")
+    # The least deep is the model's own, the others are experiments.
+    source = min(root.rglob("model_meta.json"), key=lambda path: len(path.parts)).parent
     for number in range(count):
         target = Path(folder, "many", "results", f"bench__m{number:04d}", source.name)
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("experiments"))
         for path in target.rglob("*.json*"):
             if path.suffix in {".json", ".jsonl"}:
                 text = path.read_text().replace("builtin/all-MiniLM-L6-v2", f"bench/m{number:04d}")

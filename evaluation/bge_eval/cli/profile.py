@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-_ORDER = ("load data", "load model", "tokenise", "store", "encode", "search", "rerank", "measure")
+_ORDER = ("load", "tokenise", "store", "encode", "search", "rerank", "measure")
 
 
 def show_profiles(paths: Sequence[Path], console: Console) -> None:
