@@ -54,6 +54,27 @@ def test_all_documents_tie() -> None:
     assert found == [[f"{i:05d}" for i in range(4999, 3999, -1)]] * 30
 
 
+@pytest.mark.parametrize("dimension", [100, 101, 384, 768])
+@pytest.mark.parametrize("chunk", [1600, 700])
+def test_copies_tie_wherever_they_stand(dimension: int, chunk: int) -> None:
+    """BLAS adds up otherwise at the edges of its panels: in the last digit copies differ there."""
+    rng = np.random.default_rng(dimension)
+    documents = unit_rows(rng.standard_normal((1600, dimension), dtype=np.float32))
+    places = rng.choice(1600, 40, replace=False)
+    documents[places] = documents[places[0]]
+    queries = unit_rows(rng.standard_normal((300, dimension), dtype=np.float32))
+    queries += documents[places[0]] / 2
+    ids = [f"{number:04d}" for number in range(1600)]
+    search = ExactSearch(queries, 1000, lambda rows: [ids[row] for row in rows])
+    for start in range(0, 1600, chunk):
+        search.add(documents[start : start + chunk], start)
+    for (rows, scores), exact in zip(search.results(), queries @ documents.T, strict=True):
+        found = np.isin(rows, places)
+        assert found.sum() == 40
+        assert len(set(scores[found].tolist())) == 1
+        np.testing.assert_allclose(scores, exact[rows], atol=1e-6)
+
+
 def test_depth_beyond_the_corpus() -> None:
     documents = small_integers(3, 4, 9, 5)
     found = searched(small_integers(2, 4, 9, 6), documents, ["a", "b", "c"], 1000, 2)

@@ -281,7 +281,9 @@ class DenseModel(ABC):
         run: Run = {}
         for query, vector in zip(query_ids, queries, strict=True):
             candidates = list(top_ranked.get(query, ()))
-            scores = vectors[[position[doc] for doc in candidates]] @ vector
+            # In float64: in float32 copies of a document would differ by where they stand.
+            found = vectors[[position[doc] for doc in candidates]].astype(np.float64)
+            scores = (found @ vector.astype(np.float64)).astype(np.float32)
             run[query] = _ordered(candidates, scores.tolist())
         return run
 

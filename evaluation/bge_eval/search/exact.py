@@ -7,6 +7,10 @@ it reaches its query's k-th best so far. On a GPU faiss does both.
 trec_eval orders equal scores by document id, descending
 (https://github.com/usnistgov/trec_eval, form_res_rels.c), and mteb keeps the same ones at the
 cut, so ties at the k-th place are settled here by id.
+
+A matrix product adds up in another order at the edges of its panels, so that copies of one
+document differ in the last digit by where they stand. Four bytes a document are kept to know
+copies again, and their scores are made equal in the end.
 """
 
 from __future__ import annotations
@@ -22,20 +26,24 @@ from threadpoolctl import ThreadpoolController
 from bge_eval.records import Vectors
 
 Rows = npt.NDArray[np.int64]
+Prints = npt.NDArray[np.uint32]
 IdsOf = Callable[[Rows], Sequence[str]]
 """Given row numbers of the corpus, the document ids in those rows."""
 
 _CHUNK_BYTES = 64 * 2**20
 _CHUNK_ROWS = (1024, 65536)
 _GPU_K_LIMIT = 2048
+"""The deepest list that faiss makes on a GPU
+(https://github.com/facebookresearch/faiss/wiki/Faiss-on-the-GPU)."""
 _BLOCK_BYTES = 4 * 2**20
 """Scores of one block: so few that they are still in the cache when they are looked at."""
 _BLOCK_ROWS = (256, 8192)
 _PART_QUERIES = 64
 """Queries below which it does not pay to share them out among threads."""
 _LANES = 16
-"""Blocks and queries are padded to a multiple of this: at the ragged edge of a matrix BLAS may add
-up in another order, and two copies of one document would no longer tie."""
+"""Documents that BLAS multiplies at once; blocks are a multiple of it."""
+_ROUNDING = 1e-5
+"""Furthest that the scores of copies can be from each other, over the largest score."""
 _REDUCED_AT_ONCE = 64
 """Queries reduced together: so few that their kept scores and rows stay in the core's own cache."""
 _ROOM = 8_000_000
@@ -76,6 +84,7 @@ class ExactSearch:
             _Best(part, k, ids_of, gpu) for part in np.array_split(queries, parts) if len(part)
         ]
         self._pool = ThreadPoolExecutor(parts) if parts > 1 else None
+        self._prints: list[tuple[int, Prints]] = []
 
     def add(self, documents: Vectors, first_row: int) -> None:
         """Search one chunk.
@@ -85,6 +94,7 @@ class ExactSearch:
             first_row: the corpus row of the chunk's first document.
         """
         documents = np.ascontiguousarray(documents, np.float32)
+        self._prints.append((first_row, _prints(documents)))
         if self._pool is None:
             for part in self._parts:
                 part.add(documents, first_row)
@@ -100,7 +110,23 @@ class ExactSearch:
         """Return for each query the rows and scores it kept, in no particular order."""
         if self._pool is not None:
             self._pool.shutdown()
-        return [found for part in self._parts for found in part.results()]
+        copies = self._copies()
+        found = [found for part in self._parts for found in part.results()]
+        if copies is not None:
+            for rows, scores in found:
+                _equalise(scores, copies[rows])
+        return found
+
+    def _copies(self) -> Prints | None:
+        """Return by corpus row the fingerprint of what may have a copy, else 0; None if nothing."""
+        rows = max((first + len(prints) for first, prints in self._prints), default=0)
+        copies = np.zeros(rows, np.uint32)
+        for first, prints in self._prints:
+            copies[first : first + len(prints)] = prints
+        in_order = np.sort(copies)
+        several = in_order[1:][in_order[1:] == in_order[:-1]]
+        copies[~np.isin(copies, several)] = 0
+        return copies if copies.any() else None
 
 
 class _Best:
@@ -108,7 +134,7 @@ class _Best:
 
     def __init__(self, queries: Vectors, k: int, ids_of: IdsOf, gpu: Any) -> None:
         self._count = len(queries)
-        self._queries = _padded(queries)
+        self._queries = queries
         self._k = k
         self._ids_of = ids_of
         self._gpu = gpu
@@ -131,8 +157,8 @@ class _Best:
         for start in range(0, len(documents), self._block):
             block = documents[start : start + self._block]
             whole = len(block) == self._block
-            scores = np.matmul(self._queries, _padded(block).T, out=self._out if whole else None)
-            self._take(scores[: self._count, : len(block)], first_row + start)
+            scores = np.matmul(self._queries, block.T, out=self._out if whole else None)
+            self._take(scores, first_row + start)
 
     def results(self) -> list[tuple[Rows, Vectors]]:
         """Return rows and scores; see `ExactSearch.results`."""
@@ -211,8 +237,7 @@ class _Best:
     # ── on a GPU ────────────────────────────────────────────────────────────────────────────
 
     def _add_on_gpu(self, documents: Vectors, first_row: int) -> None:
-        queries = self._queries[: self._count]
-        scores, rows = self._nearest(queries, documents, self._k + 1)
+        scores, rows = self._nearest(self._queries, documents, self._k + 1)
         scores, rows = self._complete_ties(scores, rows, documents)
         room = self._scores.shape[1] - self._k
         for start in range(0, scores.shape[1], room):
@@ -240,18 +265,40 @@ class _Best:
             if not len(open_ended):
                 break
             depth = min(depth * 2, len(documents))
-            wider_scores, wider_rows = self._nearest(self._queries[open_ended], documents, depth)
+            if depth < _GPU_K_LIMIT:
+                wider = self._nearest(self._queries[open_ended], documents, depth)
+            else:  # thousands of copies: few queries, if any, and the GPU lists no more
+                depth = len(documents)
+                product = np.matmul(self._queries[open_ended], documents.T)
+                wider = product, np.tile(np.arange(depth), (len(open_ended), 1))
             extra = depth - scores.shape[1]
             scores = np.pad(scores, ((0, 0), (0, extra)), constant_values=-np.inf)
             rows = np.pad(rows, ((0, 0), (0, extra)), constant_values=-1)
-            scores[open_ended], rows[open_ended] = wider_scores, wider_rows
+            scores[open_ended], rows[open_ended] = wider
         return scores, rows
 
 
-def _padded(rows: Vectors) -> Vectors:
-    """Add rows of zeros up to the next multiple of `_LANES`."""
-    missing = -len(rows) % _LANES
-    return np.pad(rows, ((0, missing), (0, 0))) if missing else rows
+def _prints(documents: Vectors) -> Prints:
+    """Return a fingerprint of every row: ``(n_documents,)`` uint32, never 0."""
+    words: npt.NDArray[Any] = documents.view(np.uint32 if documents.shape[1] % 2 else np.uint64)
+    random = np.random.default_rng(0).integers(0, 2**63, words.shape[1], np.uint64)
+    sums = np.einsum("ij,j->i", words, (2 * random + 1).astype(words.dtype))
+    high = sums >> np.asarray(16 if words.itemsize == 4 else 32, words.dtype)
+    prints: Prints = (high ^ sums).astype(np.uint32)
+    return np.maximum(prints, 1)
+
+
+def _equalise(scores: Vectors, copies: Prints) -> None:
+    """Give copies among what a query found the highest of their scores, in place."""
+    places = np.flatnonzero(copies)
+    if len(places) < 2:
+        return
+    places = places[np.lexsort((-scores[places], copies[places]))]
+    by_print, found = copies[places], scores[places]
+    # Two documents may share a fingerprint by chance, hardly ever with nearly the same score.
+    near = found[:-1] - found[1:] <= _ROUNDING * np.abs(scores).max()
+    begins = np.r_[True, ~((by_print[1:] == by_print[:-1]) & near)]
+    scores[places] = found[np.flatnonzero(begins)][np.cumsum(begins) - 1]
 
 
 def _gpu_resources() -> Any:
