@@ -244,6 +244,14 @@ def test_no_run_stands_for_two(tmp_path: Path) -> None:
     assert both._file("XQuADRetrieval", ("de", "validation")).name.endswith("de.validation.run")
 
 
+def test_another_task_s_run_is_not_taken(tmp_path: Path) -> None:
+    """FEVERHardNegatives.v2 is a task of its own, with other prompts."""
+    given = foreign(tmp_path, "FEVERHardNegatives.v2.run")
+    with pytest.raises(MissingError, match=r"expected .* or FEVERHardNegatives\.run"):
+        given._file("FEVERHardNegatives", ("default", "test"))
+    assert given._file("FEVERHardNegatives.v2", ("default", "test")).name.endswith(".v2.run")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

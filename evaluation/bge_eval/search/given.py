@@ -134,12 +134,14 @@ class GivenRuns(ABC):
                 f"{task}: the run has no documents for {len(absent)} of {len(wanted)} queries;"
                 " they score 0"
             )
-        known, self._corpus = set(self._corpus["id"]), None
-        for query in wanted:
-            if strange := run.get(query, {}).keys() - known:
-                raise DamagedError(
-                    f"{path} holds the document '{min(strange)}', which the corpus of {task} lacks."
-                )
+        strange = {document for query in wanted for document in run.get(query, {})}
+        for batch in self._corpus.select_columns(["id"]).iter(10_000):
+            strange.difference_update(batch["id"])
+        self._corpus = None
+        if strange:
+            raise DamagedError(
+                f"{path} holds the document '{min(strange)}', which the corpus of {task} lacks."
+            )
         return {query: best(run.get(query, {}), top_k) for query in wanted}
 
 
@@ -242,14 +244,20 @@ class ForeignRuns(GivenRuns):
     def _file(self, task: str, key: SplitKey) -> Path:
         subset, split = key
         files = self._of(task)
-        for stem in (f"{task}.{subset}.{split}", f"{task}.{split}", task, None):
-            found = [path for path in files if stem is None or _stem(path) == stem.casefold()]
-            if len(found) > 1:
-                names = ", ".join(path.name for path in found)
-                raise UsageError(f"{self._place} holds several runs of {task}: {names}. Give one.")
-            if found:
-                path = found[0]
-                break
+        # X.v2.run is no run of X: other words behind a task's name may be another task's.
+        stems = (f"{task}.{subset}.{split}", f"{task}.{split}", task)
+        found = files if files == [self._place] else []
+        for stem in stems if not found else ():
+            found = found or [path for path in files if _stem(path) == stem.casefold()]
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise UsageError(f"{self._place} holds several runs of {task}: {names}. Give one.")
+        if not found:
+            raise MissingError(
+                f"{self._place} holds no run of {task}, {subset}, {split}: expected"
+                f" {' or '.join(f'{stem}.run' for stem in stems)}."
+            )
+        path = found[0]
         if self._used.setdefault(path, (task, key)) != (task, key):
             raise UsageError(
                 f"{path} would stand for two runs, {self._used[path]} and {(task, key)}. Give a"
