@@ -18,9 +18,18 @@ from bge_eval.cli.app import COMMANDS, GROUPS, application
 PACKAGE = Path(bge_eval.__file__).parent
 FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
 FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
-FLOW += ["export", "converted", "convertible", "from_torch", "significance", "measure", "published"]
+FLOW += [
+    "export",
+    "converted",
+    "conversions",
+    "from_torch",
+    "onnx_session",
+    "significance",
+    "measure",
+    "published",
+]
 FLOW += ["leaderboard", "costs", "statistics", "results"]
-SHARED = {"cache", "errors", "machine", "progress", "ranking", "records"}
+SHARED = {"cache", "errors", "machine", "positions", "progress", "ranking", "records"}
 SHARED |= {"resources", "tables", "texts"}
 
 

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval import convertible
+from bge_eval import conversions, load_model
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.backends import choose_backend
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-from conftest import BUILTIN
+from conftest import BUILTIN, CommandLine
 from test_encoder import TEXTS
 
-TYPES = sorted(convertible.CONVERTED_TYPES)
+TYPES = sorted(conversions.CONVERTED_TYPES)
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +37,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def encoder(folder: Path | str, backend: str, **overrides: Any) -> Any:
     said = Overrides(**overrides)
-    return EncoderModel(str(folder), overrides=said, backend=backend, device="cpu").encoder
+    return EncoderModel(
+        str(folder), overrides=said, backend=backend, device="cpu", store=False
+    ).encoder
 
 
 def vectors(folder: Path | str, backend: str, prompt: str = "", **overrides: Any) -> Vectors:
+    """Texts' vectors, made now."""
     made: Vectors = encoder(folder, backend, **overrides).encode(TEXTS, prompt)
     return made
 
@@ -105,15 +108,22 @@ def test_a_first_token_alone_equals_torch(
     assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
 
 
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("tokenizer_config.json", {"padding_side": "left"}),
+        ("1_Pooling/config.json", {"include_prompt": False}),
+    ],
+)
 def test_a_first_token_behind_padding_or_a_prompt_is_not_taken_for_the_text_s(
-    tmp_path: Path, own_cache: Path, minilm_folder: Path
+    tmp_path: Path, own_cache: Path, tiny_bge: Path, file: str, changed: dict[str, Any]
 ) -> None:
-    folder = random_model(tmp_path / "model", "bert", minilm_folder)
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "left"}))
-    said: dict[str, Any] = {"pooling": Pooling.CLS, "max_length": 512}
-    expected = vectors(folder, "torch", **said)
-    np.testing.assert_allclose(vectors(folder, "openvino", **said), expected, atol=1e-5)
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bge, folder)
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changed))
+    expected = vectors(folder, "torch", "a prompt: ")
+    found = vectors(folder, "openvino", "a prompt: ")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
     assert known_of(own_cache)["first_only"] is False
 
 
@@ -134,13 +144,96 @@ def test_a_layer_that_only_looks_like_bert_s_is_converted_whole(
     assert known_of(own_cache)["first_only"] is False
 
 
+def test_a_cut_conversion_is_made_again(tiny_bge: Path, own_cache: Path) -> None:
+    expected = vectors(tiny_bge, "openvino")
+    [weights] = own_cache.glob("openvino/*/model.bin")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    np.testing.assert_array_equal(vectors(tiny_bge, "openvino"), expected)
+    assert weights.read_bytes() == whole
+    weights.unlink()
+    np.testing.assert_array_equal(vectors(tiny_bge, "openvino"), expected)
+
+
+def test_a_cache_that_cannot_be_written_is_told(
+    tmp_path: Path, tiny_bge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "a file" / "below"))
+    progress = Notes()
+    model = EncoderModel(
+        str(tiny_bge), backend="openvino", device="cpu", store=False, progress=progress
+    )
+    np.testing.assert_allclose(model.encoder.encode(TEXTS), vectors(tiny_bge, "torch"), atol=1e-5)
+    assert "The converted model cannot be kept" in " ".join(progress.said)
+
+
+def test_a_conversion_that_gives_no_numbers_is_not_used(
+    tmp_path: Path, minilm_folder: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = random_model(tmp_path / "model", "bert", minilm_folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.layer.1.output.LayerNorm.weight"][:] = np.nan
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(NotReadyError, match="inf from torch's"):
+        encoder(folder, "openvino", pooling=Pooling.MEAN, max_length=64)
+
+
+@pytest.mark.parametrize(("kind", "usable"), [("xlm-roberta", 513), ("mpnet", 512), ("bert", 514)])
+def test_no_input_is_longer_than_the_positions(
+    tmp_path: Path, minilm_folder: Path, kind: str, usable: int
+) -> None:
+    """RoBERTa's count from behind the padding's id, here 0: the last token has no position."""
+    folder = random_model(tmp_path / "model", kind, minilm_folder)
+    path = folder / "tokenizer_config.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"model_max_length": 10**30}))
+    model = encoder(folder, "openvino", pooling=Pooling.MEAN)
+    assert model.settings.max_length == usable
+    long = ["long " * 700]
+    expected = encoder(folder, "torch", pooling=Pooling.MEAN).encode(long)
+    np.testing.assert_allclose(model.encode(long), expected, atol=1e-5)
+    with pytest.raises(UsageError, match=f"has positions for \\({usable}\\)"):
+        encoder(folder, "torch", pooling=Pooling.MEAN, max_length=usable + 1)
+
+
 def test_a_conversion_is_made_once(tiny_bge: Path, own_cache: Path) -> None:
     first = vectors(tiny_bge, "openvino")
     [facts] = own_cache.glob("openvino/*/model.json")
     written = facts.stat().st_mtime_ns
+    os.utime(facts.parent, (0, 0))
     assert np.array_equal(vectors(tiny_bge, "openvino"), first)
     assert facts.stat().st_mtime_ns == written
     assert json.loads(facts.read_text())["difference"] <= 1e-5
+    [kept] = conversions.kept_models(own_cache)
+    assert kept.used > 0 and kept.bytes > 100_000
+
+
+def test_conversions_are_listed_and_pruned(
+    bge_eval: CommandLine, tiny_bge: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    vectors(tiny_bge, "openvino")
+    name = tiny_bge.name
+    assert f"of converted models in {own_cache / 'openvino'}: " in bge_eval("store").stderr
+    assert name in bge_eval("store").stderr
+    assert "converted" not in bge_eval("store", "prune", "--all", "--store", tmp_path).stderr
+    bge_eval("store", "prune", "--model", "another")
+    bge_eval("store", "prune", "--older-than", "1h")
+    assert conversions.kept_models(own_cache)
+    assert "Removed 1 converted model" in bge_eval("store", "prune", "--model", name).stderr
+    assert not conversions.kept_models(own_cache)
+
+
+def test_python_s_models_take_a_backend_and_no_store(tiny_bge: Path, own_cache: Path) -> None:
+    model = load_model(str(tiny_bge), backend="openvino", store=False, offline=True)
+    assert isinstance(model, EncoderModel) and model.encoder.forward.backend == "openvino"
+    model = load_model(str(tiny_bge), store=str(own_cache / "mine"), offline=True)
+    assert isinstance(model, EncoderModel)
+    model._encode(["a text"], "", "encode")
+    model.flush()
+    assert len(list((own_cache / "mine").glob("*/space.json"))) == 1
 
 
 def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
@@ -336,7 +429,7 @@ def test_converted_rerankers(
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(2)
-    tokenizer = AutoTokenizer.from_pretrained(minilm_folder, model_max_length=512)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder, model_max_length=10**30)
     config = AutoConfig.for_model(
         kind,
         vocab_size=len(tokenizer),
@@ -352,7 +445,7 @@ def test_converted_rerankers(
     )
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    expected = scores_of(tmp_path, "torch")
+    expected = scores_of(tmp_path, "torch")  # of pairs longer than the positions, too
     np.testing.assert_allclose(scores_of(tmp_path, "openvino"), expected, atol=1e-5)
     assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ import numpy.typing as npt
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
 
+from bge_eval.conversions import FACTS, kept_folder
 from bge_eval.errors import NotReadyError
 from bge_eval.machine import threads
 from bge_eval.progress import quiet_transformers
@@ -40,12 +42,13 @@ Features = Mapping[str, npt.NDArray[np.int64]]
 """``input_ids``, ``attention_mask``, ``token_type_ids``: ``(batch, tokens)``."""
 
 LARGEST_DIFFERENCE = 1e-5
-"""Furthest that a float32 number may be from torch's, relative to the largest of its vector."""
+"""Furthest that a float32 number may be from torch's, over the largest norm of a vector."""
 
 _LENGTHS = (3, 17, 40, 64)
 """Tokens of the texts on which the numbers are compared with torch's."""
 _TIMED_TOKENS = (4, 128)
 """Texts and tokens of the batches on which the time is."""
+_MODEL, _WEIGHTS = "model.xml", "model.bin"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -67,6 +70,8 @@ class Facts:
     """Largest difference of a number from torch's, over the largest norm of a vector."""
     speed: float = 0.0
     """Torch's seconds over OpenVINO's, in float32, on this machine."""
+    size: int = 0
+    """Bytes of its weights' file."""
     first_only: bool = False
     """Whether its last layer computes the first token's state alone."""
 
@@ -120,6 +125,7 @@ def conversion(
     cache: Path,
     *,
     first_only: bool,
+    note: Callable[[str], None],
 ) -> Conversion:
     """Return a converted model from the cache, or convert it and compare it with torch.
 
@@ -130,15 +136,16 @@ def conversion(
         cache: the folder of what can be made again.
         first_only: nothing but the first token's state is read: where the last layer can do
             without the others, and the numbers stay torch's, it computes no more than that.
+        note: told when the converted model cannot be kept.
 
     Raises:
         NotReadyError: OpenVINO cannot convert this model.
     """
     key = _key(files, f"{output} of {'the first token' if first_only else 'all tokens'}")
-    place = cache / "openvino" / f"{files.name.replace('/', '__')}-{key}"
-    known = _read_facts(place)
-    if known is not None:
-        return Conversion(openvino.Core().read_model(place / "model.xml"), known)
+    place = kept_folder(cache) / f"{files.name.replace('/', '__')}-{key}"
+    kept = _kept(place)
+    if kept is not None:
+        return kept
     reference = load()
     taken = inspect.signature(reference.forward).parameters
     facts = Facts(
@@ -155,7 +162,13 @@ def conversion(
             f"OpenVINO cannot convert {files.name} ({type(error).__name__}: {reason})."
             " Use --backend torch."
         ) from error
-    _keep(place, converted)
+    try:
+        _keep(place, converted)
+    except (OSError, RuntimeError) as error:  # OpenVINO's own is the latter
+        note(
+            f"The converted model cannot be kept in {cache} ({' '.join(str(error).split())[:200]});"
+            " it is converted again next time. BGE_EVAL_CACHE names another folder."
+        )
     return converted
 
 
@@ -182,9 +195,23 @@ def _converted(
     return replace(whole, facts=_compared(reference, whole, output))
 
 
+def _kept(place: Path) -> Conversion | None:
+    """Return a converted model of the cache; None if there is none, or not the whole of it."""
+    facts = _read_facts(place)
+    try:
+        if facts is None or facts.size != (place / _WEIGHTS).stat().st_size:
+            return None
+        model = openvino.Core().read_model(place / _MODEL)
+    except (OSError, RuntimeError):
+        return None
+    with suppress(OSError):  # what was not used for long is pruned first
+        os.utime(place)
+    return Conversion(model, facts)
+
+
 def _read_facts(place: Path) -> Facts | None:
     try:
-        facts = json.loads((place / "model.json").read_text(encoding="utf-8"))
+        facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
         return Facts(**{**facts, "inputs": tuple(facts["inputs"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -195,10 +222,10 @@ def _keep(place: Path, converted: Conversion) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
     try:
-        openvino.save_model(converted.model, staging / "model.xml", compress_to_fp16=False)
-        text = json.dumps(asdict(converted.facts), indent=2)
-        (staging / "model.json").write_text(text, encoding="utf-8")
-        if _read_facts(place) is None:  # else another process was first
+        openvino.save_model(converted.model, staging / _MODEL, compress_to_fp16=False)
+        facts = replace(converted.facts, size=(staging / _WEIGHTS).stat().st_size)
+        (staging / FACTS).write_text(json.dumps(asdict(facts), indent=2), encoding="utf-8")
+        if _kept(place) is None:  # else another process was first
             shutil.rmtree(place, ignore_errors=True)
             staging.replace(place)
     finally:
@@ -242,7 +269,8 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
                 counted = slice(1 if facts.first_only else None)
                 real = features["attention_mask"][:, counted].astype(bool)
                 expected, found = expected[:, counted][real], found[real]
-            apart = max(apart, float(np.abs(found - expected).max()))
+            furthest = float(np.abs(found - expected).max())
+            apart = max(apart, furthest if np.isfinite(furthest) else float("inf"))
             norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
             dimension = expected.shape[-1]
     texts, tokens = _TIMED_TOKENS

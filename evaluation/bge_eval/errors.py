@@ -3,6 +3,7 @@
 ::
 
     BgeEvalError            exit 1   base class; the message is meant for people
+    ├── UnforeseenError     exit 1   a task ended in an error that nobody thought of
     ├── UsageError          exit 2   an option, a name or a combination that cannot be meant
     └── NotReadyError       exit 3   something needed cannot be used as it is
         ├── MissingError    exit 3   a model, a dataset or a package is not there
@@ -25,6 +26,18 @@ class BgeEvalError(Exception):
     """Base of all errors whose message is written for the person at the terminal."""
 
     exit_code = 1
+
+
+class UnforeseenError(BgeEvalError):
+    """A task ended in an error that nobody thought of; it is the cause of this one."""
+
+    def __init__(self, error: Exception) -> None:
+        """Make the message from the error."""
+        reason = " ".join(str(error).split())
+        super().__init__(
+            f"{type(error).__name__}: {reason}\nThis was not foreseen. Run it again as"
+            " `bge-eval --debug …` to see where it happened."
+        )
 
 
 class UsageError(BgeEvalError):

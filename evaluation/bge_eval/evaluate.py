@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bge_eval.data.expected import refuse_other_data
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import BgeEvalError, MissingError, NoFolderError, UsageError
+from bge_eval.errors import (
+    BgeEvalError,
+    MissingError,
+    NoFolderError,
+    UnforeseenError,
+    UsageError,
+)
 from bge_eval.fusion import FusedModel
 from bge_eval.measure import PER_QUERY, per_query
 from bge_eval.progress import Profile, Progress
@@ -127,9 +133,9 @@ def evaluate(
         progress: told of every step; the model's own by default.
 
     Returns:
-        What was done, reused and failed. A task whose data cannot be used does not stop the
-        others, but data that are known to be missing are refused before anything is encoded
-        (or left out, with ``options.available``).
+        What was done, reused and failed. A task that fails does not stop the others, but data
+        that are known to be missing are refused before anything is encoded (or left out, with
+        ``options.available``).
 
     Raises:
         MissingError: data of some tasks are not there.
@@ -143,9 +149,13 @@ def evaluate(
             continue
         try:
             paths, reused = job.run(planned, sources)
-        except BgeEvalError as error:
-            report.failed[planned.name] = error
-            progress.note(f"{planned.name}: {error}")
+        except OSError:  # a full disk, a folder that cannot be written: the next would fail too
+            raise
+        except Exception as error:
+            failure = error if isinstance(error, BgeEvalError) else UnforeseenError(error)
+            failure.__cause__ = None if failure is error else error
+            report.failed[planned.name] = failure
+            progress.note(f"{planned.name}: {failure}")
             continue
         report.done[planned.name] = paths
         if reused:

@@ -27,3 +27,14 @@ def threads() -> int | None:
     """Return how many threads a computation may have, None for the library's own choice."""
     given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(given) if given.isdigit() and int(given) else None
+
+
+def one_device(device: str | None) -> str | None:
+    """Return the first of the devices that ``--device`` means, for what computes on one alone."""
+    if device is not None and "," in device:
+        return device.split(",")[0].strip()
+    if device in (None, "cuda") and may_have_accelerator():
+        import torch
+
+        return "cuda:0" if torch.cuda.device_count() > 1 else device
+    return device

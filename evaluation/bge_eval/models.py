@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, Overrides
 from bge_eval.errors import UsageError
+from bge_eval.machine import one_device
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
 from bge_eval.remote.client import Limits, is_address
@@ -156,6 +157,8 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
     }
     if options.m3_mode is not None and options.backend is Backend.AUTO:
         common["backend"] = Backend.TORCH  # the heads need the hidden states
+    if options.m3_mode is not None or options.adapter is not None:
+        common["device"] = one_device(options.device)
     encoder: EncoderModel
     if options.examples or options.adapter or name == _WITH_EXAMPLES:
         shown = read_examples(options.examples) if options.examples else None

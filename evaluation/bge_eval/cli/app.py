@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from bge_eval.cli.quiet import DEBUG
-from bge_eval.errors import BgeEvalError
+from bge_eval.errors import BgeEvalError, UnforeseenError
 
 COMMANDS = {
     "run": "Evaluate a model on tasks, save the results, print the table.",
@@ -66,13 +66,8 @@ def _friendly(command: _Command) -> _Command:
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            reason = " ".join(str(error).split())
-            typer.echo(
-                f"Error: {type(error).__name__}: {reason}\nThis was not foreseen. Run it again as"
-                " `bge-eval --debug …` to see where it happened.",
-                err=True,
-            )
-            raise typer.Exit(1) from None
+            typer.echo(f"Error: {UnforeseenError(error)}", err=True)
+            raise typer.Exit(UnforeseenError.exit_code) from None
 
     return wrapped  # type: ignore[return-value]
 

@@ -48,13 +48,17 @@ def compare(  # one parameter for each option of the command
     ] = "main",
     queries: Annotated[
         int,
-        typer.Option(min=0, help="Show so many queries that gained most, and that lost most."),
+        typer.Option(
+            min=0, help="Show the N queries that gained most and the N that lost most.", metavar="N"
+        ),
     ] = 0,
     qrels: Annotated[
         Path | None,
         typer.Option(help="Judgements for TREC runs. Default: those of the other side's task."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the bootstrap and of the randomisation test.")
+    ] = 0,
     allow_different: Annotated[
         bool,
         typer.Option(

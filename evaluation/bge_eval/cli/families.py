@@ -46,6 +46,8 @@ Adapter = Annotated[
 LoadedBy = Annotated[
     Loader | None,
     typer.Option(
-        "--loader", help="mteb: a model of mteb's registry by its own code.", rich_help_panel=_PANEL
+        "--loader",
+        help="mteb: let mteb load and run the model by its registry.",
+        rich_help_panel=_PANEL,
     ),
 ]

@@ -40,7 +40,7 @@ def rescore(  # one parameter for each option of the command
         ),
     ] = None,
     tasks: Annotated[
-        list[str] | None, typer.Option(help="Only these tasks; repeat. Default: all.")
+        list[str] | None, typer.Option(help="Only these suites and tasks; repeat. Default: all.")
     ] = None,
     qrels: Annotated[
         Path | None,
@@ -62,8 +62,8 @@ def rescore(  # one parameter for each option of the command
 
     Saved runs are judged by the judgements that stand beside them, TREC runs of other tools by
     --qrels. ir_measures computes most measures, nearly all of them by pytrec_eval; BEIR's own are
-    computed by beir. Equal scores are ordered as trec_eval orders them; a judged query without a
-    result counts with its lowest value.
+    computed by beir. Equal scores are ordered as trec_eval orders them; a judged query without
+    results counts with the measure's lowest value, 0 for most.
 
     Examples:
       bge-eval rescore --metric nDCG@20 RR@10 "AP(rel=2)"
@@ -76,7 +76,7 @@ def rescore(  # one parameter for each option of the command
 
     places, names = _sorted_out(runs or [], metric)
     measures = parse_measures(names)
-    wanted = {name for item in tasks or [] for name in item.split(",") if name}
+    wanted = _tasks_of([name for item in tasks or [] for name in item.split(",") if name])
     jobs, without = _jobs(places, qrels, wanted)
     if not jobs:
         raise MissingError(_no_runs(places, wanted, without))
@@ -160,6 +160,16 @@ def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[lis
                 continue
         places.append(text)
     return places, names
+
+
+def _tasks_of(names: Sequence[str]) -> set[str]:
+    """Return tasks by name, suites spelled out."""
+    from bge_eval.suites import suites, task_names
+
+    known = suites()
+    return {
+        task for name in names for task in (task_names(known[name]) if name in known else [name])
+    }
 
 
 def _jobs(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +17,7 @@ from bge_eval.cli.families import (
     M3Mode,
     M3Weights,
 )
-from bge_eval.cli.quiet import prepare
+from bge_eval.cli.quiet import DEBUG, prepare
 from bge_eval.cli.serving import (
     ApiConcurrency,
     ApiKind,
@@ -59,14 +61,18 @@ _MODEL, _DATA, _MACHINE = "Model", "Data and results", "Machine"
 def run(  # one parameter for each option of the command
     tasks: Annotated[
         list[str],
-        typer.Option(help="Suites (beir, demo) and tasks (SciFact); repeat, or list after it."),
+        typer.Option(
+            help="A suite (beir), a task (SciFact), a folder of your own (./tickets) or a task"
+            " class (module:Class). Several: with commas, with spaces, or repeat."
+        ),
     ],
     more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
-            " run:PATH for saved runs, or a server's address; repeat for several.",
+            " run:PATH for saved runs, a server's address, or any object with encode"
+            " (module:function); repeat for several.",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -89,12 +95,17 @@ def run(  # one parameter for each option of the command
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Weights of the fused models, in their order: 1,0.5.", rich_help_panel=_MODEL
+            help="Weights in the order of --model, such as 1,0.5. Default: all equal.",
+            rich_help_panel=_MODEL,
         ),
     ] = None,
     revision: Annotated[
         str | None,
-        typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL),
+        typer.Option(
+            help="Branch, tag or commit of a hub model; for a server, the version its results are"
+            " filed under.",
+            rich_help_panel=_MODEL,
+        ),
     ] = None,
     pooling: Annotated[
         Pooling | None,
@@ -148,7 +159,9 @@ def run(  # one parameter for each option of the command
     dtype: Annotated[
         Dtype,
         typer.Option(
-            help="float32 reproduces published figures; the others are faster.",
+            help="Precision of model and reranker. float32 reproduces published figures; bfloat16"
+            " and float16 are faster on GPUs, bfloat16 also on CPUs that compute in it; int8, for"
+            " embedders on the CPU, changes scores.",
             rich_help_panel=_MODEL,
         ),
     ] = Dtype.FLOAT32,
@@ -183,7 +196,8 @@ def run(  # one parameter for each option of the command
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of datasets in the BEIR layout (<dir>/SciFact/corpus.jsonl …); repeat.",
+            help="Folder of data sets, each a folder or zip in it (<dir>/SciFact/corpus.jsonl …),"
+            " in any of the layouts that the README lists; repeat.",
             rich_help_panel=_DATA,
         ),
     ] = None,
@@ -224,18 +238,23 @@ def run(  # one parameter for each option of the command
         typer.Option(help="Measure of the table: main (each task's own), nDCG@10, RR@10, R@100 …"),
     ] = "main",
     form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress and no notes; errors are still said.")
+    ] = False,
     device: Annotated[
         str | None,
         typer.Option(
-            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is.",
+            help="cpu, cuda, cuda:1, mps, or several: cuda:0,cuda:1. Default: every GPU there is."
+            " A reranker takes the first.",
             rich_help_panel=_MACHINE,
         ),
     ] = None,
     batch_tokens: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Tokens of a batch. Default: by device.", rich_help_panel=_MACHINE
+            min=1,
+            help="Most tokens of a batch, padding included. Default: by device.",
+            rich_help_panel=_MACHINE,
         ),
     ] = None,
     backend: Annotated[
@@ -274,7 +293,9 @@ def run(  # one parameter for each option of the command
 
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
 
-      bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --dtype bfloat16
+      bge-eval run --model BAAI/bge-base-en-v1.5 --reranker BAAI/bge-reranker-base --tasks SciFact
+
+      bge-eval run --model http://localhost:7997 --api infinity --tasks ./tickets
 
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
@@ -285,6 +306,8 @@ def run(  # one parameter for each option of the command
     from bge_eval.leaderboard import leaderboard
     from bge_eval.measure import mteb_key, parse_measure
 
+    if store is not None and no_store:
+        raise UsageError("--store and --no-store contradict each other: leave one of them out.")
     measure = None if metric == "main" else parse_measure(metric)
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
@@ -407,6 +430,8 @@ def run(  # one parameter for each option of the command
     if failed:
         for name, error in failed:
             typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
+            if os.environ.get(DEBUG):
+                traceback.print_exception(error)
         raise typer.Exit(max(error.exit_code for _, error in failed))
 
 

@@ -20,8 +20,8 @@ ApiKind = Annotated[
     Api | None,
     typer.Option(
         "--api",
-        help="What the server speaks whose address is given to --model; its key, if it needs one,"
-        " in BGE_EVAL_API_KEY.",
+        help="Interface of the server at the address in --model. Its key, if it needs one, is"
+        " read from BGE_EVAL_API_KEY.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -40,7 +40,7 @@ ApiTimeout = Annotated[
 RerankerApi = Annotated[
     Api | None,
     typer.Option(
-        help="What the server speaks whose address is given to --reranker; key in"
+        help="Interface of the server at the address in --reranker; its key is read from"
         " BGE_EVAL_RERANKER_API_KEY.",
         rich_help_panel=_PANEL,
     ),

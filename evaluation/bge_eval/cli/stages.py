@@ -27,7 +27,13 @@ RerankerName = Annotated[
     ),
 ]
 RerankTopK = Annotated[
-    int, typer.Option(min=1, max=1000, help="How many it re-orders.", rich_help_panel=_PANEL)
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="How many of each query's first documents it re-orders.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 FirstStage = Annotated[
     Path | None,
@@ -60,7 +66,8 @@ RerankerCompress = Annotated[
     typer.Option(
         min=1,
         max=8,
-        help="Token vectors of the passage that become one (lightweight rerankers).",
+        help="Merge so many token vectors of the passage into one (lightweight rerankers)."
+        " Default: none are merged.",
         rich_help_panel=_PANEL,
     ),
 ]
@@ -93,7 +100,7 @@ def second_stage(
     from bge_eval.encode.locate import locate
     from bge_eval.rerank.families import load_reranker
 
-    files = locate(name, offline=offline)
+    files = locate(name, offline=offline, onnx=options.backend == "onnx")
     reranker = load_reranker(files, options, progress)
     said = reranker.identity()
     own = ("name", "revision", "dtype")

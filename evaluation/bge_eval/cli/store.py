@@ -32,17 +32,24 @@ def show_store(
     """
     if context.invoked_subcommand is not None:
         return
+    from bge_eval.cache import cache_folder
     from bge_eval.cli.console import stderr, stdout
+    from bge_eval.conversions import kept_folder, kept_models
     from bge_eval.encode.store import default_store, stored_spaces
 
     root = store or default_store()
     spaces = stored_spaces(root)
+    if spaces:
+        stdout.print(_table(spaces))
+    said = [f"{_size(sum(space.bytes for space in spaces))} in {root}"]
     if not spaces:
-        stderr.print(f"{root} holds no embeddings.", style="dim", markup=False, soft_wrap=True)
-        return
-    stdout.print(_table(spaces))
-    whole = sum(space.bytes for space in spaces)
-    stderr.print(f"{_size(whole)} in {root}", style="dim", markup=False, soft_wrap=True)
+        said = [f"{root} holds no embeddings."]
+    kept = kept_models(cache_folder()) if store is None else []
+    if kept:
+        size, names = _size(sum(one.bytes for one in kept)), ", ".join({one.model for one in kept})
+        said.append(f"{size} of converted models in {kept_folder(cache_folder())}: {names}")
+    for line in said:
+        stderr.print(line, style="dim", markup=False, soft_wrap=True, highlight=False)
 
 
 def prune(
@@ -58,11 +65,15 @@ def prune(
     ] = None,
     max_size: Annotated[
         str | None,
-        typer.Option(help="Remove the longest unused until no more is left: 500MB, 20GB."),
+        typer.Option(
+            help="Remove the least recently used until no more than this is left: 500MB, 20GB."
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
 ) -> None:
-    """Remove stored embeddings; they are made again when they are needed.
+    """Remove stored embeddings and converted models; they are made again when they are needed.
+
+    With --store only that folder's embeddings. --max-size counts embeddings alone.
 
     Examples:
       bge-eval store prune --older-than 30d
@@ -71,20 +82,30 @@ def prune(
 
       bge-eval store prune --model bge-base
     """
+    from bge_eval.cache import cache_folder
     from bge_eval.cli.console import stderr
+    from bge_eval.conversions import prune_kept
     from bge_eval.encode.store import default_store
     from bge_eval.encode.store import prune as remove
 
+    unused = _quantity(older_than, _SECONDS, "--older-than", "30d")
     removed = remove(
         store or default_store(),
         model=model,
-        older_than=_quantity(older_than, _SECONDS, "--older-than", "30d"),
+        older_than=unused,
         largest=_quantity(max_size, _BYTES, "--max-size", "20GB"),
         everything=everything,
     )
     freed = _size(sum(space.bytes for space in removed))
     spaces = "1 set" if len(removed) == 1 else f"{len(removed)} sets"
     stderr.print(f"Removed {spaces} of embeddings, {freed}.", highlight=False)
+    if store is not None:
+        return
+    kept = prune_kept(cache_folder(), model=model, older_than=unused, everything=everything)
+    if kept:
+        freed = _size(sum(one.bytes for one in kept))
+        models = "1 converted model" if len(kept) == 1 else f"{len(kept)} converted models"
+        stderr.print(f"Removed {models}, {freed}.", highlight=False)
 
 
 def _table(spaces: Sequence[StoredSpace]) -> object:

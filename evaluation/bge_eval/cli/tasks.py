@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bge_eval.cli.quiet import prepare
+from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from bge_eval.suites import PlannedTask
@@ -20,7 +21,12 @@ _COLUMNS = {"task": 16, "type": 9, "languages": 5, "measure": 11, "size": 9, "of
 
 def tasks(
     name: Annotated[
-        str | None, typer.Argument(metavar="SUITE | TASK", help="List the tasks of this suite.")
+        str | None,
+        typer.Argument(
+            metavar="SUITE | TASK",
+            help="A suite, a task or a folder of your own. Default: list the suites.",
+            show_default=False,
+        ),
     ] = None,
     data_dir: Annotated[
         list[Path] | None, typer.Option(help="Look for data here, as `run` does; repeat.")
@@ -38,6 +44,8 @@ def tasks(
       bge-eval tasks c-mteb --data-dir ./datasets
     """
     if name is None:
+        if lang or data_dir:
+            raise UsageError("--lang and --data-dir are about a suite's tasks: name a suite.")
         _list_suites(as_json)
         return
     prepare(offline=True)

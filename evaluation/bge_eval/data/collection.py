@@ -7,7 +7,7 @@ columns. ``task.toml`` in the folder says what cannot be seen::
     name = "Tickets"               # default: the folder's name
     split = "test"                 # default: test, or the only split
     languages = ["deu-Latn"]       # mteb's codes; default: eng-Latn
-    main_measure = "mrr_at_10"     # mteb's key; default: by task type
+    main_measure = "RR@10"         # or mteb's key; default: by task type
     drop_identical_ids = true      # queries are documents of the corpus; default: false
     query_prompt = "query: "       # before every query of this task
     document_prompt = "passage: "  # likewise
@@ -27,11 +27,17 @@ from bge_eval.data.candidates import is_candidates
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
-from bge_eval.errors import DamagedError, MissingError, did_you_mean
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.measure import measure_of_key, mteb_key, parse_measure
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
+_STS_KEYS = [
+    f"{similarity}_{correlation}"
+    for similarity in ("cosine", "manhattan", "euclidean")
+    for correlation in ("spearman", "pearson")
+]
 _MAIN = {"Retrieval": "ndcg_at_10", "Reranking": "map_at_1000", "STS": "cosine_spearman"}
 _OPTIONS = {
     "name": str,
@@ -97,6 +103,7 @@ def read_collection(folder: Path) -> Collection:
         for role in ("query", "document")
         if f"{role}_prompt" in options
     }
+    said = options.get("main_measure")
     name = options.get("name") or re.sub(r"[^\w.-]", "_", folder.resolve().name)
     return Collection(
         name=name,
@@ -105,7 +112,7 @@ def read_collection(folder: Path) -> Collection:
         languages=tuple(options.get("languages", ("eng-Latn",))),
         split=split,
         type=kind,
-        main_measure=options.get("main_measure"),
+        main_measure=_main_key(folder, kind, said) if said else None,
         drop_identical_ids=options.get("drop_identical_ids", False),
         prompts=prompts,
     )
@@ -183,6 +190,21 @@ def _kind(folder: Path) -> tuple[str, list[str]]:
         " qrels/<split>.tsv; or <split>.jsonl with sentence1, sentence2, score (STS) or query,"
         " positive, negative (reranking)."
     )
+
+
+def _main_key(folder: Path, kind: str, name: str) -> str:
+    """Return mteb's key of a collection's main measure, which is given by its name or its key."""
+    key = measure_of_key(name)
+    if kind == "STS":
+        if name in _STS_KEYS:
+            return name
+        known = f"the measures of an STS task are {', '.join(_STS_KEYS)}"
+    else:
+        try:
+            return mteb_key(parse_measure(str(key or name)))
+        except UsageError as error:
+            known = str(error)
+    raise DamagedError(f"{folder / 'task.toml'}: main_measure is '{name}': {known}")
 
 
 def _options(path: Path) -> dict[str, Any]:

@@ -85,7 +85,8 @@ class EncoderModel(DenseModel):
             MissingError: the model is not to be had.
             DamagedError: its files cannot be used.
         """
-        files = locate(model_name, revision=revision, offline=offline)
+        onnx = Backend(backend) is Backend.ONNX
+        files = locate(model_name, revision=revision, offline=offline, onnx=onnx)
         said = overrides or Overrides()
         config = read_model_config(files, said)
         self.settings = apply_overrides(config.settings, said)
@@ -130,6 +131,12 @@ class EncoderModel(DenseModel):
             **self._stated_protocol(),
             **self._backend_identity(),
         }
+
+    @property
+    def packages(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return the package that computes, where its version may change a vector."""
+        name = {"onnx": "onnxruntime", "openvino": "openvino"}
+        return tuple(name[chosen] for chosen in self._backend_identity().values())
 
     def unnamed_twin(self) -> str | None:
         """Return the registered model that a local folder is named like, if it lacks its prompt.
@@ -225,7 +232,7 @@ class EncoderModel(DenseModel):
             **settings,
             **self._backend_identity(),
             "prompt": prompt,
-            "packages": {name: version(name) for name in _VECTOR_PACKAGES},
+            "packages": {name: version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
         }
         return self._store.space(self.files.name, facts)
 

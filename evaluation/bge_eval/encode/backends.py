@@ -13,11 +13,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from bge_eval.cache import cache_folder
-from bge_eval.convertible import worth_converting
+from bge_eval.conversions import worth_converting
 from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings, transformer_folder
 from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.machine import may_have_accelerator
+from bge_eval.positions import token_positions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 
@@ -142,6 +143,7 @@ def _openvino(
             settings,
             cache_folder(),
             first_only=first_only,
+            note=note,
             trust_remote_code=trust_remote_code,
         )
     except NotReadyError as error:
@@ -196,8 +198,8 @@ def _config(files: ModelFiles) -> dict[str, Any]:
 
 
 def _check_positions(files: ModelFiles, settings: Settings) -> None:
-    positions = _config(files).get("max_position_embeddings")
-    if isinstance(positions, int) and 0 < positions < settings.max_length:
+    positions = token_positions(_config(files))
+    if positions is not None and positions < settings.max_length:
         raise UsageError(
             f"--max-length {settings.max_length} is more than {files.name} has positions for"
             f" ({positions})."

@@ -143,8 +143,8 @@ class DecoderModel(EncoderModel):
 
     @property
     def packages(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return the package that merges the adapter."""
-        return ("peft",) if self._adapter else ()
+        """Return the package that merges the adapter, too."""
+        return (*super().packages, *(("peft",) if self._adapter else ()))
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return everything about this model that the scores of one task depend on."""

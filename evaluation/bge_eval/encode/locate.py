@@ -31,12 +31,16 @@ _CONTENT_SUFFIXES = {
 }
 _HEADS = {"sparse_linear.pt", "colbert_linear.pt"}
 """BGE-M3's heads; other ``.pt`` files are training state."""
+_ONNX = re.compile(r"(.*/)?model\.onnx([._]data)?")
+"""The model that ``--backend onnx`` runs, and its weights where they lie beside it."""
 _OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}
 _TRAINING_FILES = re.compile(r"(optimizer|scheduler|training_args|rng_state|trainer_state).*")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0-9a-f]{40})$")
 
 
-def locate(model: str, *, revision: str | None = None, offline: bool = False) -> ModelFiles:
+def locate(
+    model: str, *, revision: str | None = None, offline: bool = False, onnx: bool = False
+) -> ModelFiles:
     """Return the files of a model, downloading them if that is allowed and needed.
 
     Args:
@@ -44,6 +48,8 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False) ->
             ``BAAI/bge-base-en-v1.5``.
         revision: branch, tag or commit on the hub; only for hub ids.
         offline: use what is on this machine and open no connection.
+        onnx: the model's ONNX file is to be run: it is downloaded too, and counts in the revision
+            that is made from a folder's files.
 
     Raises:
         UsageError: the name can be neither a folder nor a hub id, or a revision was given
@@ -56,23 +62,23 @@ def locate(model: str, *, revision: str | None = None, offline: bool = False) ->
     folder = Path(model).expanduser()
     if folder.is_dir():
         _no_revision(model, revision)
-        return _local(folder.resolve())
+        return _local(folder.resolve(), onnx)
     if model.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise UsageError(
             f"No model '{model}': it is neither a folder on this machine nor a hub id of the form"
             f" org/name (such as BAAI/bge-base-en-v1.5), nor '{BUILTIN}'."
         )
-    return _hub(model, revision, offline)
+    return _hub(model, revision, offline, onnx)
 
 
-def content_revision(folder: Path) -> str:
+def content_revision(folder: Path, *, onnx: bool = False) -> str:
     """Return 40 hexadecimal digits that change whenever a file the model is made of changes.
 
     Weights, configuration, tokenizer and code count; README files, training state and copies
-    for other runtimes do not.
+    for other runtimes do not, but for the ONNX file if that is what is run.
     """
     digest = hashlib.sha256()
-    for path in _content_files(folder):
+    for path in _content_files(folder, onnx):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -100,7 +106,7 @@ def _builtin(model: str) -> ModelFiles:
     return ModelFiles("builtin/all-MiniLM-L6-v2", content_revision(folder), folder, False)
 
 
-def _local(folder: Path) -> ModelFiles:
+def _local(folder: Path, onnx: bool) -> ModelFiles:
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise MissingError(
@@ -113,11 +119,11 @@ def _local(folder: Path) -> ModelFiles:
         return ModelFiles(name, snapshot["sha"], folder, True)
     name = "/".join(re.sub(r"[^\w.-]", "_", part) for part in (folder.parent.name, folder.name))
     name = name if not name.startswith("/") else f"local{name}"
-    return ModelFiles(name, content_revision(folder), folder, False)
+    return ModelFiles(name, content_revision(folder, onnx=onnx), folder, False)
 
 
-def _hub(model: str, revision: str | None, offline: bool) -> ModelFiles:
-    folder = _cached(model, revision) if offline else _download(model, revision)
+def _hub(model: str, revision: str | None, offline: bool, onnx: bool) -> ModelFiles:
+    folder = _cached(model, revision) if offline else _download(model, revision, onnx)
     if folder is None:
         raise MissingError(
             f"The model {model}{_at(revision)} is not in the Hugging Face cache of this machine,"
@@ -142,14 +148,14 @@ def _cached(model: str, revision: str | None) -> Path | None:
     return None
 
 
-def _download(model: str, revision: str | None) -> Path:
+def _download(model: str, revision: str | None, onnx: bool) -> Path:
     """Fetch what a run needs of a repository; what is in the cache is not fetched again."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = HfApi().model_info(model, revision=revision)
-        wanted = _wanted(sibling.rfilename for sibling in info.siblings or [])
+        wanted = _wanted((sibling.rfilename for sibling in info.siblings or []), onnx)
         # By name, not by commit: the cache then knows which commit the name stands for.
         return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
     except RevisionNotFoundError as error:
@@ -171,17 +177,18 @@ def _download(model: str, revision: str | None) -> Path:
         ) from error
 
 
-def _wanted(names: Iterable[str]) -> list[str]:
+def _wanted(names: Iterable[str], onnx: bool) -> list[str]:
     """Choose which files of a repository a run needs: one set of weights, no other runtimes."""
-    kept = [name for name in names if _is_content(Path(name))]
+    kept = [name for name in names if _is_content(Path(name)) or (onnx and _ONNX.fullmatch(name))]
     if any(name.endswith(".safetensors") for name in kept):
         kept = [name for name in kept if not name.endswith(".bin") or "/" in name]
     return kept
 
 
-def _content_files(folder: Path) -> list[Path]:
+def _content_files(folder: Path, onnx: bool) -> list[Path]:
     names = _wanted(
-        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
+        onnx,
     )
     return [folder / name for name in names]
 

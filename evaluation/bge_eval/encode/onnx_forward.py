@@ -10,12 +10,12 @@ import onnxruntime
 
 from bge_eval.encode.pooling import pooled
 from bge_eval.encode.settings import Settings, transformer_folder
-from bge_eval.encode.text_encoder import Batch, short
+from bge_eval.encode.text_encoder import Batch
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.machine import threads
+from bge_eval.onnx_session import ONNX_FILE, OnnxSession
 from bge_eval.records import ModelFiles, Vectors
 
-_PLACES = ("onnx/model.onnx", "model.onnx")
+_PLACES = (ONNX_FILE, "model.onnx")
 
 
 class OnnxForward:
@@ -35,7 +35,7 @@ class OnnxForward:
 
         Raises:
             MissingError: the folder holds no ONNX file.
-            DamagedError: the file cannot be read, or gives no token vectors.
+            DamagedError: the file cannot be read, or gives no token vectors; see `OnnxSession`.
             UsageError: the installed runtime does not know the device.
         """
         self._pooling = settings.pooling
@@ -45,20 +45,14 @@ class OnnxForward:
                 f"{files.name} holds no {_PLACES[0]} in {files.folder}, which --backend onnx runs."
                 " Use --backend torch."
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads() or 0
         self.device, providers = _providers(device)
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
-        except Exception as error:  # the runtime's own classes have no common parent
-            raise DamagedError(f"{path} is no readable ONNX model ({short(error)}).") from error
-        self._inputs = [item.name for item in self._session.get_inputs()]
-        found = [out for out in self._session.get_outputs() if len(out.shape) == 3]
+        self._session = OnnxSession(path, providers)
+        found = [out for out in self._session.outputs if len(out.shape) == 3]
         named = [out for out in found if out.name in ("last_hidden_state", "token_embeddings")]
         if not found:
             raise DamagedError(
                 f"{path} gives no token vectors (an output of three dimensions) but"
-                f" {', '.join(out.name for out in self._session.get_outputs())}."
+                f" {', '.join(out.name for out in self._session.outputs)}."
             )
         self._output = (named or found)[0].name
         size = (named or found)[0].shape[2]
@@ -70,11 +64,7 @@ class OnnxForward:
             yield batch, pooled(self._hidden(batch), batch.pooled, self._pooling)
 
     def _hidden(self, batch: Batch) -> Vectors:
-        none = np.zeros_like(batch.features["input_ids"])
-        given = {name: batch.features.get(name, none) for name in self._inputs}
-        [hidden] = self._session.run([self._output], given)
-        vectors: Vectors = np.asarray(hidden, np.float32)
-        return vectors
+        return self._session.run(self._output, batch.features)
 
     def _measured_dimension(self) -> int:
         ones = np.ones((1, 2), np.int64)

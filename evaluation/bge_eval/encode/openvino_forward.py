@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,7 @@ def load_openvino(
     cache: Path,
     *,
     first_only: bool,
+    note: Callable[[str], None],
     trust_remote_code: bool = False,
 ) -> OpenVinoForward:
     """Load a model, converting and comparing it with torch the first time.
@@ -87,6 +88,7 @@ def load_openvino(
         settings: pooling, length, precision.
         cache: where converted models are kept.
         first_only: the vector that is pooled is the first token's, always.
+        note: told when the converted model cannot be kept.
         trust_remote_code: run Python code that comes with the model.
 
     Raises:
@@ -102,5 +104,7 @@ def load_openvino(
         model: torch.nn.Module = loaded.model
         return model
 
-    converted = conversion(files, load, "last_hidden_state", cache, first_only=first_only)
+    converted = conversion(
+        files, load, "last_hidden_state", cache, first_only=first_only, note=note
+    )
     return OpenVinoForward(converted, settings)

@@ -16,6 +16,7 @@ from typing import Any
 
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
+from bge_eval.positions import token_positions
 from bge_eval.records import ModelFiles
 
 
@@ -268,8 +269,8 @@ def _max_length(folder: Path, body: Mapping[str, Any]) -> int:
     """Return the limit that sentence-transformers would use, never above what positions allow."""
     config = _read_json(folder / "config.json", default={})
     tokenizer = _read_json(folder / "tokenizer_config.json", default={})
-    positions = config.get("max_position_embeddings")
-    limits = [value for value in (positions,) if isinstance(value, int) and value > 0]
+    positions = token_positions(config)
+    limits = [] if positions is None else [positions]
     stated = body.get("max_seq_length") or tokenizer.get("model_max_length")
     if isinstance(stated, int | float) and 0 < stated < 10**9:
         limits.append(int(stated))

@@ -21,6 +21,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ class Space:
         self._written = time.monotonic()
         self._closed = False
         if self._paths:
-            os.utime(folder)
+            with suppress(OSError):  # somebody else's, to be read alone
+                os.utime(folder)
 
     def get(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Vectors | None]:
         """Look vectors up.
@@ -215,7 +217,8 @@ class Space:
             return None
         except ValueError as error:
             self._note(f"Stored embeddings are damaged ({path}: {error}); they are made again.")
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return None
 
     def _merge_small(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.positions import token_positions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS, token_batches
@@ -65,8 +66,9 @@ class CrossEncoderReranker:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return the package that runs the model."""
-        return ("sentence-transformers",)
+        """Return the packages that run the model."""
+        more = ("onnxruntime",) if self._backend == "onnx" else ()
+        return ("sentence-transformers", *more)
 
     def identity(self) -> dict[str, Any]:
         """Return everything about this reranker that scores depend on."""
@@ -149,11 +151,24 @@ class CrossEncoderReranker:
                     f"{self.files.name} is a classifier of {model.num_labels} labels, not a"
                     " reranker (which gives one score a pair)."
                 )
+            self._keep_to_positions(model)
             # mteb's wrapper lets a half-precision model score in float32, so that near scores
             # do not tie; scores equal mteb's that way.
             self._model = CrossEncoderWrapper(model).model
             self._hasten(self._model)
         return self._model
+
+    def _keep_to_positions(self, model: CrossEncoder) -> None:
+        transformer: Any = model[0].auto_model
+        positions = token_positions(transformer.config.to_dict())
+        if positions is None or model.tokenizer.model_max_length <= positions:
+            return
+        if self._max_length is not None:
+            raise UsageError(
+                f"--reranker-max-length {self._max_length} is more than {self.files.name} has"
+                f" positions for ({positions})."
+            )
+        model.tokenizer.model_max_length = positions
 
     def _hasten(self, model: CrossEncoder) -> None:
         """Put a faster backend under the model, if there is one."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, UsageError
+from bge_eval.machine import one_device
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
@@ -49,7 +50,7 @@ class RerankerOptions:
     compress_layers: tuple[int, ...] | None = None
     """``--reranker-compress-layers``: the layers before which that happens."""
     device: str | None = None
-    """``--device``"""
+    """``--device``; of several, the first computes"""
     batch_tokens: int | None = None
     """``--batch-tokens``"""
     trust_remote_code: bool = False
@@ -71,7 +72,7 @@ def load_reranker(
     machine: dict[str, Any] = {
         "dtype": options.dtype,
         "max_length": options.max_length,
-        "device": options.device,
+        "device": one_device(options.device),
         "batch_tokens": options.batch_tokens,
         "trust_remote_code": options.trust_remote_code,
         "progress": progress,
@@ -100,6 +101,11 @@ def _refuse_unfit(kind: RerankerKind, options: RerankerOptions) -> None:
     """Refuse options that this family would not look at."""
     compress = options.compress_ratio is not None or options.compress_layers is not None
     layered = (RerankerKind.LAYERWISE, RerankerKind.LIGHTWEIGHT)
+    if options.dtype == "int8":
+        raise UsageError(
+            "--dtype int8 is for embedders, not for rerankers. Evaluate the embedder alone, then"
+            " rerank its saved runs with --first-stage."
+        )
     unfit = ""
     if options.layers is not None and kind not in layered:
         unfit = "--reranker-layers"

@@ -10,16 +10,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bge_eval.cache import cache_folder
-from bge_eval.convertible import worth_converting
+from bge_eval.conversions import worth_converting
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.records import ModelFiles
-
-_ONNX = "onnx/model.onnx"
 
 
 def use_openvino(
@@ -46,6 +43,8 @@ def use_openvino(
 
     Raises:
         NotReadyError: OpenVINO was asked for and cannot be used.
+        MissingError: it was asked for and is not installed.
+        UsageError: it was asked for, for another precision or device than its own.
     """
     computes = dtype == "float32" and device == "cpu"
     if not certain and not (computes and worth_converting(files.folder)):
@@ -55,6 +54,10 @@ def use_openvino(
             "--backend openvino runs a reranker in float32 on the CPU; this one is in"
             f" {dtype} on '{device}'."
         )
+    if find_spec("openvino") is None:
+        raise MissingError(
+            "--backend openvino needs openvino, which is not installed: pip install openvino."
+        )
     from bge_eval.converted import conversion
 
     def load() -> torch.nn.Module:
@@ -62,7 +65,7 @@ def use_openvino(
         return loaded
 
     try:
-        converted = conversion(files, load, "logits", cache_folder(), first_only=True)
+        converted = conversion(files, load, "logits", cache_folder(), first_only=True, note=note)
     except NotReadyError as error:
         if certain:
             raise
@@ -106,30 +109,22 @@ def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
             f"--backend onnx runs the model file as it is; its precision is not {dtype}."
             " Leave --dtype out."
         )
-    import onnxruntime
+    from bge_eval.onnx_session import ONNX_FILE, OnnxSession
 
-    path = files.folder / _ONNX
+    path = files.folder / ONNX_FILE
     if not path.is_file():
         raise MissingError(
-            f"{files.name} holds no {_ONNX} in {files.folder}, which --backend onnx runs."
+            f"{files.name} holds no {ONNX_FILE} in {files.folder}, which --backend onnx runs."
             " Use --backend torch."
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own classes have no common parent
-        reason = " ".join(str(error).split())[:300]
-        raise DamagedError(f"{path} is no readable ONNX model ({reason}).") from error
-    names = [item.name for item in session.get_inputs()]
-    outputs = [out.name for out in session.get_outputs() if len(out.shape) == 2]
+    session = OnnxSession(path, ["CPUExecutionProvider"])
+    outputs = [out.name for out in session.outputs if len(out.shape) == 2]
     if not outputs:
         raise DamagedError(f"{path} gives no scores (an output of two dimensions).")
 
     def forward(**features: Any) -> SequenceClassifierOutput:
-        none = torch.zeros_like(features["input_ids"])
-        inputs = {name: features.get(name, none).cpu().numpy() for name in names}
-        return _answer(np.asarray(session.run(outputs[:1], inputs)[0], np.float32))
+        arrays = {n: item.cpu().numpy() for n, item in features.items() if torch.is_tensor(item)}
+        return _answer(session.run(outputs[0], arrays))
 
     transformer.forward = forward
     return "onnx"

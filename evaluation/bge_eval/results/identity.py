@@ -19,12 +19,12 @@ SCORING_PACKAGES = (
     "torch",
     "transformers",
     "tokenizers",
-    "faiss-cpu",
+    "numpy",
     "faiss-gpu",
     "pytrec-eval-terrier",
 )
 """Packages whose version can change a score."""
-_OTHER_PACKAGES = ("datasets", "huggingface-hub", "numpy", "sentence-transformers")
+_OTHER_PACKAGES = ("datasets", "faiss-cpu", "huggingface-hub", "sentence-transformers")
 
 
 @dataclass(frozen=True, slots=True)
