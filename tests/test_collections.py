@@ -56,10 +56,11 @@ def test_flagembedding_layout(tickets: Path, tmp_path: Path) -> None:
     assert set(run["q1"]) == {"t0", "t1", "t2"}
 
 
-def test_options(tickets: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", ["mrr_at_10", "RR@10"])
+def test_options(tickets: Path, tmp_path: Path, measure: str) -> None:
     (tickets / "task.toml").write_text(
         'name = "Tickets.v2"\nsplit = "dev"\nlanguages = ["deu-Latn"]\nquery_prompt = "ticket: "\n'
-        'main_measure = "mrr_at_10"\ndrop_identical_ids = true\n'
+        f'main_measure = "{measure}"\ndrop_identical_ids = true\n'
     )
     prompt, run = run_of(tickets, tmp_path / "out")
     assert prompt == "ticket: "
@@ -77,6 +78,9 @@ def test_options(tickets: Path, tmp_path: Path) -> None:
         ("spilt = 'dev'", "there is no option 'spilt'. Did you mean split"),
         ("split = 3", "split must be a str"),
         ("= 3", "is not TOML"),
+        ("main_measure = 'nDGC@10'", "main_measure is 'nDGC@10': .* Did you mean nDCG@10"),
+        ("main_measure = 'ndcg_at_7'", "results hold the cutoffs 1, 3, 5, 10, 20, 100, 1000"),
+        ("main_measure = 'max_f1'", "'max_f1' is no measure"),
     ],
 )
 def test_wrong_options(tickets: Path, options: str, message: str) -> None:

@@ -254,7 +254,7 @@ PUBLISHED = {
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(task, marks=[] if task in ("STSBenchmark", "PAWSX") else pytest.mark.slow)
+        pytest.param(task, marks=[] if task == "STSBenchmark" else pytest.mark.slow)
         for task in PUBLISHED
     ],
 )

@@ -12,6 +12,7 @@ import mteb
 import pytest
 from mteb.mocks import MOCK_TASK_TEST_GRID
 
+from bge_eval.cli.quiet import DEBUG
 from conftest import BUILTIN, CommandLine
 
 CLASSES = list(dict.fromkeys(type(task) for task in MOCK_TASK_TEST_GRID))
@@ -76,6 +77,12 @@ class Broken(Phrases):
     def load_data(self, **kwargs):
         raise OSError("the drive is gone")
 
+class Faulty(Phrases):
+    metadata = Phrases.metadata.model_copy(update={"name": "Faulty"})
+
+    def evaluate(self, *args, **kwargs):
+        return 1 / 0
+
 def helper():
     pass
 """
@@ -104,6 +111,20 @@ def test_own_class_is_run_again_when_its_data_change(
     assert "another data.fingerprint" in " ".join(bge_eval_here(*run).stderr.split())
     listed = bge_eval_here("tasks", "own_tasks:Phrases", "--json")
     assert json.loads(listed.stdout)[0]["origin"] == "own_tasks:Phrases"
+
+
+def test_what_nobody_thought_of_costs_one_task(
+    bge_eval_here: CommandLine, own_module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEBUG, "")  # which --debug sets
+    run = ["run", "--model", BUILTIN, "--offline", "--tasks"]
+    done = bge_eval_here(*run, "own_tasks:Faulty", "own_tasks:Phrases")
+    assert done.returncode == 1
+    assert "1.00000" in done.stdout and "no average, 1 missing: Faulty" in done.stdout
+    assert "Faulty was not evaluated. ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    debugged = bge_eval_here("--debug", *run, "own_tasks:Faulty")
+    assert "return 1 / 0" in debugged.stderr
 
 
 @pytest.mark.parametrize(

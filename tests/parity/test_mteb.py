@@ -182,7 +182,7 @@ def test_dot_product_and_long_queries_equal_mteb(tmp_path: Path, minilm_folder: 
     same_scores(ours, theirs)
 
 
-@pytest.mark.parametrize("depth", [10, 100])
+@pytest.mark.parametrize("depth", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_second_stage_equals_mteb(
     tmp_path: Path, minilm_folder: Path, tiny_cross_encoder: Path, depth: int
 ) -> None:
