@@ -23,6 +23,7 @@ from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageErro
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.suites import plan
 from conftest import BUILTIN, CommandLine
 from test_encoder import TEXTS
 
@@ -336,6 +337,42 @@ def with_onnx(tmp_path: Path, minilm_folder: Path) -> Path:
             dynamo=False,
         )
     return folder
+
+
+def test_another_onnx_file_is_another_model(with_onnx: Path, tmp_path: Path) -> None:
+    def read(backend: str) -> EncoderModel:
+        said = Overrides(pooling=Pooling.CLS)
+        return EncoderModel(str(with_onnx), overrides=said, backend=backend, store=tmp_path / "s")
+
+    task = plan(["demo"])[0].task.metadata
+    before, torch_s = read("onnx"), read("torch")
+    assert "onnxruntime" in before.packages
+    assert before.files.revision != torch_s.files.revision
+    before._encode(["a text"], "", "encode")
+    before.flush()
+    path = with_onnx / "onnx" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"last_hidden_state", b"last_hidden_other"))
+    after = read("onnx")
+    assert after.identity(task) != before.identity(task)
+    assert read("torch").identity(task) == torch_s.identity(task)
+    after._encode(["a text"], "", "encode")
+    assert after.machine_settings()["backend"] == "onnx", "the other file's vectors were taken"
+
+
+def test_an_onnx_file_that_takes_more_than_tokens_is_refused(with_onnx: Path) -> None:
+    """Decoders are exported with positions; zeros for them would be silently wrong."""
+    import onnx
+
+    path = with_onnx / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    [types] = [given for given in model.graph.input if given.name == "token_type_ids"]
+    types.name = "position_ids"
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = "position_ids" if name == "token_type_ids" else name
+    onnx.save(model, path)
+    with pytest.raises(DamagedError, match=r"takes position_ids; bge-eval gives input_ids"):
+        encoder(with_onnx, "onnx")
 
 
 def test_onnx_equals_torch(with_onnx: Path) -> None:

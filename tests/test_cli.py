@@ -63,6 +63,7 @@ def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert "no folder or zip named ArguAna" in rows["ArguAna"]["missing"]
     shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
     assert "1 of 26 tasks can be run offline from here." in shown.stdout
+    assert "name a suite" in bge_eval("tasks", "--lang", "zho").stderr
 
 
 def test_data_check(bge_eval: CommandLine, small_scifact: Path) -> None:
@@ -102,6 +103,12 @@ def test_tasks_tells_the_truth_about_splits(bge_eval: CommandLine, small_scifact
         (["--tasks", "SciFact", "--offline"], 3, "The data of SciFact"),
         (["--tasks", "demo", "--lang", "deu"], 2, "None of the tasks is in deu"),
         (["--tasks", "./nowhere"], 2, "no such folder"),
+        (["--tasks", "demo", "--store", "here", "--no-store"], 2, "contradict each other"),
+        (
+            ["--tasks", "demo", "--reranker", BUILTIN, "--reranker-kind=late", "--dtype", "int8"],
+            2,
+            "int8 is for embedders",
+        ),
     ],
 )
 def test_wrong_input(bge_eval: CommandLine, arguments: list[str], code: int, message: str) -> None:

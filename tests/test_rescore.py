@@ -226,6 +226,10 @@ def test_command(bge_eval: CommandLine, demo_runs: Path, tmp_path: Path) -> None
     assert list(row) == ["run", "task", "nDCG@20", "P@5", "R_cap@10"]
     saved = SavedResult(next(demo_runs.rglob("BgeEvalDemo.json")))
     assert float(row["nDCG@20"]) == pytest.approx(saved.scores["test"][0]["ndcg_at_20"], abs=1e-5)
+    done = bge_eval("rescore", demo_runs, "--tasks", "demo", "--metric", "nDCG@20", "--format=csv")
+    assert [found["nDCG@20"] for found in csv.DictReader(io.StringIO(done.stdout))] == [
+        row["nDCG@20"]
+    ]
     # The same numbers from the bare files, as another tool would have written them.
     [part] = saved.parts
     run_file, qrels = tmp_path / "other.trec", tmp_path / "test.tsv"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -139,6 +140,30 @@ def test_a_full_disk_stops_storing_and_nothing_else(
     store.flush()
     assert len(notes) == 1 and "no longer stored" in notes[0]
     assert not list(tmp_path.rglob("*.shard"))
+
+
+def test_a_store_of_somebody_else_s_is_read() -> None:
+    """A folder that another user owns and nobody else can write into."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user, who owns nothing here")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = space(folder)
+        store.put(text_keys(["a"]), rows(1))
+        store.flush()
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
+        # What reads is imported before, since the other user may not see the package.
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setuid(65534)
+                known, _ = space(folder).get(text_keys(["a", "b"]))
+                code = 0 if known.tolist() == [True, False] else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_list_and_prune(tmp_path: Path) -> None:
