@@ -25,6 +25,9 @@ from bge_eval.gate.junit import write_junit
 from bge_eval.gate.outcome import Finding, Outcome, Status
 from bge_eval.gate.rules import Rule, Rules, read_rules
 from bge_eval.gate.verdict import check
+from bge_eval.measure import per_query
+from bge_eval.pytest_plugin import _as_option
+from bge_eval.records import Measure
 from bge_eval.results.saved import SavedResult, find_results
 from conftest import BUILTIN, ROOT, CommandLine
 
@@ -295,10 +298,36 @@ def test_an_aggregate_is_tested_over_its_parts(runs: Path, tmp_path: Path) -> No
     finding = only(check(read_baseline(whole.path), {"Whole": entries["damaged"]}, Rules()))
     assert finding.comparison is not None and finding.comparison.queries == 2 * 68
     assert finding.status is Status.REGRESSED
+    # Other data of a part are other data.
+    second = find_results([tmp_path / "damaged"])[0].parent / "Second" / "run.json"
+    record = json.loads(second.read_text(encoding="utf-8"))
+    record["identity"]["data"]["fingerprint"] = "another"
+    second.write_text(json.dumps(record), encoding="utf-8")
+    changed = entry_of(SavedResult(second.parents[1] / "Whole.json"))
+    assert only(check(whole, {"Whole": changed}, Rules())).status is Status.MISSING
     # Written from a folder, the aggregate stands for its parts.
     written = update(Request(str(tmp_path / "c.json"), (tmp_path / "base",)))[1]
     assert list(written.entries) == ["Whole"]
     assert judge(Request(str(written.path), (tmp_path / "base",))).notes == ()
+
+
+def test_a_main_measure_with_another_cutoff(runs: Path, tmp_path: Path) -> None:
+    """mteb's LIMIT tasks are judged by recall at 2."""
+    path = find_results([shutil.copytree(runs / "base", tmp_path / "copy")])[0]
+    record = path.parent / DEMO / "run.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    record.write_text(json.dumps(content | {"main_measure": "recall_at_2"}), encoding="utf-8")
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    found = entry_of(SavedResult(path))
+    assert found.main == "R@2" and "R@2" not in found.scores
+    judged = SavedResult(path)
+    value = per_query(
+        judged.run(("default", "test")), judged.qrels(("default", "test")), [Measure("R", 2)]
+    )
+    mean = sum(row[0] for row in value.values()) / len(value)
+    scores["scores"]["test"][0] |= {"recall_at_2": mean, "main_score": mean}
+    path.write_text(json.dumps(scores), encoding="utf-8")
+    assert entry_of(SavedResult(path)).values("main")
 
 
 def test_a_result_of_mtebs_own_is_compared_with_doubt(
@@ -570,3 +599,18 @@ def test_the_plugin_costs_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("offline", True, ["--offline"]),
+        ("offline", False, []),
+        ("normalize", False, ["--no-normalize"]),
+        ("store", False, ["--no-store"]),
+        ("store", "here", ["--store", "here"]),
+        ("lang", ["zho", "deu"], ["--lang", "zho", "--lang", "deu"]),
+    ],
+)
+def test_options_of_the_fixture(name: str, value: Any, said: list[str]) -> None:
+    assert _as_option(name, value) == said

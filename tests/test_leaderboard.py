@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,3 +319,29 @@ def test_a_reranker_with_settings_stands_beneath_its_first_stage(root: Path) -> 
     place = next(index for index, line in enumerate(lines) if "a/full" in line)
     assert "r/other (top 20, max_length=160)" in lines[place + 1]
     assert "+0.25000" in lines[place + 2]
+
+
+def test_two_checkpoints_of_one_reranker_are_two_rows(root: Path) -> None:
+    for revision, values in (("11111111", {"SciFact": 0.7}), ("22222222", {"ArguAna": 0.5})):
+        stage = {"reranker": f"local/rr@{revision}", "rerank_top_k": 20}
+        for task, value in values.items():
+            folder = result_folder(root, "a/full", task, stage | {"at": revision})
+            folder = folder.rename(folder.with_name(f"reranker_{revision}"))
+            (folder / "model_meta.json").write_text(
+                json.dumps({"name": "a/full", "revision": "rev12345", "experiment_kwargs": stage})
+            )
+            entry = {"hf_subset": "default", "ndcg_at_10": value, "main_score": value}
+            (folder / f"{task}.json").write_text(json.dumps({"scores": {"test": [entry]}}))
+    rows = [row for row in board(root).rows if "local/rr" in (row.reranker or "")]
+    assert {row.reranker: row.scores for row in rows} == {
+        "local/rr@11111111 (top 20)": {"SciFact": 0.7},
+        "local/rr@22222222 (top 20)": {"ArguAna": 0.5},
+    }
+
+
+def test_a_second_stage_without_its_first_names_the_retriever(root: Path) -> None:
+    stage = {"reranker": "r/other@12345678", "rerank_top_k": 20}
+    save(root, "a/full", "SciFact", {"test": 0.75}, experiment=stage)
+    table = board(root, ("SciFact",))
+    alone = replace(table, rows=tuple(row for row in table.rows if row.reranker))
+    assert "a/full + r/other (top 20) (rev12345)" in shown(alone, Form.MARKDOWN)

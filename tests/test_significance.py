@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 from scipy import stats
 
 from bge_eval.costs import Costs, costs, size_name
-from bge_eval.leaderboard import MAIN_KEY, Leaderboard, leaderboard
+from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, leaderboard
 from bge_eval.measure import measure_of_key, mteb_key, parse_measure
-from bge_eval.records import Qrels, Run
+from bge_eval.records import Excerpts, Qrels, Run
 from bge_eval.results.saved import SavedResult, find_results
 from bge_eval.significance import Evidence, row_costs
 from saved import save_run
@@ -153,3 +154,54 @@ def test_what_is_not_known_is_none(tmp_path: Path) -> None:
 )
 def test_sizes(parameters: int, said: str) -> None:
     assert size_name(parameters) == said
+
+
+def aggregate(root: Path, model: str, *parts: str) -> None:
+    """Save a result that averages others of one model."""
+    folder = next(root.rglob(f"{model}/*/{parts[0]}.json")).parent
+    scores = [json.loads((folder / f"{part}.json").read_text())["scores"] for part in parts]
+    main = sum(each["test"][0]["main_score"] for each in scores) / len(scores)
+    entry = {"hf_subset": "default", "main_score": main}
+    (folder / "Whole.json").write_text(json.dumps({"scores": {"test": [entry]}}))
+    (folder / "Whole").mkdir()
+    record = {"aggregate_of": parts, "main_measure": "ndcg_at_10", "files": [], "identity": {}}
+    (folder / "Whole" / "run.json").write_text(json.dumps(record))
+
+
+def test_an_aggregate_costs_what_its_parts_cost(tmp_path: Path) -> None:
+    for task, seconds in (("One", 1000.0), ("Two", 100.0), ("Other", 10.0)):
+        recorded = {"seconds": {"search": seconds}}
+        save_run(tmp_path, "a/b", a_run(1, 2), QRELS, task=task, recorded=recorded)
+    aggregate(tmp_path, "a__b", "One", "Two")
+    board = board_of(tmp_path)
+    assert board.tasks == ("Other", "Whole")
+    assert row_costs(board, board.rows[0]).seconds == 1110.0
+    next(tmp_path.rglob("Two/run.json")).unlink()
+    assert row_costs(board, board.rows[0], "Whole").seconds is None
+
+
+def test_a_part_that_is_also_a_column_counts_for_both(tmp_path: Path) -> None:
+    for task, seed in (("One", 1), ("Two", 5)):
+        save_run(tmp_path, "a/b", a_run(seed, 2 * seed), QRELS, task=task)
+    aggregate(tmp_path, "a__b", "One", "Two")
+    columns = [Column("One", main="ndcg_at_10"), Column("Whole", main="ndcg_at_10", parts=(
+        Column("One", main="ndcg_at_10"), Column("Two", main="ndcg_at_10")))]  # fmt: skip
+    for order in (columns, columns[::-1]):
+        paths = find_results([tmp_path])
+        board = leaderboard(paths, measure="nDCG@10", key=MAIN_KEY, columns=order)
+        weights = dict.fromkeys(board.tasks, 0.5)
+        [standing] = Evidence(board, MAIN_KEY).mean(weights)
+        assert standing is not None and standing.low is not None and standing.high is not None
+        assert standing.low < standing.score < standing.high
+
+
+def test_texts_and_judgements_that_were_removed(tmp_path: Path) -> None:
+    """Whoever keeps a collection to himself removes them; the rest stays readable."""
+    path = save_run(tmp_path, "a/b", a_run(1, 2), QRELS)
+    path.with_name("Mine.texts.jsonl.gz").unlink()
+    path.with_name("Mine.qrels.tsv.gz").unlink()
+    assert SavedResult(path).texts(("default", "test")) == Excerpts()
+    key = mteb_key(parse_measure("R@5"))
+    board = leaderboard(find_results([tmp_path]), measure="R@5", key=key)
+    [standing] = Evidence(board, key).task(board.columns[0])
+    assert standing is not None and standing.low is None

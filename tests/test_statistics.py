@@ -216,3 +216,13 @@ def test_ten_thousand_queries_take_seconds() -> None:
     compare(first, second)
     # About one second on one core; the bound is wide for a busy machine.
     assert time.perf_counter() - start < 15
+
+
+def test_rounding_of_what_did_not_change_is_no_evidence() -> None:
+    """Saved values have nine digits: those that were not saved differ from them by as little."""
+    values = np.random.default_rng(0).random(300)
+    saved = np.array([float(f"{value:.9g}") for value in values])
+    assert randomisation_p_value([values - saved])[0] == 1.0
+    values[:4] += 0.1
+    p_value, exact = randomisation_p_value([values - saved])
+    assert exact and p_value == pytest.approx(2 / 2**4)

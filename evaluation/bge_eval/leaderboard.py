@@ -8,6 +8,7 @@ the mean over tasks, Mean (TaskType) the mean over the means of the task types.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -129,6 +130,8 @@ class Row:
     """Tasks scored on another, or an unstated, revision of the data set than the task's own."""
     results: dict[str, Path] = field(default_factory=dict)
     """Task → the result that its score was read from; nothing for published rows."""
+    reranker_revision: str = ""
+    """The second stage's own hub commit or content hash, as far as the result names it."""
 
     def average(self, tasks: Sequence[str]) -> float | None:
         """Return the mean over all of the tasks, or None if one of them is missing."""
@@ -280,7 +283,7 @@ def leaderboard(
     """
     chosen = {column.task: column for column in columns or map(Column, tasks)}
     known = dict(chosen)
-    rows: dict[tuple[str, str, str, str | None], Row] = {}
+    rows: dict[tuple[str, str, str, str | None, str], Row] = {}
     read: set[Path] = set()
     metas: dict[Path, dict[str, Any]] = {}
     for path in _files(paths, chosen):
@@ -293,7 +296,7 @@ def leaderboard(
         if path.parent not in metas:
             metas[path.parent] = read_json(path.parent / "model_meta.json")
         row = _row(metas[path.parent], record)
-        identity = (row.model, row.revision, row.settings, row.reranker)
+        identity = (row.model, row.revision, row.settings, row.reranker, row.reranker_revision)
         row = rows[identity] = _joined(rows.get(identity), row)
         parts = [
             _file_score(path.with_name(f"{part.task}.json"), part, key) for part in column.parts
@@ -305,7 +308,8 @@ def leaderboard(
     inner = {part.task for column in known.values() for part in column.parts}
     shown = tuple(known[task] for task in chosen or known if task in chosen or task not in inner)
     names = [column.task for column in shown]
-    kept = [row for row in [*rows.values(), *others] if any(task in row.scores for task in names)]
+    every = [*_told_apart(rows.values()), *others]
+    kept = [row for row in every if any(task in row.scores for task in names)]
     return Leaderboard(measure, shown, tuple(_ordered(kept, names)), title)
 
 
@@ -380,9 +384,9 @@ def _row(meta: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
         elif name not in ("reranker", "rerank_top_k"):
             ours.append(f"{name}={experiment[name]}")
     settings = ", ".join(ours)
-    reranker = None
+    reranker, revision = None, ""
     if "reranker" in experiment:
-        name = str(experiment["reranker"]).split("@")[0]
+        name, _, revision = str(experiment["reranker"]).partition("@")
         said = ", ".join([f"top {experiment['rerank_top_k']}", *seconds])
         reranker = f"{name} ({said})"
     return Row(
@@ -391,7 +395,20 @@ def _row(meta: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
         settings=settings,
         reranker=reranker,
         dtype=str(record.get("identity", {}).get("model", {}).get("dtype", "")),
+        reranker_revision=revision,
     )
+
+
+def _told_apart(rows: Iterable[Row]) -> list[Row]:
+    """Name the revision of rerankers that are alike but for it: two checkpoints of one name."""
+    listed = list(rows)
+    alike = Counter((_group(row), row.reranker) for row in listed)
+    return [
+        replace(row, reranker=row.reranker.replace(" (", f"@{row.reranker_revision} (", 1))
+        if row.reranker and alike[_group(row), row.reranker] > 1
+        else row
+        for row in listed
+    ]
 
 
 def _joined(row: Row | None, another: Row) -> Row:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -113,7 +114,7 @@ def read_published(
                 entry: dict[str, str | float] = {"hf_subset": line["subset"]}
                 entry |= {key: float(line[key]) for key in KEYS if line[key]}
                 submission.scores.setdefault(line["split"], []).append(entry)
-    except (OSError, EOFError, KeyError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, KeyError, ValueError) as error:
         raise DamagedError(f"{path} is no readable table of published scores ({error}).") from error
     return models
 

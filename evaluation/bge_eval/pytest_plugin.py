@@ -147,7 +147,8 @@ def _as_option(name: str, value: Option | Iterable[Option] | None) -> list[str]:
     if value is None:
         return []
     if isinstance(value, bool):
-        return [option if value else f"--no-{option[2:]}"]
+        # Only these have a --no- form; any other option that is not wanted is left out.
+        return [option] if value else [f"--no-{option[2:]}"] * (name in ("normalize", "store"))
     if isinstance(value, str | int | float | PathLike):
         return [option, str(value)]
     return [word for item in value for word in _as_option(name, item)]

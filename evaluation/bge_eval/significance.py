@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bge_eval.costs import Costs, costs
+from bge_eval.errors import MissingError
 from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, Row
 from bge_eval.measure import measure_of_key, per_query
 from bge_eval.records import SplitKey
@@ -115,7 +116,9 @@ class Evidence:
             if not found:
                 return {}
             for name, group in found.items():
-                groups[name] = _Group(weight * group.weight, group.values)
+                # A task may count twice, for itself and as a part of an aggregate.
+                before = groups[name].weight if name in groups else 0.0
+                groups[name] = _Group(before + weight * group.weight, group.values)
         return groups
 
 
@@ -130,8 +133,14 @@ def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
     first = board.first_stage(row)
     before = row_costs(board, first, task) if first is not None else None
     tasks = [task] if task else board.tasks
-    results = [SavedResult(row.results[name]) for name in tasks if name in row.results]
-    return costs(results, before)
+    paths = [path for name in tasks if name in row.results for path in _ran(row.results[name])]
+    return costs([SavedResult(path) for path in dict.fromkeys(paths)], before)
+
+
+def _ran(path: Path) -> list[Path]:
+    """Return the results that took time: an aggregate's parts in its place."""
+    parts = SavedResult(path).record.get("aggregate_of") or ()
+    return [path.with_name(f"{part}.json") for part in parts] or [path]
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:
@@ -202,12 +211,15 @@ def _task_values(
     if measure is None or not parts:
         return {}
     found: dict[SplitKey, Mapping[str, float]] = {}
-    for part in parts:
-        names, values = result.per_query(part)
-        if str(measure) in names:
-            place = names.index(str(measure))
-            found[part] = {query: row[place] for query, row in values.items()}
-        else:
-            computed = per_query(result.run(part), result.qrels(part), [measure])
-            found[part] = {query: row[0] for query, row in computed.items()}
+    try:
+        for part in parts:
+            names, values = result.per_query(part)
+            if str(measure) in names:
+                place = names.index(str(measure))
+                found[part] = {query: row[place] for query, row in values.items()}
+            else:
+                computed = per_query(result.run(part), result.qrels(part), [measure])
+                found[part] = {query: row[0] for query, row in computed.items()}
+    except MissingError:
+        return {}
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bge_eval.leaderboard import Aggregates, Column, Leaderboard, Row
@@ -103,6 +103,31 @@ def looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
             parts = tuple(replace(part, splits=(), subsets=()) for part in known.parts)
             completed.append(replace(known, splits=(), subsets=(), parts=parts))
     return completed
+
+
+def as_run(column: Column, saved: Sequence[Mapping[str, Sequence[Mapping[str, Any]]]]) -> Column:
+    """Narrow a task to the splits and subsets that its runs have, if all have the same.
+
+    Args:
+        column: the task as mteb has it.
+        saved: the scores of its runs, split → one dictionary for each subset.
+    """
+    if column.parts:
+        return column
+    found = {
+        tuple(
+            sorted(
+                (split, str(entry.get("hf_subset"))) for split in scores for entry in scores[split]
+            )
+        )
+        for scores in saved
+    }
+    if len(found) != 1:
+        return column
+    pairs = found.pop()
+    splits = tuple(dict.fromkeys(split for split, _ in pairs))
+    subsets = tuple(dict.fromkeys(subset for _, subset in pairs))
+    return replace(column, splits=splits, subsets=subsets)
 
 
 def published_beside(columns: Sequence[Column], key: str, aggregates: Aggregates) -> list[Row]:

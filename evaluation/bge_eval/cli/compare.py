@@ -218,10 +218,10 @@ def _said(differences: Mapping[str, tuple[str, str]], first: str, second: str) -
 def _published(
     sides: Sequence[Side], names: Sequence[str], metric: str
 ) -> tuple[list[Side], list[str]]:
-    """Look up the scores of published sides, by mteb's splits and subsets of every task."""
+    """Look up the scores of published sides, over the splits and subsets that the others have."""
     if all(side.published is None for side in sides):
         return list(sides), []
-    from bge_eval.cli.columns import columns_of, published_beside
+    from bge_eval.cli.columns import as_run, columns_of, published_beside
     from bge_eval.errors import MissingError, UsageError, did_you_mean
     from bge_eval.leaderboard import MAIN_KEY, Aggregates
     from bge_eval.measure import mteb_key, parse_measure
@@ -231,9 +231,10 @@ def _published(
     tasks = list(names) or list(dict.fromkeys(task for side in own for task in side.results))
     if not tasks:
         raise UsageError("Published scores alone have no tasks: --tasks names tasks or a suite.")
-    rows = {
-        row.model: row for row in published_beside(columns_of(tasks), key, Aggregates.RECOMPUTED)
-    }
+    saved = {task: [side.results[task].scores for side in own if task in side.results]
+             for task in tasks}  # fmt: skip
+    columns = [as_run(column, saved.get(column.task, ())) for column in columns_of(tasks)]
+    rows = {row.model: row for row in published_beside(columns, key, Aggregates.RECOMPUTED)}
     found, notes = [], []
     for side in sides:
         if side.published is None:

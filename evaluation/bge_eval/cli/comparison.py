@@ -193,7 +193,7 @@ def _told(one: Changed) -> list[str]:
 
 
 def _told_in_markdown(one: Changed) -> list[str]:
-    lines = [f"- {_value(one)} `{one.query}` {escaped(one.text)}"]
+    lines = [f"- {_value(one)} {escaped(one.query)}: {escaped(one.text)}"]
     lines += [
         f"  - gold, place {_moved(gold.before, gold.after)}: {escaped(_document(gold.document))}"
         for gold in one.gold[:5]

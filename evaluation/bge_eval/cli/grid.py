@@ -80,7 +80,7 @@ def grid(board: Leaderboard, look: Look) -> Grid:
     with_dtype = any(row.dtype for row in board.rows)
     lines: list[Line] = []
     for index, row in enumerate(board.rows):
-        cells = [Cell(row_name(row)), *([Cell(row.dtype)] * with_dtype)]
+        cells = [Cell(row_name(board, row)), *([Cell(row.dtype)] * with_dtype)]
         cells += [_cell(board, look, index, heading) for heading in headings]
         if look.costs is not None:
             cells += [Cell(cost_text(name, look.costs[index])) for name in costs]
@@ -104,10 +104,10 @@ def values(board: Leaderboard, row: Row, types: bool) -> dict[str, float | None]
     return found
 
 
-def row_name(row: Row) -> str:
-    """Return a row's name in the table; a second stage is indented beneath its first."""
+def row_name(board: Leaderboard, row: Row) -> str:
+    """Return a row's name in the table; a second stage is indented beneath its first, if shown."""
     mark = " *" if row.disagreements else ""
-    if row.reranker is not None:
+    if board.first_stage(row) is not None:
         return f"  + {row.reranker}{mark}"
     return f"{row.label}{mark}" if row.published else f"{row.label} ({row.revision[:8]}){mark}"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bge_eval.cli.columns import (
+    as_run,
     columns_of,
     looked_up,
     measure_and_key,
@@ -21,7 +21,7 @@ from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Column, Leaderboard, Row
+    from bge_eval.leaderboard import Leaderboard, Row
 
 
 def report(  # one parameter for each option of the command
@@ -91,32 +91,18 @@ def _others(board: Leaderboard, key: str) -> list[Row]:
     known = [column for column in looked_up(board.columns, whole=True) if column.type]
     if key not in KEYS or not known:
         return []
-    columns = [_as_run(board, column) for column in known]
-    return published_beside(columns, key, Aggregates.RECOMPUTED)
-
-
-def _as_run(board: Leaderboard, column: Column) -> Column:
-    """Narrow a task to the splits and subsets that the runs have, if all have the same."""
     from bge_eval.results.saved import SavedResult
 
-    if column.parts:
-        return column
-    found = {
-        tuple(
-            sorted(
-                (split, str(entry.get("hf_subset"))) for split in scores for entry in scores[split]
-            )
-        )
-        for row in board.rows
-        if column.task in row.results
-        for scores in [SavedResult(row.results[column.task]).scores]
+    saved = {
+        column.task: [
+            SavedResult(row.results[column.task]).scores
+            for row in board.rows
+            if column.task in row.results
+        ]
+        for column in known
     }
-    if len(found) != 1:
-        return column
-    pairs = found.pop()
-    splits = tuple(dict.fromkeys(split for split, _ in pairs))
-    subsets = tuple(dict.fromkeys(subset for _, subset in pairs))
-    return replace(column, splits=splits, subsets=subsets)
+    columns = [as_run(column, saved[column.task]) for column in known]
+    return published_beside(columns, key, Aggregates.RECOMPUTED)
 
 
 def _write(output: Path, page: str) -> None:

@@ -113,7 +113,7 @@ def _describe(one: Output, two: Output, part: str, queries: list[str]) -> list[C
             Changed(
                 part=part,
                 query=query,
-                text=texts.queries.get(query, ""),
+                text=_plain(texts.queries.get(query, "")),
                 before=one.values[part][query],
                 after=two.values[part][query],
                 gold=tuple(Gold(document(d), places[0].get(d), places[1].get(d)) for d in gold),
@@ -128,8 +128,13 @@ def _joined(one: Excerpts, two: Excerpts) -> Excerpts:
     return Excerpts({**two.queries, **one.queries}, {**two.documents, **one.documents})
 
 
+def _plain(text: str) -> str:
+    """Return a text on one line, without what would steer a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def _title(excerpt: Excerpt | None) -> str:
     if excerpt is None:
         return ""
-    text = " ".join((excerpt.title or excerpt.text).split())
+    text = _plain(excerpt.title or excerpt.text)
     return text if len(text) <= _TITLE else f"{text[: _TITLE - 1]}…"

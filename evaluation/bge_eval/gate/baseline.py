@@ -24,8 +24,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,7 @@ from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
 from bge_eval.leaderboard import MAIN_KEY, Column
 from bge_eval.measure import PER_QUERY, measure_of_key, mteb_key, parse_measure, per_query
+from bge_eval.records import Measure
 from bge_eval.results.saved import SavedResult, read_json
 
 KIND = "bge-eval baseline"
@@ -117,16 +120,17 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
     main_key = str(record.get("main_measure") or "")
     main_measure = measure_of_key(main_key)
     main = str(main_measure or main_key or "main score")
-    names = dict.fromkeys([*map(str, PER_QUERY), *(m for m in measures if m != MAIN)])
-    if main_measure is not None:
-        names.setdefault(main)
+    asked = [parse_measure(name) for name in measures if name != MAIN]
+    # The task's own is not parsed again: mteb has tasks with other cutoffs than the usual ones.
+    own = [] if main_measure is None else [main_measure]
+    wanted = {str(measure): measure for measure in [*PER_QUERY, *asked, *own]}
     parts = [
         SavedResult(result.path.with_name(f"{part}.json"))
         for part in record.get("aggregate_of") or ()
     ]
     scores = {}
-    for name in (MAIN, *names):
-        key = MAIN_KEY if name == MAIN else mteb_key(parse_measure(name))
+    for name in (MAIN, *wanted):
+        key = MAIN_KEY if name == MAIN else mteb_key(wanted[name])
         value = _score(result, parts, key)
         if value is not None:
             scores[name] = value
@@ -135,7 +139,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
             f"{result.path} has no main score, or one that is no number. Run {result.task} again"
             " with --overwrite."
         )
-    values = _query_values([result, *parts], list(names))
+    values = _query_values([result, *parts], wanted)
     memory = record.get("memory") or {}
     seconds = record.get("seconds") or {}
     return Entry(
@@ -143,7 +147,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         model=result.label,
         main=main,
         scores=scores,
-        identity=result.identity,
+        identity=_identity(result, parts),
         queries={
             name: by_part
             for name, by_part in values.items()
@@ -157,6 +161,16 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         source=str(result.path),
         aggregate_of=tuple(record.get("aggregate_of") or ()),
     )
+
+
+def _identity(result: SavedResult, parts: Sequence[SavedResult]) -> Mapping[str, Any]:
+    """Return a run's identity; an aggregate's data are its parts', whatever model ran on them."""
+    if not parts or not all(part.path.is_file() for part in parts):
+        return result.identity
+    named = ("fingerprint", "splits", "subsets")
+    data = [[part.task, *(part.identity.get("data", {}).get(n) for n in named)] for part in parts]
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    return {**result.identity, "data": {"layout": "aggregate", "fingerprint": digest}}
 
 
 def mean_of(values: PartValues) -> float:
@@ -183,7 +197,15 @@ def read_baseline(path: Path) -> Baseline:
         )
     try:
         entries = {task: _unpacked(task, item) for task, item in content["tasks"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError, OSError, EOFError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        EOFError,
+        zlib.error,
+    ) as error:
         raise DamagedError(
             f"{path} is damaged ({type(error).__name__}: {error}). Take it from version control."
         ) from error
@@ -217,7 +239,9 @@ def _score(result: SavedResult, parts: Sequence[SavedResult], key: str) -> float
     return sum(known) / len(known) if len(known) == len(found) else None
 
 
-def _query_values(results: Sequence[SavedResult], measures: Sequence[str]) -> dict[str, PartValues]:
+def _query_values(
+    results: Sequence[SavedResult], measures: Mapping[str, Measure]
+) -> dict[str, PartValues]:
     """Return measure → part → query → value, from what stands beside the results."""
     values: dict[str, PartValues] = {}
     for index, result in enumerate(results):
@@ -225,7 +249,7 @@ def _query_values(results: Sequence[SavedResult], measures: Sequence[str]) -> di
         for part in result.parts:
             try:
                 kept, rows = result.per_query(part)
-                others = [parse_measure(name) for name in measures if name not in kept]
+                others = [measure for name, measure in measures.items() if name not in kept]
                 if others:
                     more = per_query(result.run(part), result.qrels(part), others)
                     kept = [*kept, *map(str, others)]

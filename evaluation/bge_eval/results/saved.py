@@ -99,7 +99,9 @@ class SavedResult:
     def texts(self, part: SplitKey) -> Excerpts:
         """Return the beginnings of queries and documents; empty where none were kept."""
         name = self._files[part].get("texts")
-        return read_excerpts(self.path.parent / name) if name else Excerpts()
+        path = self.path.parent / name if name else None
+        # Whoever keeps a collection to himself may have removed them.
+        return read_excerpts(path) if path is not None and path.is_file() else Excerpts()
 
     @cached_property
     def _files(self) -> dict[SplitKey, dict[str, str]]:
