@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,7 @@ def test_options(tickets: Path, tmp_path: Path, measure: str) -> None:
         ("spilt = 'dev'", "there is no option 'spilt'. Did you mean split"),
         ("split = 3", "split must be a str"),
         ("= 3", "is not TOML"),
+        ("name = 'Support/Tickets'", "the name 'Support/Tickets' names files"),
         ("main_measure = 'nDGC@10'", "main_measure is 'nDGC@10': .* Did you mean nDCG@10"),
         ("main_measure = 'ndcg_at_7'", "results hold the cutoffs 1, 3, 5, 10, 20, 100, 1000"),
         ("main_measure = 'max_f1'", "'max_f1' is no measure"),
@@ -147,3 +149,43 @@ def test_damaged_reranking_row(tmp_path: Path) -> None:
     planned = plan([str(tmp_path / "answers")])
     report = evaluate(EncoderModel(BUILTIN), planned, Options(tmp_path / "out", offline=True))
     assert "line 1: positive is no list of texts" in str(report.failed["answers"])
+
+
+def test_two_of_one_name_are_not_one(tickets: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    again = shutil.copytree(tickets, tmp_path / "other" / "tickets")
+    assert len(plan([str(tickets), f"{tickets}/"])) == 1
+    with pytest.raises(UsageError, match="Two tasks are called tickets"):
+        plan([str(tickets), str(again)])
+    (again / "task.toml").write_text('name = "Again"')
+    assert [task.name for task in plan([str(tickets), str(again)])] == ["tickets", "Again"]
+
+
+def test_a_collection_without_judgements(tickets: Path) -> None:
+    shutil.rmtree(tickets / "qrels")
+    with pytest.raises(MissingError, match=r"no judgements: expected qrels/<split>\.tsv"):
+        plan([str(tickets)])
+    (tickets / "README.md").write_text(
+        "---\nconfigs:\n- config_name: corpus\n  data_files: corpus.jsonl\n---\n"
+    )
+    with pytest.raises(MissingError, match="names no configuration 'default' or 'qrels'"):
+        plan([str(tickets)])
+
+
+def test_prompts_of_the_command_line_come_before_those_of_the_folder(
+    tickets: Path, tmp_path: Path
+) -> None:
+    (tickets / "task.toml").write_text('query_prompt = "folder: "')
+    assert run_of(tickets, tmp_path / "a")[0] == "folder: "
+    said = {"tickets-query": "mine: "}
+    assert run_of(tickets, tmp_path / "b", prompts=said)[0] == "mine: "  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", ["t\t0", "t\n0"])
+def test_ids_that_no_run_can_hold(tmp_path: Path, wrong: str) -> None:
+    folder = write_beir(
+        tmp_path / "odd", [{"_id": wrong, "text": "a"}, {"_id": "b", "text": "b"}], {"q": "a"},
+        [("q", "b", 1)], split="test",
+    )  # fmt: skip
+    report = evaluate(EncoderModel(BUILTIN), plan([str(folder)]), Options(tmp_path, offline=True))
+    assert "holds a tab or the end of a line" in str(report.failed["odd"])

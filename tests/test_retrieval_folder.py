@@ -229,3 +229,23 @@ def test_a_pass_over_the_corpus(tmp_path: Path) -> None:
     texts = list(document_texts(data.corpus, None, 1000))
     assert [len(part) for part in texts] == [1000] * 9
     assert texts[0][7].startswith("seven text 7") and texts[8][999].startswith("text 8999")
+
+
+def test_damage_inside_a_gzip_is_named(tmp_path: Path) -> None:
+    """Bytes that are no deflate stream raise an error of zlib's own, which no other one is."""
+    folder = write_beir(
+        tmp_path / "x",
+        [{"_id": f"d{i}", "text": f"text {i * i}"} for i in range(5000)],
+        {"q": "a"},
+        [("q", "d1", 1)],
+        split="test",
+    )
+    path = folder / "corpus.jsonl"
+    packed = bytearray(gzip.compress(path.read_bytes()))
+    packed[2000:6000] = bytes(range(250)) * 16
+    path.unlink()
+    path.with_name("corpus.jsonl.gz").write_bytes(packed)
+    recognised = RetrievalFolder.recognise(folder)
+    assert recognised is not None
+    with pytest.raises(DamagedError, match=r"corpus\.jsonl\.gz"):
+        recognised.fingerprint(["test"])

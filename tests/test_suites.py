@@ -70,6 +70,9 @@ def test_languages() -> None:
     assert [task.name for task in plan(["SciFact", "STSB"], languages=["eng"])] == ["SciFact"]
     with pytest.raises(UsageError, match="None of the tasks is in tlh"):
         plan(["SciFact"], languages=["tlh"])
+    german = plan(["XQuADRetrieval", "GermanQuAD-Retrieval", "SciFact"], languages=["de"])
+    assert [task.name for task in german] == ["XQuADRetrieval", "GermanQuAD-Retrieval"]
+    assert plan(["STSB", "SciFact"], languages=["zho-Hans"])[0].name == "STSB"
 
 
 def test_every_folder_name_belongs_to_a_task() -> None:

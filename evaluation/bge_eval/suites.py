@@ -157,14 +157,13 @@ def plan(
         # A folder of data in the current one must not take the place of mteb's task.
         if suite is None and (said_folder or (Path(name).is_dir() and not _is_task(name))):
             own = _folder(Path(name).expanduser())
-            planned.setdefault(own.name, own)
+            _add(planned, own)
             continue
         if ":" in name:
-            coded = _coded(name)
-            planned.setdefault(coded.name, coded)
+            _add(planned, _coded(name))
             continue
         for task in _suite_tasks(suite) if suite else [_single(name)]:
-            planned.setdefault(task.name, task)
+            _add(planned, task)
     for task in planned.values():
         _choose_subsets(task.task, subsets)
     if not languages:
@@ -173,6 +172,17 @@ def plan(
     if not spoken:
         raise UsageError(f"None of the tasks is in {' or '.join(languages)}.")
     return spoken
+
+
+def _add(planned: dict[str, PlannedTask], task: PlannedTask) -> None:
+    """Plan a task once; another one of the same name cannot be filed beside it."""
+    known = planned.setdefault(task.name, task)
+    origins = [str(one.shipped or one.code or "mteb's") for one in (known, task)]
+    if origins[0] != origins[1]:
+        raise UsageError(
+            f"Two tasks are called {task.name}: {origins[0]} and {origins[1]}. Give one of them"
+            ' another name, a folder in its task.toml (name = "…").'
+        )
 
 
 def _members(suite: Suite) -> list[AbsTask]:
@@ -302,15 +312,30 @@ def _choose_subsets(task: AbsTask, subsets: Sequence[str]) -> None:
     task.hf_subsets = present
 
 
-_LANGUAGES = {"en": ("eng",), "zh": ("zho", "cmn"), "zho": ("zho", "cmn"), "cmn": ("zho", "cmn")}
-"""Codes that stand for others: mteb writes Chinese as zho and as cmn."""
+_SHORT = (
+    "af:afr am:amh ar:ara,arb as:asm az:aze,azj be:bel bg:bul bn:ben bo:bod bs:bos ca:cat cs:ces"
+    " cy:cym da:dan de:deu el:ell en:eng eo:epo es:spa et:est,ekk eu:eus fa:fas,pes fi:fin fo:fao"
+    " fr:fra ga:gle gd:gla gl:glg gu:guj ha:hau he:heb hi:hin hr:hrv hu:hun hy:hye id:ind ig:ibo"
+    " is:isl it:ita ja:jpn jv:jav ka:kat kk:kaz km:khm kn:kan ko:kor ku:kur,kmr ky:kir la:lat"
+    " lb:ltz lo:lao lt:lit lv:lav,lvs mg:mlg,plt mi:mri mk:mkd ml:mal mn:mon,khk mr:mar"
+    " ms:msa,zsm mt:mlt my:mya nb:nob ne:nep,npi nl:nld nn:nno no:nor,nob,nno ny:nya or:ori,ory"
+    " pa:pan pl:pol ps:pus,pbt pt:por ro:ron ru:rus sa:san sd:snd si:sin sk:slk sl:slv sm:smo"
+    " sn:sna so:som sq:sqi,als sr:srp st:sot su:sun sv:swe sw:swa,swh ta:tam te:tel tg:tgk"
+    " th:tha tk:tuk tl:tgl tr:tur tt:tat ug:uig uk:ukr ur:urd uz:uzb,uzn vi:vie wo:wol xh:xho"
+    " yi:yid,ydd yo:yor zh:zho,cmn zu:zul zho:zho,cmn cmn:zho,cmn"
+)
+"""ISO 639-1 codes with those of 639-3 that mteb writes for them; Chinese has two there."""
+_LANGUAGES = {
+    short: tuple(codes.split(",")) for short, _, codes in (e.partition(":") for e in _SHORT.split())
+}
 
 
 def _speaks(planned: PlannedTask, languages: Sequence[str]) -> bool:
     """Reduce a task to its subsets in some languages; return whether any is left."""
     wanted: set[str] = set()
     for language in languages:
-        wanted |= {*_LANGUAGES.get(language, ()), language}
+        code, script, name = language.partition("-")
+        wanted |= {language, *(f"{one}{script}{name}" for one in _LANGUAGES.get(code, ()))}
     if planned.parts:
         return all(_speaks(part, languages) for part in planned.parts)
     task = planned.task

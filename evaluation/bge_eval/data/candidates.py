@@ -6,8 +6,8 @@
     a dataset repository        the same three columns in one configuration
 
 They become a retrieval task with candidate lists, with the ids that mteb's own conversion of
-this old format gives (``mteb.abstasks.text.reranking``): positives sort before negatives in a
-tie, and a query needs at least one of each.
+this old format gives (``mteb.abstasks.text.reranking``); a query needs at least one positive
+and one negative.
 """
 
 from __future__ import annotations

@@ -177,8 +177,17 @@ def _kind(folder: Path) -> tuple[str, list[str]]:
     snapshot = Snapshot.recognise(folder) if (folder / "README.md").is_file() else None
     if snapshot and "corpus" in snapshot.configs:
         kind = "Reranking" if "top_ranked" in snapshot.configs else "Retrieval"
-        qrels = snapshot.configs.get("default") or snapshot.configs.get("qrels") or {}
+        qrels = snapshot.configs.get("default") or snapshot.configs.get("qrels")
+        if not qrels:
+            raise MissingError(
+                f"{folder} holds a corpus, and no judgements: its README names no configuration"
+                " 'default' or 'qrels'."
+            )
         return kind, list(qrels)
+    if plain and not snapshot:
+        raise MissingError(
+            f"{folder} holds a corpus and queries, and no judgements: expected qrels/<split>.tsv."
+        )
     rows = RowsFolder.recognise(folder, ())
     if rows:
         splits = rows.splits()
@@ -223,6 +232,11 @@ def _options(path: Path) -> dict[str, Any]:
             )
         if not isinstance(value, kind):
             raise DamagedError(f"{path}: {name} must be a {kind.__name__}, not {value!r}.")
+    if not re.fullmatch(r"[\w.-]+", options.get("name", "a")):
+        raise DamagedError(
+            f"{path}: the name '{options['name']}' names files, so it has letters, digits, '.', '_'"
+            " and '-' alone."
+        )
     for language in options.get("languages", ()):
         if not isinstance(language, str) or not re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", language):
             raise DamagedError(

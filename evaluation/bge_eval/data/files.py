@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,9 @@ Place: TypeAlias = "Path | zipfile.Path"
 """A folder or file on disk or inside a zip file."""
 
 _BLOCK = 2**20
+
+_UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
+"""What a damaged file is met with."""
 
 
 def find_file(folder: Place, name: str) -> Place | None:
@@ -71,7 +75,7 @@ def lines(place: Place) -> Iterator[tuple[int, str]]:
                 f"{place}, line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x} at"
                 f" position {error.start}). Convert it, for example: iconv -f GB18030 -t UTF-8."
             ) from error
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise DamagedError(
                 f"{place}, after line {number}: damaged or cut off ({error}); get it again."
             ) from error
@@ -133,7 +137,7 @@ def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch
                 batch.validate(full=True)
                 rows += len(batch)
                 yield batch.select(list(names))
-        except (pa.ArrowException, OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+        except (pa.ArrowException, ValueError, *_UNREADABLE) as error:
             raise NotPlainError from error
     if rows != counted.count:
         raise NotPlainError
@@ -204,5 +208,5 @@ def _open(place: Place) -> Iterator[IO[bytes]]:
 def _read(file: IO[bytes], place: Place) -> bytes:
     try:
         return file.read(_BLOCK)
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise DamagedError(f"{place} is damaged or cut off ({error}); get it again.") from error

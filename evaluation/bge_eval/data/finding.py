@@ -66,7 +66,9 @@ def find_source(
         cached = cached_snapshot(repository, revision)
         snapshot = Snapshot.recognise(cached) if cached else None
         if cached and snapshot:
-            return SnapshotSource(snapshot, cached.name, dangling)
+            # Another commit than the pinned one is checked like any copy.
+            known = cached.name if cached.name == revision else ""
+            return SnapshotSource(snapshot, known, dangling)
         if data_dirs or own:
             present = ", ".join(_present(data_dirs)) or "nothing"
             looked = f"Looked in {', '.join(map(str, data_dirs))}; found there: {present}."

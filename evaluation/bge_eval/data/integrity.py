@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 
 from bge_eval.errors import DamagedError
 
@@ -53,6 +54,26 @@ def check_split(data: Mapping[str, Any], origin: str, *, dangling: bool) -> int:
             " --allow-dangling-qrels keeps them as documents that cannot be found."
         )
     return len(lost)
+
+
+def refuse_unwritable_ids(table: Dataset, what: str) -> None:
+    """Refuse ids that a run's file could not hold: it has a line for each, in columns.
+
+    Args:
+        table: documents or queries, with a column ``id``.
+        what: "document" or "query", for the message.
+
+    Raises:
+        DamagedError: an id holds a tab or the end of a line.
+    """
+    for block in table.select_columns(["id"]).with_format("arrow").iter(_ROWS):
+        ids = block["id"]
+        wrong = ids.filter(pc.match_substring_regex(ids, r"[\t\r\n]"))
+        if len(wrong):
+            raise DamagedError(
+                f"The {what} id {wrong[0].as_py()!r} holds a tab or the end of a line, so no TREC"
+                " run can name it. Give the data other ids."
+            )
 
 
 def _ids_once(table: Dataset, what: str, origin: str) -> npt.NDArray[np.int64]:
