@@ -14,6 +14,8 @@ FACTS = "model.json"
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 """transformers' model types of which conversions are compared with torch in our tests."""
+_ABANDONED = 3600
+"""Seconds after which what a process was writing is nobody's: it was killed."""
 _WORTH_CONVERTING = 32 * 2**20
 """Bytes of weights below which the conversion takes longer than it saves."""
 
@@ -89,6 +91,11 @@ def prune_kept(
         or (model is not None and model.casefold() in kept.model.casefold())
         or (older_than is not None and time.time() - kept.used > older_than)
     ]
-    for kept in doomed:
-        shutil.rmtree(kept.folder, ignore_errors=True)
+    staged = [
+        path
+        for path in kept_folder(cache).glob(".staging-*")
+        if time.time() - path.stat().st_mtime > _ABANDONED
+    ]
+    for folder in [*staged, *(kept.folder for kept in doomed)]:
+        shutil.rmtree(folder, ignore_errors=True)
     return doomed

@@ -32,6 +32,7 @@ import openvino
 from bge_eval.conversions import FACTS, kept_folder
 from bge_eval.errors import NotReadyError
 from bge_eval.machine import threads
+from bge_eval.positions import token_positions
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
 
@@ -46,6 +47,7 @@ LARGEST_DIFFERENCE = 1e-5
 
 _LENGTHS = (3, 17, 40, 64)
 """Tokens of the texts on which the numbers are compared with torch's."""
+_LONGEST = 512
 _TIMED_TOKENS = (4, 128)
 """Texts and tokens of the batches on which the time is."""
 _MODEL, _WEIGHTS = "model.xml", "model.bin"
@@ -260,21 +262,27 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
         found: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
         return found
 
+    vocabulary = int(config.vocab_size)
+    probes = [
+        _probe(vocabulary, _LENGTHS, longest, left)
+        for longest in _LENGTHS[1:]
+        for left in (False, True)
+    ]
+    # One text as long as they come: what depends on the length shows there.
+    longest = min(token_positions(config.to_dict()) or _LONGEST, _LONGEST)
     apart, norm, dimension = 0.0, 0.0, 0
-    for longest in _LENGTHS[1:]:
-        for left in (False, True):
-            features = _probe(int(config.vocab_size), _LENGTHS, longest, left)
-            expected, found = in_torch(features), in_openvino(features)
-            if expected.ndim == 3:  # what stands in the padding is nobody's
-                counted = slice(1 if facts.first_only else None)
-                real = features["attention_mask"][:, counted].astype(bool)
-                expected, found = expected[:, counted][real], found[real]
-            furthest = float(np.abs(found - expected).max())
-            apart = max(apart, furthest if np.isfinite(furthest) else float("inf"))
-            norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
-            dimension = expected.shape[-1]
+    for features in [*probes, _probe(vocabulary, (longest,), longest, False)]:
+        expected, found = in_torch(features), in_openvino(features)
+        if expected.ndim == 3:  # what stands in the padding is nobody's
+            counted = slice(1 if facts.first_only else None)
+            real = features["attention_mask"][:, counted].astype(bool)
+            expected, found = expected[:, counted][real], found[real]
+        furthest = float(np.abs(found - expected).max())
+        apart = max(apart, furthest if np.isfinite(furthest) else float("inf"))
+        norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
+        dimension = expected.shape[-1]
     texts, tokens = _TIMED_TOKENS
-    timed = _probe(int(config.vocab_size), (tokens,) * texts, tokens, False)
+    timed = _probe(vocabulary, (tokens,) * texts, tokens, False)
     seconds: dict[str, list[float]] = {"torch": [], "openvino": []}
     for _ in range(5):
         for name, compute in (("torch", in_torch), ("openvino", in_openvino)):

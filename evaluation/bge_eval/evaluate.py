@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bge_eval.data.expected import refuse_other_data
+from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import (
     BgeEvalError,
@@ -153,7 +154,8 @@ def evaluate(
             raise
         except Exception as error:
             failure = error if isinstance(error, BgeEvalError) else UnforeseenError(error)
-            failure.__cause__ = None if failure is error else error
+            if failure is not error:
+                failure.__cause__ = error
             report.failed[planned.name] = failure
             progress.note(f"{planned.name}: {failure}")
             continue
@@ -275,10 +277,15 @@ class _Job:
         stage = SecondStage(first_stage, self.reranker, top_k, meta)
         profile = self.progress.fresh_profile()
         recorder = _Recorder(stage)
-        result = _judge(recorder, task, self.progress)
+        head = None
         if top_k < SEARCH_DEPTH:
             stage.head_only = True
-            result = _up_to_depth(_judge(_Recorder(stage), task, self.progress), result, top_k)
+            head = _judge(_Recorder(stage), task, self.progress)
+            stage.head_only = False
+        # Last, since what a task judges by its run (answers) is then that of what is saved.
+        result = _judge(recorder, task, self.progress)
+        if head is not None:
+            result = _up_to_depth(head, result, top_k)
         return self._save(task, identity, meta, result, recorder.runs, origin, asdict(profile))
 
     def _save(
@@ -376,12 +383,16 @@ class _Recorder:
     """
 
     def __init__(self, model: Model | SecondStage) -> None:
-        self.index: Callable[..., None] = model.index
         self.mteb_model_meta = model.mteb_model_meta
         self.runs: dict[SplitKey, Run] = {}
-        self._search = model.search
+        self._index, self._search = model.index, model.search
+
+    def index(self, corpus: Any, **kwargs: Any) -> None:
+        refuse_unwritable_ids(corpus, "document")
+        self._index(corpus, **kwargs)
 
     def search(self, queries: Any, *, hf_split: str, hf_subset: str, **kwargs: Any) -> Run:
+        refuse_unwritable_ids(queries, "query")
         run = self._search(queries, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
         self.runs[hf_subset, hf_split] = run
         return run

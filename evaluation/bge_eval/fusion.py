@@ -21,6 +21,7 @@ from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.ranking import best
 from bge_eval.records import Run
+from bge_eval.results.identity import packages
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -95,7 +96,7 @@ class FusedModel:
             "fusion": str(self._method),
             **constants,
             "parts": [
-                self._part(part.identity(task), weight)
+                self._part(part.identity(task), part.packages, weight)
                 for part, weight in zip(self._parts, self._weights, strict=True)
             ],
         }
@@ -108,8 +109,9 @@ class FusedModel:
                 check(task, data)
 
     @staticmethod
-    def _part(identity: dict[str, Any], weight: float) -> dict[str, Any]:
-        content = json.dumps(identity, sort_keys=True, default=str)
+    def _part(identity: dict[str, Any], own: tuple[str, ...], weight: float) -> dict[str, Any]:
+        made = {**identity, "packages": packages(*own)} if own else identity
+        content = json.dumps(made, sort_keys=True, default=str)
         name, revision = identity["name"], identity["revision"]
         digest = _digest(content)[:16]
         return {"name": name, "revision": revision, "identity": digest, "weight": weight}

@@ -143,6 +143,7 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
     """Return a model that a transformer computes, by the family that the options name."""
     from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.decoder import DecoderModel, read_examples
+    from bge_eval.encode.locate import name_of
     from bge_eval.encode.m3 import M3Model, parse_modes
 
     common: dict[str, Any] = {
@@ -160,9 +161,10 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
     if options.m3_mode is not None or options.adapter is not None:
         common["device"] = one_device(options.device)
     encoder: EncoderModel
-    if options.examples or options.adapter or name == _WITH_EXAMPLES:
+    in_form = name_of(name) == _WITH_EXAMPLES
+    if options.examples or options.adapter or in_form:
         shown = read_examples(options.examples) if options.examples else None
-        if shown is None and name == _WITH_EXAMPLES:
+        if shown is None and in_form:
             shown = {}
         encoder = DecoderModel(
             name, options.revision, examples=shown, adapter=options.adapter, **common

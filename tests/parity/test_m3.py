@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from datasets import Dataset
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import content_revision, locate
 from bge_eval.encode.m3 import M3Model, Mode, parse_modes
-from bge_eval.encode.settings import Overrides
+from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.evaluate import Options, evaluate
 from bge_eval.rerank.families import RerankerOptions, load_reranker
@@ -207,3 +208,17 @@ def test_wrong_modes(tiny_bge: Path) -> None:
         M3Model(encoder, parse_modes("sparse", None))
     with pytest.raises(UsageError, match="is an embedder"):
         load_reranker(locate(str(tiny_bge)), RerankerOptions())
+
+
+def test_a_cosine_is_one_though_no_file_says_normalise(tiny_m3: Path, tmp_path: Path) -> None:
+    """Checkpoints of FlagEmbedding's trainer have no modules.json."""
+    bare = tmp_path / "bge-m3"
+    shutil.copytree(tiny_m3, bare)
+    for name in ("modules.json", "1_Pooling", "2_Normalize", "sentence_bert_config.json"):
+        path = bare / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    model = EncoderModel(str(bare), overrides=Overrides(pooling=Pooling.CLS), device="cpu")
+    assert not model.settings.normalize and model.settings.similarity is Similarity.COSINE
+    both = M3Model(model, parse_modes("dense,sparse", None))
+    vectors = both.vectors(DOCUMENTS, "", "encode", {Mode.DENSE, Mode.SPARSE})
+    np.testing.assert_allclose(np.linalg.norm(vectors.dense, axis=1), 1, atol=1e-5)

@@ -194,7 +194,7 @@ class EncoderModel(DenseModel):
     def _vectors(
         self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
-        """Encode texts, those that are stored excepted; equal texts have equal vectors."""
+        """Encode texts but those that are stored; equal texts of a call have equal vectors."""
         space = self._space(prompt)
         if space is None:
             return self.encoder.encode(texts, prompt, step, normalize=normalize)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.prompts import Role, resolve_instruction, resolve_prompt
+from bge_eval.encode.prompts import Role, names_of, resolve_instruction, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
 from bge_eval.errors import UsageError
@@ -107,7 +107,9 @@ class DenseModel(ABC):
     def prompt(self, task: TaskMetadata, role: Role | None) -> str:
         """Return the prompt that texts of one role get in one task ("" for none)."""
         of_task = self.task_prompts.get(task.name, {})
-        if role is not None and role.value in of_task and self._unsaid(role):
+        names = names_of(task.name, str(task.type), role)
+        listed = any(name in (self.overrides.prompts or {}) for name in names)
+        if role is not None and role.value in of_task and self._unsaid(role) and not listed:
             return of_task[role.value]
         if role is Role.QUERY and self.protocol.drops_query_prompt(task):
             own = self.overrides.prompts or {}

@@ -117,9 +117,21 @@ def _local(folder: Path, onnx: bool) -> ModelFiles:
     if snapshot:
         name = f"{snapshot['org']}/{snapshot['name']}"
         return ModelFiles(name, snapshot["sha"], folder, True)
+    return ModelFiles(_folder_name(folder), content_revision(folder, onnx=onnx), folder, False)
+
+
+def name_of(model: str) -> str:
+    """Return the name that a model will have, without reading its files."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return model
+    snapshot = _SNAPSHOT.search(folder.resolve().as_posix())
+    return f"{snapshot['org']}/{snapshot['name']}" if snapshot else _folder_name(folder.resolve())
+
+
+def _folder_name(folder: Path) -> str:
     name = "/".join(re.sub(r"[^\w.-]", "_", part) for part in (folder.parent.name, folder.name))
-    name = name if not name.startswith("/") else f"local{name}"
-    return ModelFiles(name, content_revision(folder, onnx=onnx), folder, False)
+    return name if not name.startswith("/") else f"local{name}"
 
 
 def _hub(model: str, revision: str | None, offline: bool, onnx: bool) -> ModelFiles:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.prompts import Role
+from bge_eval.encode.settings import Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 from bge_eval.ranking import best, ranked
 from bge_eval.records import Run
@@ -39,6 +40,8 @@ DEPTH = 200
 """Documents of each query that get the multi-vector score."""
 
 _CHUNK = 4096
+_HELD_BYTES = 2**30
+"""Token vectors that are held at once; at 8,192 tokens a document has 32 MiB of them."""
 """Documents encoded and compared together."""
 
 
@@ -223,7 +226,8 @@ class M3Model:
                 batch_tokens=encoder.batch_tokens,
             ):
                 pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
-                if settings.normalize:
+                # A cosine is the product of unit vectors, whatever the model's files say of them.
+                if settings.normalize or settings.similarity is Similarity.COSINE:
                     pooled = torch.nn.functional.normalize(pooled, dim=-1)
                 dense[states.rows] = pooled.cpu().numpy()
                 if Mode.SPARSE in modes:
@@ -320,7 +324,10 @@ class M3Model:
         rows = np.array([i for i, doc in enumerate(corpus["id"]) if doc in askers], np.int64)
         found: list[dict[str, float]] = [{} for _ in query_ids]
         start, whole = 0, sum(self._weights.values())
-        for texts in document_texts(corpus, rows, _CHUNK):
+        settings = self.encoder_model.settings
+        longest = settings.max_length * self.encoder_model.encoder.forward.dimension * 4
+        together = max(16, min(_CHUNK, _HELD_BYTES // longest))
+        for texts in document_texts(corpus, rows, together):
             documents = list(corpus[rows[start : start + len(texts)]]["id"])
             vectors = self.vectors(texts, prompt, "encode candidates", set(self._weights))
             for index, document in enumerate(documents):

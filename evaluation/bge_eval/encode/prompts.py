@@ -47,9 +47,7 @@ def resolve_prompt(
     said = {Role.QUERY: overrides.query_prompt, Role.DOCUMENT: overrides.document_prompt}
     if role is not None and (text := said[role]) is not None:
         return text
-    names = [task, task_type]
-    if role is not None:
-        names = [f"{task}-{role}", task, f"{task_type}-{role}", task_type, role.value]
+    names = names_of(task, task_type, role)
     if (text := _first(names, overrides.prompts or {})) is not None:
         return text
     if role is Role.DOCUMENT:
@@ -57,6 +55,13 @@ def resolve_prompt(
     if prompts.default is not None:
         names.append(prompts.default)
     return _first(names, prompts.texts) or ""
+
+
+def names_of(task: str, task_type: str, role: Role | None) -> list[str]:
+    """Return the names under which a prompt of a task is looked up, the nearest first."""
+    if role is None:
+        return [task, task_type]
+    return [f"{task}-{role}", task, f"{task_type}-{role}", task_type, role.value]
 
 
 def resolve_instruction(

@@ -8,7 +8,8 @@
 
 A vector's key is a 128-bit hash of its text. A shard holds its keys in order, so that many are
 looked up at once in a memory-mapped file; a checksum covers all of it. Processes write shards of
-their own and so need no lock; the same text in two of them is the same vector.
+their own and so need no lock; a text that is in two of them has the same vector but for rounding,
+and the first is taken.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ _SMALL_ROWS = 1024
 _MANY_SMALL = 64
 _LEAST_FREE = 2 * 2**30
 """Bytes that are left free on the disk; nothing is stored beyond."""
+
+
+_ABANDONED = 3600
+"""Seconds after which a half-written file is nobody's."""
 
 
 def default_store() -> Path:
@@ -375,6 +380,10 @@ def prune(
                 left -= space.bytes
     for space in doomed:
         shutil.rmtree(space.folder, ignore_errors=True)
+    for staged in root.glob("*/.*"):  # of processes that were killed while they wrote
+        with suppress(OSError):
+            if time.time() - staged.stat().st_mtime > _ABANDONED:
+                staged.unlink()
     return doomed
 
 

@@ -176,10 +176,7 @@ class TextEncoder:
                 for batch, pooled in self.forward.run(self._batches(encoded, skipped)):
                     vectors[batch.rows] = pooled
                     if step is not None:
-                        stands_for = 1 if copies is None else copies[start + batch.rows]
-                        step.advance(
-                            int(np.sum(stands_for * np.ones_like(batch.rows))), batch.tokens
-                        )
+                        step.advance(int(copies[start + batch.rows].sum()), batch.tokens)
                 if not np.isfinite(vectors).all():
                     raise DamagedError(
                         f"The model gave vectors that are not finite in {self.settings.dtype}."

@@ -44,7 +44,7 @@ class TorchForward:
         Raises:
             MissingError: weights are not in the folder, or need remote code.
             DamagedError: weights do not fit the configuration.
-            UsageError: the device does not exist, or the length is beyond the model's positions.
+            UsageError: the device does not exist.
         """
         self._device = pick_device(device)
         self.device = str(self._device)

@@ -73,11 +73,11 @@ def use_openvino(
         return "torch"
     facts = converted.facts
     if not facts.faithful or (facts.speed <= 1 and not certain):
+        apart = f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's"
         if certain:
-            raise NotReadyError(
-                f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's."
-                " Use --backend torch."
-            )
+            raise NotReadyError(f"{apart}. Use --backend torch.")
+        if not facts.faithful:
+            note(f"{apart}; torch is used.")
         return "torch"
     from bge_eval.converted import given
 

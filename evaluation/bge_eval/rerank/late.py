@@ -31,7 +31,8 @@ MAX_LENGTH = 512
 
 _HEAD = "colbert_linear.pt"
 _CHUNK = 2048
-"""Documents whose token vectors are held together."""
+_HELD_BYTES = 2**30
+"""Token vectors of documents that are held at once."""
 
 
 class LateInteractionReranker:
@@ -103,13 +104,19 @@ class LateInteractionReranker:
         scores = np.empty(len(pairs))
         documents = list(askers)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for start in range(0, len(documents), _CHUNK):
-                part = documents[start : start + _CHUNK]
+            together = self._held_together()
+            for start in range(0, len(documents), together):
+                part = documents[start : start + together]
                 for document, vectors in zip(part, self._vectors(part), strict=True):
                     for row in askers[document]:
                         scores[row] = late_interaction(asked[pairs[row][0]], vectors)
                     step.advance(len(askers[document]))
         return checked(scores, self.files.name, self._dtype)
+
+    def _held_together(self) -> int:
+        """Return how many documents' token vectors are held at once."""
+        longest = (self._max_length or MAX_LENGTH) * int(self._load()[1].config.hidden_size) * 4
+        return max(16, min(_CHUNK, _HELD_BYTES // longest))
 
     def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
         tokenizer, model, head = self._load()

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def read_run(path: Path) -> Run:
                         f" {wrong}."
                     )
                 documents[cells[2]] = score
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run
 
@@ -93,7 +94,7 @@ def read_heads(
                     head.append(document)
                 if judged.get(document, 0) > 0:
                     ranks[document] = rank
-    except (OSError, EOFError, UnicodeDecodeError, IndexError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, IndexError) as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return heads
 
@@ -128,7 +129,7 @@ def read_qrels(path: Path) -> Qrels:
                         f" grade), or BEIR's three with a header; found {len(cells)}."
                     )
                 qrels.setdefault(cells[0], {})[cells[-2]] = int(cells[-1])
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} holds no readable qrels ({error}).") from error
     return qrels
 
@@ -159,7 +160,7 @@ def read_excerpts(path: Path) -> Excerpts:
                     queries[item["query"]] = item["text"]
                 else:
                     documents[item["document"]] = Excerpt(item["title"], item["text"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{path} holds no readable texts ({error}).") from error
     return Excerpts(queries, documents)
 
@@ -185,7 +186,7 @@ def read_per_query(path: Path) -> tuple[list[str], dict[str, list[float]]]:
             header = file.readline().rstrip("\n").split("\t")
             rows = (line.rstrip("\n").split("\t") for line in file)
             return header[1:], {row[0]: [float(cell) for cell in row[1:]] for row in rows}
-    except (OSError, EOFError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} holds no readable scores ({error}).") from error
 
 

@@ -158,6 +158,9 @@ class SavedRuns(GivenRuns):
         """
         super().__init__(progress)
         self._folder = folder
+        records = [read_record(path) for path in sorted(folder.glob("*.json"))]
+        made = [record["identity"].get("packages", {}) for record in records if record]
+        self.packages = tuple(sorted({name for each in made for name in each} - {*packages()}))
         self._own = {name: meta.get(name) for name in ("name", "revision", "experiment_kwargs")}
 
     @property
@@ -176,7 +179,7 @@ class SavedRuns(GivenRuns):
         made = self._record(task.name)["identity"]
         model = dict(made["model"])
         # Other versions of torch or faiss may retrieve otherwise: then it is another first stage.
-        if any(made["packages"].get(name) != found for name, found in packages().items()):
+        if any(made["packages"].get(n) != found for n, found in packages(*self.packages).items()):
             model["retrieved_with"] = made["packages"]
         return model
 
