@@ -31,7 +31,9 @@ def _timed(*words: str) -> tuple[float, float, str]:
 def _run(collection: str, folder: str, *more: str) -> dict[str, Any]:
     output = f"{folder}/results"
     words = ["run", "--model", "builtin:all-MiniLM-L6-v2", "--tasks", collection, "--offline"]
-    words += ["--quiet", "--store", f"{folder}/store", "--output", output, *more]
+    words += ["--quiet", "--output", output, *more]
+    if "--no-store" not in more:
+        words += ["--store", f"{folder}/store"]
     began = time.time()
     seconds, peak, _ = _timed(*words)
     records = [path for path in Path(output).rglob("run.json") if path.stat().st_mtime >= began]

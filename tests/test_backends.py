@@ -267,6 +267,7 @@ def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> N
     assert choose_backend(Backend.AUTO, files, settings, "cpu") is Backend.TORCH
 
 
+@pytest.mark.slow
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path, tiny_bge: Path) -> None:
     code = (
         "import sys; from bge_eval.encode.adapter import EncoderModel;"

@@ -517,6 +517,7 @@ def test_the_committed_baseline_holds(runs: Path) -> None:
     assert judge(Request(str(demo), (runs / "damaged",))).exit_code == 1
 
 
+@pytest.mark.slow
 def test_readmes_workflow(tmp_path: Path) -> None:
     import yaml
 

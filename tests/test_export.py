@@ -93,6 +93,7 @@ def test_damaged_result_exports_nothing(runs: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*.json"))
 
 
+@pytest.mark.slow
 def test_own_collections_stay_here(bge_eval: CommandLine, runs: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     save_run(mine, "a/b", {"q1": {"d1": 1.0}}, {"q1": {"d1": 1}}, task="Tickets")

@@ -51,6 +51,7 @@ def reranking_rows(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_own_collection_from_the_hub(
     hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
 ) -> None:

@@ -316,6 +316,7 @@ def candidates_collection(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_command_without_a_model(
     tmp_path: Path, tiny_cross_encoder: Path, bge_eval: CommandLine
 ) -> None:

@@ -30,6 +30,7 @@ LISTED = {
 }
 
 
+@pytest.mark.slow
 def test_mock_tasks_score_as_in_mteb(
     bge_eval: CommandLine, minilm_folder: Path, tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ def test_prints(browser: Browser, report: Path) -> None:
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+@pytest.mark.slow
 def test_ten_thousand_queries_open_at_once(browser: Browser, tmp_path: Path) -> None:
     draw = random.Random(5)
     words = [f"word{i}" for i in range(3000)]

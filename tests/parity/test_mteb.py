@@ -55,7 +55,7 @@ def our_scores(model: EncoderModel, planned: PlannedTask, data: Path, output: Pa
 @pytest.mark.parametrize(
     ("task", "subset", "value"),
     [
-        ("XQuADRetrieval", "zh", ("ndcg_at_10", 0.24225)),
+        pytest.param("XQuADRetrieval", "zh", ("ndcg_at_10", 0.24225), marks=pytest.mark.slow),
         pytest.param("SciFact", None, ("ndcg_at_10", 0.64508), marks=pytest.mark.slow),
     ],
 )
