@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from bge_eval.cache import chosen, remove_abandoned
 
 FACTS = "model.json"
 """What is known of a converted model, beside it."""
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 """transformers' model types of which conversions are compared with torch in our tests."""
-_ABANDONED = 3600
-"""Seconds after which what a process was writing is nobody's: it was killed."""
 _WORTH_CONVERTING = 32 * 2**20
 """Bytes of weights below which the conversion takes longer than it saves."""
 
@@ -84,18 +83,8 @@ def prune_kept(
     Returns:
         What was removed.
     """
-    doomed = [
-        kept
-        for kept in kept_models(cache)
-        if everything
-        or (model is not None and model.casefold() in kept.model.casefold())
-        or (older_than is not None and time.time() - kept.used > older_than)
-    ]
-    staged = [
-        path
-        for path in kept_folder(cache).glob(".staging-*")
-        if time.time() - path.stat().st_mtime > _ABANDONED
-    ]
-    for folder in [*staged, *(kept.folder for kept in doomed)]:
-        shutil.rmtree(folder, ignore_errors=True)
+    doomed = chosen(kept_models(cache), model, older_than, everything)
+    for kept in doomed:
+        shutil.rmtree(kept.folder, ignore_errors=True)
+    remove_abandoned(kept_folder(cache).glob(".staging-*"))
     return doomed

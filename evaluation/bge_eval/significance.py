@@ -133,14 +133,15 @@ def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
     first = board.first_stage(row)
     before = row_costs(board, first, task) if first is not None else None
     tasks = [task] if task else board.tasks
-    paths = [path for name in tasks if name in row.results for path in _ran(row.results[name])]
-    return costs([SavedResult(path) for path in dict.fromkeys(paths)], before)
+    saved = [SavedResult(row.results[name]) for name in tasks if name in row.results]
+    ran = {result.path: result for each in saved for result in _ran(each)}
+    return costs(ran.values(), before)
 
 
-def _ran(path: Path) -> list[Path]:
+def _ran(result: SavedResult) -> list[SavedResult]:
     """Return the results that took time: an aggregate's parts in its place."""
-    parts = SavedResult(path).record.get("aggregate_of") or ()
-    return [path.with_name(f"{part}.json") for part in parts] or [path]
+    parts = result.record.get("aggregate_of") or ()
+    return [SavedResult(result.path.with_name(f"{part}.json")) for part in parts] or [result]
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:

@@ -24,6 +24,7 @@ from bge_eval.ranking import best, ranked
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
 from bge_eval.rerank.token_states import (
+    held_together,
     late_interaction,
     linear_head,
     token_states,
@@ -40,8 +41,6 @@ DEPTH = 200
 """Documents of each query that get the multi-vector score."""
 
 _CHUNK = 4096
-_HELD_BYTES = 2**30
-"""Token vectors that are held at once; at 8,192 tokens a document has 32 MiB of them."""
 """Documents encoded and compared together."""
 
 
@@ -324,9 +323,8 @@ class M3Model:
         rows = np.array([i for i, doc in enumerate(corpus["id"]) if doc in askers], np.int64)
         found: list[dict[str, float]] = [{} for _ in query_ids]
         start, whole = 0, sum(self._weights.values())
-        settings = self.encoder_model.settings
-        longest = settings.max_length * self.encoder_model.encoder.forward.dimension * 4
-        together = max(16, min(_CHUNK, _HELD_BYTES // longest))
+        dimension = self.encoder_model.encoder.forward.dimension
+        together = held_together(self.encoder_model.settings.max_length, dimension, _CHUNK)
         for texts in document_texts(corpus, rows, together):
             documents = list(corpus[rows[start : start + len(texts)]]["id"])
             vectors = self.vectors(texts, prompt, "encode candidates", set(self._weights))

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.cache import cache_folder
+from bge_eval.cache import cache_folder, chosen, remove_abandoned
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
 
@@ -45,10 +45,6 @@ _SMALL_ROWS = 1024
 _MANY_SMALL = 64
 _LEAST_FREE = 2 * 2**30
 """Bytes that are left free on the disk; nothing is stored beyond."""
-
-
-_ABANDONED = 3600
-"""Seconds after which a half-written file is nobody's."""
 
 
 def default_store() -> Path:
@@ -363,13 +359,7 @@ def prune(
     if not everything and model is None and older_than is None and largest is None:
         raise UsageError("Say what to remove: --model, --older-than, --max-size or --all.")
     spaces = stored_spaces(root)
-    doomed = [
-        space
-        for space in spaces
-        if everything
-        or (model is not None and model.casefold() in space.model.casefold())
-        or (older_than is not None and time.time() - space.used > older_than)
-    ]
+    doomed = chosen(spaces, model, older_than, everything)
     if largest is not None:
         left = sum(space.bytes for space in spaces if space not in doomed)
         for space in reversed(spaces):
@@ -380,10 +370,7 @@ def prune(
                 left -= space.bytes
     for space in doomed:
         shutil.rmtree(space.folder, ignore_errors=True)
-    for staged in root.glob("*/.*"):  # of processes that were killed while they wrote
-        with suppress(OSError):
-            if time.time() - staged.stat().st_mtime > _ABANDONED:
-                staged.unlink()
+    remove_abandoned(root.glob("*/.*"))
     return doomed
 
 

@@ -20,6 +20,7 @@ from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS
 from bge_eval.rerank.reranker import checked
 from bge_eval.rerank.token_states import (
+    held_together,
     late_interaction,
     linear_head,
     token_states,
@@ -31,8 +32,7 @@ MAX_LENGTH = 512
 
 _HEAD = "colbert_linear.pt"
 _CHUNK = 2048
-_HELD_BYTES = 2**30
-"""Token vectors of documents that are held at once."""
+"""Documents whose token vectors are held together, where they are short."""
 
 
 class LateInteractionReranker:
@@ -104,7 +104,8 @@ class LateInteractionReranker:
         scores = np.empty(len(pairs))
         documents = list(askers)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            together = self._held_together()
+            dimension = int(self._load()[1].config.hidden_size)
+            together = held_together(self._max_length or MAX_LENGTH, dimension, _CHUNK)
             for start in range(0, len(documents), together):
                 part = documents[start : start + together]
                 for document, vectors in zip(part, self._vectors(part), strict=True):
@@ -112,11 +113,6 @@ class LateInteractionReranker:
                         scores[row] = late_interaction(asked[pairs[row][0]], vectors)
                     step.advance(len(askers[document]))
         return checked(scores, self.files.name, self._dtype)
-
-    def _held_together(self) -> int:
-        """Return how many documents' token vectors are held at once."""
-        longest = (self._max_length or MAX_LENGTH) * int(self._load()[1].config.hidden_size) * 4
-        return max(16, min(_CHUNK, _HELD_BYTES // longest))
 
     def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
         tokenizer, model, head = self._load()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _WINDOW = 4096
 """Texts tokenised and sorted by length together."""
+_HELD_BYTES = 2**30
+"""Token vectors that are held at once; at 8,192 tokens a document of BGE-M3 has 32 MiB of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,17 @@ def token_vectors(
         vectors[index, : len(ids) - 1].numpy().astype(np.float32, copy=False)
         for index, ids in enumerate(states.ids)
     ]
+
+
+def held_together(tokens: int, dimension: int, most: int) -> int:
+    """Return of how many documents to hold the token vectors at once: at the most a GiB.
+
+    Args:
+        tokens: of the longest document.
+        dimension: of a token's vector.
+        most: the number that is enough.
+    """
+    return max(16, min(most, _HELD_BYTES // (tokens * dimension * 4)))
 
 
 def late_interaction(query: npt.NDArray[np.float32], document: npt.NDArray[np.float32]) -> float:

@@ -94,15 +94,16 @@ class ExactSearch:
             first_row: the corpus row of the chunk's first document.
         """
         documents = np.ascontiguousarray(documents, np.float32)
-        self._prints.append((first_row, _prints(documents)))
         if self._pool is None:
             for part in self._parts:
                 part.add(documents, first_row)
+            self._prints.append((first_row, _prints(documents)))
             return
         # One thread for each share of the queries, in which BLAS makes none of its own: both the
         # matrix product and the choosing then use every core.
         with self._blas.limit(limits=1):
             done = [self._pool.submit(part.add, documents, first_row) for part in self._parts]
+            self._prints.append((first_row, _prints(documents)))
             for future in done:
                 future.result()
 
