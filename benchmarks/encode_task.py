@@ -18,11 +18,11 @@ def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, A
     _import_all()
     import mteb
 
-    from bge_eval.encode.adapter import EncoderModel
     from bge_eval.encode.locate import BUILTIN
     from bge_eval.encode.settings import Dtype, Overrides
     from bge_eval.evaluate import Options, evaluate
-    from bge_eval.suites import plan
+    from bge_eval.models.transformer import EncoderModel
+    from bge_eval.suites.catalogue import plan
 
     with tempfile.TemporaryDirectory() as output:
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def _mteb(collection: str, device: str) -> dict[str, Any]:
 
     from bge_eval.data.finding import find_source
     from bge_eval.progress import Progress
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     planned = plan([collection])[0]
     start = time.perf_counter()

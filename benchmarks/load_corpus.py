@@ -23,8 +23,8 @@ def ours(collection: str) -> dict[str, Any]:
     import datasets  # noqa: F401
 
     from bge_eval.data.retrieval_folder import RetrievalFolder
+    from bge_eval.data.texts import document_texts
     from bge_eval.progress import Progress
-    from bge_eval.texts import document_texts
 
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from bge_eval.encode.adapter import EncoderModel
+from bge_eval.models.transformer import EncoderModel
 
 LENGTH = 160
 NEGATIVES = 3

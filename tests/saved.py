@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bge_eval.measure import CUTOFFS, PER_QUERY, mteb_key, per_query
+from bge_eval.measures.measure import CUTOFFS, PER_QUERY, mteb_key, per_query
 from bge_eval.records import Excerpts, Measure, Qrels, Run
 from bge_eval.results.trec import write_excerpts, write_per_query, write_qrels, write_run
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,64 +18,65 @@ import bge_eval
 from bge_eval.cli.app import COMMANDS, GROUPS, application
 
 PACKAGE = Path(bge_eval.__file__).parent
-FLOW = ["pytest_plugin", "cli", "gate", "models", "evaluate", "suites", "data", "encode"]
-FLOW += ["lexical", "fusion", "search", "rerank", "remote", "compare", "rescore", "report"]
-FLOW += [
-    "export",
-    "converted",
-    "conversions",
-    "from_torch",
-    "onnx_session",
-    "significance",
-    "measure",
-    "published",
-]
-FLOW += ["leaderboard", "costs", "statistics", "results"]
-SHARED = {"cache", "errors", "machine", "positions", "progress", "ranking", "records"}
-SHARED |= {"resources", "tables", "texts"}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+FRONT_DOOR = {"__init__", "__main__"}
+"""They offer what the rooms hold, and so may import any of them."""
+
+
+def _floors() -> list[str]:
+    """Read the rooms, top floor first, from the package's own docstring."""
+    drawn = str(bge_eval.__doc__).partition("::\n\n    cli ")[2]
+    return ["cli", *re.findall(r"^    (\w+)  ", drawn, re.MULTILINE)]
 
 
 def _room(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def _imports(path: Path) -> set[str]:
-    """The rooms that a module imports when it runs (not for types alone)."""
-    rooms: set[str] = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typed = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in typed:
-            parts = (node.module or "").split(".")
-            if parts[0] == "bge_eval" and len(parts) > 1:
-                rooms.add(parts[1])
-    return rooms
+def _imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and room of every import of the package, for types alone or not."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield node.lineno, "a relative import"
+        elif isinstance(node, ast.ImportFrom) and node.module == "bge_eval":
+            yield from ((node.lineno, name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [str(node.module)]
+            yield from ((node.lineno, room) for room in _rooms_of(names))
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, room) for room in _rooms_of([n.name for n in node.names]))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+            yield from ((node.lineno, room) for room in _rooms_of(names))
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(PACKAGE.rglob("*.py")),
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_data_flow_one_way(path: Path) -> None:
+def _rooms_of(modules: list[str]) -> list[str]:
+    return [name.split(".")[1] for name in modules if name.startswith("bge_eval.")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_floors_below(path: Path) -> None:
+    floors = _floors()
     room = _room(path)
-    if room in ("__init__", "__main__"):
+    if room in FRONT_DOOR:
         return
-    for other in _imports(path) - {room}:
-        if room in SHARED:
-            assert other in SHARED, f"{room} is shared by all and imports {other}"
-        elif other not in SHARED:
-            assert FLOW.index(other) > FLOW.index(room), f"{room} imports {other} to its left"
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line}: {room} (floor {len(floors) - floors.index(room)})"
+        f" imports {other}, which is "
+        + (
+            f"above it (floor {len(floors) - floors.index(other)})"
+            if other in floors
+            else "no room of the package's docstring"
+        )
+        for line, other in _imported(path)
+        if other not in {room, "__version__"}
+        and (other not in floors or floors.index(other) <= floors.index(room))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
-def test_every_room_is_known() -> None:
-    rooms = {_room(path) for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
-    assert rooms == {*FLOW, *SHARED}
+def test_the_drawing_names_every_room() -> None:
+    assert sorted(_floors()) == sorted({_room(path) for path in MODULES} - FRONT_DOOR)
 
 
 def test_importing_needs_neither_torch_nor_mteb() -> None:

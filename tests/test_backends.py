@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval import conversions, load_model
-from bge_eval.encode.adapter import EncoderModel
-from bge_eval.encode.backends import choose_backend
+from bge_eval import load_model
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-from bge_eval.suites import plan
+from bge_eval.runtime import conversions
+from bge_eval.runtime.backends import choose_backend
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 from test_encoder import TEXTS
 
@@ -270,7 +271,7 @@ def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> N
 @pytest.mark.slow
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path, tiny_bge: Path) -> None:
     code = (
-        "import sys; from bge_eval.encode.adapter import EncoderModel;"
+        "import sys; from bge_eval.models.transformer import EncoderModel;"
         f"m = EncoderModel({str(tiny_bge)!r}, backend='openvino', device='cpu');"
         "print(m.encoder.encode(['x']).shape, sys.modules.get('openvino_telemetry'))"
     )
@@ -501,7 +502,7 @@ class Notes(Progress):
 
 def test_bfloat16_where_it_is_slow_is_told(tiny_bge: Path) -> None:
     pytest.importorskip("openvino")
-    from bge_eval.converted import supports
+    from bge_eval.runtime.converted import supports
 
     progress = Notes()
     overrides = Overrides(dtype=Dtype.BFLOAT16)

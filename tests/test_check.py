@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bge_eval.cli.pytest_plugin import _as_option
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.gate.baseline import Baseline, Entry, entry_of, read_baseline, write_baseline
 from bge_eval.gate.choose import Choice, choose
@@ -25,8 +26,7 @@ from bge_eval.gate.junit import write_junit
 from bge_eval.gate.outcome import Finding, Outcome, Status
 from bge_eval.gate.rules import Rule, Rules, read_rules
 from bge_eval.gate.verdict import check
-from bge_eval.measure import per_query
-from bge_eval.pytest_plugin import _as_option
+from bge_eval.measures.measure import per_query
 from bge_eval.records import Measure
 from bge_eval.results.saved import SavedResult, find_results
 from conftest import BUILTIN, ROOT, CommandLine
@@ -44,8 +44,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real runs of the demo: the model itself, damaged, and changed a little."""
     from bge_eval.encode.settings import Overrides
     from bge_eval.evaluate import Options, evaluate
-    from bge_eval.models import ModelOptions, open_model
-    from bge_eval.suites import plan
+    from bge_eval.models.opening import ModelOptions, open_model
+    from bge_eval.suites.catalogue import plan
 
     folder = tmp_path_factory.mktemp("runs")
     for name, settings in VARIANTS.items():
@@ -595,7 +595,7 @@ def test_the_gate_in_a_test_suite(runs: Path, baseline: Baseline, tmp_path: Path
 def test_the_plugin_costs_nothing() -> None:
     heavy = ("torch", "mteb", "numpy", "pandas", "typer", "rich", "bge_eval.gate")
     code = (
-        "import sys, bge_eval.pytest_plugin;"
+        "import sys, bge_eval.cli.pytest_plugin;"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from bge_eval.data.collection import read_collection
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.trec import read_run
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine, write_beir
 from test_layouts import as_flagembedding, as_repository, write_rows
 

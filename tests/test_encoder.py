@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from conftest import BUILTIN, make_encoder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.export import describe, export, model_index
+from bge_eval.results.export import describe, export, model_index
 from bge_eval.results.saved import SavedResult, find_results
 from conftest import CommandLine
 from saved import save_run

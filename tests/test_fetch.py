@@ -19,7 +19,7 @@ from bge_eval.data.manifest import NAME, damaged_files
 from bge_eval.data.zips import PublishedZip, fetch_zip
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
-from bge_eval.suites import plan, suites
+from bge_eval.suites.catalogue import plan, suites
 from conftest import BUILTIN, CommandLine
 from hub_server import HubServer
 from test_layouts import as_zip, readme
@@ -258,7 +258,7 @@ def test_fetch_from_beir(
 
     known = suites()
     beir = replace(known["beir"], zips={"scifact": published(zips)})
-    monkeypatch.setattr("bge_eval.suites.suites", lambda: {**known, "beir": beir})
+    monkeypatch.setattr("bge_eval.suites.catalogue.suites", lambda: {**known, "beir": beir})
     done = bge_eval_here(*fetch)
     assert done.returncode == 0, done.stderr
     found = bge_eval_here("tasks", "SciFact", "--data-dir", data, "--json")

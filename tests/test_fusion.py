@@ -12,13 +12,14 @@ import pytest
 from datasets import Dataset
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Model, Options, evaluate
-from bge_eval.fusion import FusedModel, Fusion, parse_weights
-from bge_eval.lexical.bm25 import BM25Model
+from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.base import Model
+from bge_eval.models.bm25 import BM25Model
+from bge_eval.models.fused import FusedModel, Fusion, parse_weights
+from bge_eval.models.saved_runs import given_runs
 from bge_eval.records import Run
 from bge_eval.results.trec import write_run
-from bge_eval.search.given import given_runs
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import CommandLine
 
 FIRST: Run = {"q1": {"d1": 9.0, "d2": 7.0, "d3": 5.0}, "q2": {"d2": 1.0}, "q3": {"d3": 2.0}}

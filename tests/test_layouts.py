@@ -14,11 +14,11 @@ import pytest
 
 from bge_eval.data.finding import find_source
 from bge_eval.data.sources import DataSource
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError
 from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN
 
 

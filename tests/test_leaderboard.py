@@ -15,7 +15,7 @@ from rich.console import Console
 from bge_eval.cli.grid import Look
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.errors import DamagedError
-from bge_eval.leaderboard import (
+from bge_eval.leaderboard.board import (
     MAIN_KEY,
     Aggregates,
     Column,

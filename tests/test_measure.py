@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bge_eval.errors import UsageError
-from bge_eval.measure import CUTOFFS, mteb_key, parse_measure, per_query
+from bge_eval.measures.measure import CUTOFFS, mteb_key, parse_measure, per_query
 from bge_eval.records import Measure
 
 

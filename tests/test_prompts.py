@@ -10,10 +10,10 @@ import pytest
 from mteb.models.abs_encoder import get_prompt_name
 from mteb.types import PromptType
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.prompts import Role, read_prompts, resolve_prompt
 from bge_eval.encode.settings import Overrides, Prompts
 from bge_eval.errors import MissingError, UsageError
+from bge_eval.models.transformer import EncoderModel
 from conftest import make_encoder
 
 NAMES = ["SciFact-query", "SciFact", "Retrieval-query", "Retrieval", "query", "document"]

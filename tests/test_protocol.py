@@ -10,12 +10,12 @@ import mteb
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import UsageError
-from bge_eval.suites import plan
+from bge_eval.models.transformer import EncoderModel
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 from test_layouts import write_rows
 
@@ -143,7 +143,7 @@ def test_instruction_tuned_models_are_refused(
 ) -> None:
     from dataclasses import replace
 
-    import bge_eval.encode.adapter as adapter
+    import bge_eval.models.transformer as adapter
     from bge_eval.encode.settings import Instructions, read_model_config
 
     def instructed_config(*arguments: object) -> object:

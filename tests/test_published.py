@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from bge_eval.cli.app import application
 from bge_eval.cli.columns import columns_of
 from bge_eval.errors import UsageError
-from bge_eval.leaderboard import (
+from bge_eval.leaderboard.board import (
     MAIN_KEY,
     Aggregates,
     Column,
@@ -26,7 +26,7 @@ from bge_eval.leaderboard import (
     Row,
     leaderboard,
 )
-from bge_eval.published import parsed_version, published_rows, read_published
+from bge_eval.leaderboard.published import parsed_version, published_rows, read_published
 from bge_eval.resources import published_folder
 from bge_eval.results.saved import find_results
 
@@ -171,7 +171,7 @@ def other_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[s
             writer.writerows(lines)
         return tmp_path
 
-    monkeypatch.setattr("bge_eval.published.published_folder", folder)
+    monkeypatch.setattr("bge_eval.leaderboard.published.published_folder", folder)
     return lines
 
 

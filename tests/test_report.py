@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from bge_eval.leaderboard import MAIN_KEY, Row
+from bge_eval.leaderboard.board import MAIN_KEY, Row
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import Content, gather, measure_name
 from bge_eval.report.page import data_block, render
 from bge_eval.report.queries import CHUNK, collections, pack
 from bge_eval.results.saved import SavedResult
-from bge_eval.statistics import compare
+from bge_eval.statistics.paired import compare
 from conftest import CommandLine
 from saved import save_run
 from test_significance import QRELS, QUERIES, a_run, board_of

@@ -13,18 +13,18 @@ import pytrec_eval
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluate import Options, evaluate
-from bge_eval.measure import per_query
-from bge_eval.records import Qrels, Run
-from bge_eval.rescore import (
+from bge_eval.measures.measure import per_query
+from bge_eval.measures.rescore import (
     judge,
     parse_any_measure,
     parse_measures,
     parts_of,
     without_identical_ids,
 )
+from bge_eval.records import Qrels, Run
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_run, write_qrels, write_run
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import CommandLine
 
 
@@ -184,7 +184,7 @@ def test_a_document_twice_and_blank_lines(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def demo_runs(tmp_path_factory: pytest.TempPathFactory, tiny_bge: Path) -> Path:
     """The demo collection, evaluated by a tiny encoder."""
-    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.models.transformer import EncoderModel
 
     output = tmp_path_factory.mktemp("runs")
     model = EncoderModel(str(tiny_bge), offline=True)

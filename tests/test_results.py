@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.evaluate import Options, Report, evaluate
-from bge_eval.measure import per_query
+from bge_eval.measures.measure import per_query
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.identity import Identity, differences
 from bge_eval.results.saved import SavedResult, find_results
 from bge_eval.results.trec import read_qrels, read_run, write_run
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN
 
 IDENTITY = Identity(

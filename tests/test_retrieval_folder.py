@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bge_eval.data.retrieval_folder import BEIR, RetrievalFolder, RetrievalSplit
+from bge_eval.data.tables import batches
+from bge_eval.data.texts import document_texts
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
-from bge_eval.tables import batches
-from bge_eval.texts import document_texts
 from conftest import write_beir
 
 CORPUS = [{"_id": f"d{i}", "title": f"t{i}", "text": f"文本 {i}"} for i in range(3)]

@@ -12,17 +12,18 @@ import mteb
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Model, Options, Report, evaluate
-from bge_eval.rerank.alone import RerankerAlone
+from bge_eval.evaluate import Options, Report, evaluate
+from bge_eval.models.base import Model
+from bge_eval.models.reranker_alone import RerankerAlone
+from bge_eval.models.saved_runs import GivenRuns, SavedRuns, given_runs
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.batches import token_batches
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.results.store import read_record
 from bge_eval.results.trec import read_run, write_run
-from bge_eval.search.given import GivenRuns, SavedRuns, given_runs
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine, write_beir
 
 PAIRS = [

@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 
 import bge_eval as bge_eval_package
-from bge_eval.encode.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.evaluate import Options, evaluate
-from bge_eval.models import ModelOptions, open_model
+from bge_eval.models.opening import ModelOptions, open_model
+from bge_eval.models.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, address, wire
 from bge_eval.remote.client import Client, Limits
 from bge_eval.remote.naming import estimated_tokens
 from bge_eval.rerank.served import ServedReranker
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import CommandLine
 from model_server import (
     DIMENSION,
@@ -584,7 +584,7 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path
 
 @pytest.mark.slow
 def test_infinity_gives_the_vectors_of_the_local_model(infinity: str, real_data: Path) -> None:
-    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.models.transformer import EncoderModel
     from conftest import BUILTIN
 
     lines = (real_data / "SciFact" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bge_eval.costs import Costs, costs, size_name
-from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, leaderboard
-from bge_eval.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.leaderboard.board import MAIN_KEY, Column, Leaderboard, leaderboard
+from bge_eval.leaderboard.costs import Costs, costs, size_name
+from bge_eval.leaderboard.significance import Evidence, row_costs
+from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
 from bge_eval.records import Excerpts, Qrels, Run
 from bge_eval.results.saved import SavedResult, find_results
-from bge_eval.significance import Evidence, row_costs
 from saved import save_run
 
 QUERIES = [f"q{i}" for i in range(60)]

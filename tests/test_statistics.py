@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bge_eval.statistics import (
+from bge_eval.statistics.paired import (
     Values,
     bootstrap_interval,
     compare,

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, text_keys
 from bge_eval.errors import UsageError
 from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN
 
 FACTS = {"revision": "r", "dtype": "float32", "prompt": ""}
@@ -267,8 +267,8 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Interrupted in the midst of a corpus: what was encoded by then is in the store."""
     code = (
         "import sys, threading, _thread; from pathlib import Path;"
-        "from bge_eval.encode.adapter import EncoderModel;"
-        "import bge_eval.encode.text_encoder as t; t.WINDOW = 16;"
+        "from bge_eval.models.transformer import EncoderModel;"
+        "import bge_eval.runtime.text_encoder as t; t.WINDOW = 16;"
         f"m = EncoderModel({BUILTIN!r}, store=Path({str(tmp_path)!r}), backend='torch');"
         "w = m.encoder.windows\n"
         "def windows(*a):\n"

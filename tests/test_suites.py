@@ -13,7 +13,7 @@ from bge_eval.data.finding import find_source
 from bge_eval.data.sources import RetrievalSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
-from bge_eval.suites import _read_suite, plan, suites, task_names
+from bge_eval.suites.catalogue import _read_suite, plan, suites, task_names
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_missing_subset_names_those_there(small_scifact: Path) -> None:
 def test_cqadupstack_is_averaged_over_its_forums(small_scifact: Path, tmp_path: Path) -> None:
     import shutil
 
-    from bge_eval.encode.adapter import EncoderModel
     from bge_eval.evaluate import Options, evaluate
+    from bge_eval.models.transformer import EncoderModel
     from conftest import BUILTIN
 
     planned = next(task for task in plan(["beir"]) if task.name == "CQADupstackRetrieval")

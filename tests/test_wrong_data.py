@@ -303,7 +303,7 @@ def test_copied_cache(
     bge_eval_here: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """(c) the Hugging Face cache of another machine."""
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     revision = plan([NQ])[0].task.metadata.dataset["revision"]
     place = tmp_path / "cache" / "datasets--mteb--scifact" / "snapshots" / revision

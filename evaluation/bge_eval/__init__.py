@@ -8,6 +8,31 @@ The command line is ``bge-eval``; in Python::
     mteb.evaluate(model, mteb.get_tasks(["SciFact"]))
 
 Importing this package loads neither torch nor mteb.
+
+The rooms, from the top floor to the ground. A room imports only from the floors below it; a test
+reads this list and checks every import::
+
+    cli           the commands: parsing and printing; pytest's fixture
+    gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
+    evaluate      the one short function: find the data, score, save
+    suites        suites and tasks by name
+    models        open a model by name; the base class, one file for each kind of model
+    rerank        the second stage and the families of rerankers
+    report        the HTML page
+    compare       two or more systems on the same tasks, with significance
+    leaderboard   rows, averages, intervals, published models, costs
+    data          readers, sources, checking, own collections; texts and tables
+    measures      measures by name, values of single queries, rescoring
+    results       identity, run record, TREC runs, the output folder, export
+    statistics    intervals, paired tests, corrections
+    runtime       everything that computes: torch, OpenVINO, ONNX, batches, pooling, devices
+    remote        requests to model servers
+    encode        a model's files, settings, prompts and protocol; the embedding store
+    search        the order of documents, the exact engine
+    records       the types that every room uses: vectors, runs, qrels
+    resources     where the data files of the package are
+    progress      steps, their progress and their seconds
+    errors        every error that is raised on purpose, with its exit code
 """
 
 from __future__ import annotations
@@ -23,7 +48,7 @@ from bge_eval.errors import (
 )
 
 if TYPE_CHECKING:
-    from bge_eval.encode.dense import DenseModel
+    from bge_eval.models.dense import DenseModel
 
     __version__: str
 
@@ -66,9 +91,9 @@ def load_model(name: str, revision: str | None = None, **options: Any) -> DenseM
     """
     from pathlib import Path
 
-    from bge_eval.encode.dense import DenseModel
     from bge_eval.encode.settings import overrides_from
-    from bge_eval.models import ModelOptions, open_model
+    from bge_eval.models.dense import DenseModel
+    from bge_eval.models.opening import ModelOptions, open_model
 
     other = (
         *("device", "batch_tokens", "backend", "store", "adapter"),
@@ -80,5 +105,7 @@ def load_model(name: str, revision: str | None = None, **options: Any) -> DenseM
             chosen[folder] = Path(chosen[folder])
     model = open_model(name, ModelOptions(revision, overrides_from(options), **chosen))
     if not isinstance(model, DenseModel):
-        raise UsageError(f"load_model returns encoders; {name} is none. See bge_eval.models.")
+        raise UsageError(
+            f"load_model returns encoders; {name} is none. See bge_eval.models.opening."
+        )
     return model

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.expected import refuse_other_data
 from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.sources import DataSource
+from bge_eval.data.texts import excerpts
 from bge_eval.errors import (
     BgeEvalError,
     MissingError,
@@ -24,62 +25,26 @@ from bge_eval.errors import (
     UnforeseenError,
     UsageError,
 )
-from bge_eval.fusion import FusedModel
-from bge_eval.measure import PER_QUERY, per_query
+from bge_eval.measures.measure import PER_QUERY, per_query
+from bge_eval.models.base import Model
+from bge_eval.models.fused import FusedModel
+from bge_eval.models.reranker_alone import own_experiment
+from bge_eval.models.saved_runs import GivenRuns
 from bge_eval.progress import Profile, Progress
 from bge_eval.records import Run, SplitKey
-from bge_eval.rerank.alone import own_experiment
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import ResultStore, RunRecord
-from bge_eval.search.given import GivenRuns
-from bge_eval.suites import PlannedTask
-from bge_eval.texts import excerpts
+from bge_eval.suites.catalogue import PlannedTask
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
-    from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
     from mteb.results import TaskResult
 
 SEARCH_DEPTH = 1000
 """Documents kept for every query; mteb's deepest cutoff."""
-
-
-class Model(Protocol):
-    """What can be evaluated: an encoder, runs made before, a reranker alone.
-
-    It searches (mteb's SearchProtocol); one that also has ``encode`` and ``similarity``
-    (EncoderProtocol) does the tasks that search nothing, too.
-    """
-
-    progress: Progress
-    """Told of every step."""
-    task_prompts: dict[str, Mapping[str, str]]
-    """Task → role → prompt, for collections that state their own."""
-
-    @property
-    def index(self) -> Callable[..., None]:
-        """Return mteb's index."""
-
-    @property
-    def search(self) -> Callable[..., Run]:
-        """Return mteb's search."""
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Return the packages, beside those of every run, whose version can change a score."""
-
-    @property
-    def mteb_model_meta(self) -> ModelMeta:
-        """Return the record under which results are filed."""
-
-    def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return everything about the model that the scores of one task depend on."""
-
-    def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +93,7 @@ def evaluate(
 
     Args:
         model: the encoder, or whatever stands in its place.
-        tasks: what to run; see `bge_eval.suites.plan`.
+        tasks: what to run; see `bge_eval.suites.catalogue.plan`.
         options: data folders, output folder, reuse.
         reranker: an optional second stage over the first ``rerank_top_k`` documents.
         progress: told of every step; the model's own by default.

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode.adapter import EncoderModel
-from bge_eval.encode.decoder import DecoderModel, Example, read_examples
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluate import Options, evaluate
-from bge_eval.models import Loader, ModelOptions, open_model
+from bge_eval.models.decoder import DecoderModel, Example, read_examples
+from bge_eval.models.opening import Loader, ModelOptions, open_model
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 
 # The peers warn while they run as references.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

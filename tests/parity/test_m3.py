@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import content_revision, locate
-from bge_eval.encode.m3 import M3Model, Mode, parse_modes
 from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.m3 import M3Model, Mode, parse_modes
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
-from bge_eval.suites import plan
+from bge_eval.suites.catalogue import plan
 
 QUERIES = ["what makes bones strong", "糖尿病的原因", "", "a very long query " * 12]
 DOCUMENTS = [
@@ -162,7 +162,7 @@ def test_depth_of_the_multi_vector_score(
     tiny_m3: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Below its depth the order is that of the others, beneath what was scored."""
-    monkeypatch.setattr("bge_eval.encode.m3.DEPTH", 3)
+    monkeypatch.setattr("bge_eval.models.m3.DEPTH", 3)
     dense, mixed = searched(tiny_m3, "dense"), searched(tiny_m3, "dense,colbert")
     for first, second in zip(dense, mixed, strict=True):
         before, after = np.argsort(-first, kind="stable"), np.argsort(-second, kind="stable")

@@ -10,13 +10,13 @@ import pytest
 
 from bge_eval.data.collection import Collection, collection_task
 from bge_eval.data.finding import find_source
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.settings import Overrides
 from bge_eval.evaluate import Options, evaluate
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.results.trec import read_run
-from bge_eval.suites import PlannedTask, plan
+from bge_eval.suites.catalogue import PlannedTask, plan
 from conftest import BUILTIN, make_encoder
 
 # The peers warn while they run as references here; our own warnings are errors in all other tests.

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Aggregates, Column, Leaderboard, Row
-    from bge_eval.suites import PlannedTask
+    from bge_eval.leaderboard.board import Aggregates, Column, Leaderboard, Row
+    from bge_eval.suites.catalogue import PlannedTask
 
 
 def measure_and_key(metric: str) -> tuple[str, str]:
     """Return a measure's name for people and its key in mteb's results."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
+    from bge_eval.leaderboard.board import MAIN_KEY
+    from bge_eval.measures.measure import mteb_key, parse_measure
 
     if metric.strip().casefold() == "main":
         return "main score", MAIN_KEY
@@ -24,8 +24,8 @@ def measure_and_key(metric: str) -> tuple[str, str]:
 
 def named(board: Leaderboard, key: str) -> Leaderboard:
     """Give main scores the name of a measure, if it is that of every column."""
-    from bge_eval.leaderboard import MAIN_KEY
-    from bge_eval.measure import mteb_key, parse_measure
+    from bge_eval.leaderboard.board import MAIN_KEY
+    from bge_eval.measures.measure import mteb_key, parse_measure
 
     ndcg = parse_measure("nDCG@10")
     if key == MAIN_KEY and {column.main for column in board.columns} == {mteb_key(ndcg)}:
@@ -35,7 +35,7 @@ def named(board: Leaderboard, key: str) -> Leaderboard:
 
 def suite_title(names: Sequence[str]) -> str:
     """Return the suite's name if the columns are one suite, else ""."""
-    from bge_eval.suites import suites
+    from bge_eval.suites.catalogue import suites
 
     return names[0] if len(names) == 1 and names[0] in suites() else ""
 
@@ -46,8 +46,8 @@ def columns_of(names: Sequence[str]) -> list[Column]:
     A name that is neither stands for itself: a collection of the user's own, now elsewhere.
     """
     from bge_eval.errors import UsageError
-    from bge_eval.leaderboard import Column
-    from bge_eval.suites import plan
+    from bge_eval.leaderboard.board import Column
+    from bge_eval.suites.catalogue import plan
 
     columns: dict[str, Column] = {}
     for name in names:
@@ -62,7 +62,7 @@ def columns_of(names: Sequence[str]) -> list[Column]:
 
 def refuse_unknown(columns: Sequence[Column]) -> None:
     """Raise the error of a name that is no suite and no task, now that no result has it either."""
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     for column in columns:
         if not column.type:
@@ -70,7 +70,7 @@ def refuse_unknown(columns: Sequence[Column]) -> None:
 
 
 def _column(planned: PlannedTask) -> Column:
-    from bge_eval.leaderboard import Column
+    from bge_eval.leaderboard.board import Column
 
     task = planned.task
     return Column(
@@ -138,7 +138,7 @@ def published_beside(columns: Sequence[Column], key: str, aggregates: Aggregates
     """
     import mteb
 
-    from bge_eval.published import published_rows
+    from bge_eval.leaderboard.published import published_rows
 
     own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
     return published_rows(columns, key=key, main_revisions=own, aggregates=aggregates)

@@ -93,7 +93,7 @@ def compare(  # one parameter for each option of the command
     from bge_eval.compare.pairs import compare_pair, corrected
     from bge_eval.compare.sides import differing, distinguish, find_side
     from bge_eval.errors import UsageError
-    from bge_eval.rescore import parse_any_measure
+    from bge_eval.measures.rescore import parse_any_measure
 
     if len(sides) < 2:
         raise UsageError(
@@ -159,7 +159,7 @@ def _planned(
 def _plan(name: str) -> list[str]:
     """Resolve a suite or task; a name that is neither is a collection of the user's own."""
     from bge_eval.errors import UsageError
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     try:
         return [task.name for task in plan([name])]
@@ -223,8 +223,8 @@ def _published(
         return list(sides), []
     from bge_eval.cli.columns import as_run, columns_of, published_beside
     from bge_eval.errors import MissingError, UsageError, did_you_mean
-    from bge_eval.leaderboard import MAIN_KEY, Aggregates
-    from bge_eval.measure import mteb_key, parse_measure
+    from bge_eval.leaderboard.board import MAIN_KEY, Aggregates
+    from bge_eval.measures.measure import mteb_key, parse_measure
 
     key = MAIN_KEY if metric == "main" else mteb_key(parse_measure(metric))
     own = [side for side in sides if side.published is None and side.results]

@@ -13,7 +13,7 @@ from bge_eval.cli.quiet import prepare
 
 if TYPE_CHECKING:
     from bge_eval.progress import Progress
-    from bge_eval.suites import PlannedTask
+    from bge_eval.suites.catalogue import PlannedTask
 
 
 class Whence(StrEnum):
@@ -49,7 +49,7 @@ def fetch(
     prepare()
     from bge_eval.cli.console import TerminalProgress
     from bge_eval.errors import BgeEvalError, UsageError
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     if mirror and whence is not Whence.BEIR:
         raise UsageError("--mirror says where BEIR's zips lie: add --from beir.")
@@ -115,7 +115,7 @@ def check(
     from bge_eval.data.fetch import Verdict, verify
     from bge_eval.data.manifest import damaged_files
     from bge_eval.errors import BgeEvalError
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     progress = TerminalProgress()
     names = [name for item in tasks for name in item.split(",") if name]

@@ -47,9 +47,9 @@ def export(
     from bge_eval.cli.columns import columns_of, refuse_unknown
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError, UsageError
-    from bge_eval.export import describe
-    from bge_eval.export import export as write
-    from bge_eval.export import model_index as index
+    from bge_eval.results.export import describe
+    from bge_eval.results.export import export as write
+    from bge_eval.results.export import model_index as index
     from bge_eval.results.saved import SavedResult, find_results
 
     if output is None and model_index is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bge_eval.models import Loader
+from bge_eval.models.opening import Loader
 
 _PANEL = "Families of models"
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bge_eval.costs import Costs, size_name
-from bge_eval.leaderboard import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
+from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
+from bge_eval.leaderboard.costs import Costs, size_name
 
 if TYPE_CHECKING:
-    from bge_eval.significance import Standing
+    from bge_eval.leaderboard.significance import Standing
 
 COSTS = {
     "seconds": "seconds",

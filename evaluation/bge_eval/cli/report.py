@@ -21,7 +21,7 @@ from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard import Leaderboard, Row
+    from bge_eval.leaderboard.board import Leaderboard, Row
 
 
 def report(  # one parameter for each option of the command
@@ -58,7 +58,7 @@ def report(  # one parameter for each option of the command
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.cli.show import notes
     from bge_eval.errors import MissingError, UsageError
-    from bge_eval.leaderboard import leaderboard
+    from bge_eval.leaderboard.board import leaderboard
     from bge_eval.report.content import gather
     from bge_eval.report.page import render
     from bge_eval.results.saved import find_results
@@ -85,8 +85,8 @@ def report(  # one parameter for each option of the command
 
 def _others(board: Leaderboard, key: str) -> list[Row]:
     """Return published rows over the splits and subsets that the runs have."""
-    from bge_eval.leaderboard import Aggregates
-    from bge_eval.published import KEYS
+    from bge_eval.leaderboard.board import Aggregates
+    from bge_eval.leaderboard.published import KEYS
 
     known = [column for column in looked_up(board.columns, whole=True) if column.type]
     if key not in KEYS or not known:

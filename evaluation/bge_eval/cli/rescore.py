@@ -15,8 +15,8 @@ from bge_eval.cli.selection import DEFAULT_RUNS
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bge_eval.measures.rescore import AnyMeasure, Judged
     from bge_eval.records import Qrels, Run
-    from bge_eval.rescore import AnyMeasure, Judged
 
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 """What is computed if nothing is asked for."""
@@ -72,7 +72,7 @@ def rescore(  # one parameter for each option of the command
     """
     from bge_eval.cli.console import TerminalProgress, stderr, stdout
     from bge_eval.errors import MissingError
-    from bge_eval.rescore import judge, parse_measures
+    from bge_eval.measures.rescore import judge, parse_measures
 
     places, names = _sorted_out(runs or [], metric)
     measures = parse_measures(names)
@@ -118,7 +118,7 @@ class _Job:
     """What it counts in its task's mean."""
 
     def read(self, drop_identical_ids: bool) -> tuple[Run, Qrels]:
-        from bge_eval.rescore import without_identical_ids
+        from bge_eval.measures.rescore import without_identical_ids
 
         run = self.source.run()
         if drop_identical_ids and self.source.run_file:
@@ -144,7 +144,7 @@ class _Scored:
 def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Tell runs from measures: in ``--metric nDCG@20 RR@10`` all but the first stand alone."""
     from bge_eval.errors import UsageError
-    from bge_eval.rescore import parse_measures
+    from bge_eval.measures.rescore import parse_measures
 
     if not metric:
         return list(given), list(DEFAULT_MEASURES)
@@ -164,7 +164,7 @@ def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[lis
 
 def _tasks_of(names: Sequence[str]) -> set[str]:
     """Return tasks by name, suites spelled out."""
-    from bge_eval.suites import suites, task_names
+    from bge_eval.suites.catalogue import suites, task_names
 
     known = suites()
     return {
@@ -179,7 +179,7 @@ def _jobs(
     from bge_eval.compare.outputs import Source
     from bge_eval.compare.sides import Side, distinguish, find_side, sides_in
     from bge_eval.errors import UsageError
-    from bge_eval.rescore import parts_of
+    from bge_eval.measures.rescore import parts_of
 
     sides: list[Side] = []
     for place in places or [str(DEFAULT_RUNS)]:
@@ -223,7 +223,7 @@ def _no_runs(places: Sequence[str], wanted: set[str], without: Sequence[str]) ->
 
 def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[AnyMeasure]) -> Iterator[str]:
     """Say what a person may not expect of a run."""
-    from bge_eval.rescore import depth
+    from bge_eval.measures.rescore import depth
 
     lacking = [query for query in qrels if not run.get(query)]
     if lacking:
@@ -244,7 +244,7 @@ def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[AnyMeasure]) ->
 
 def _means(scored: Sequence[_Scored], measures: Sequence[AnyMeasure]) -> list[_Scored]:
     """Return a row for every task of several runs: the mean over them, as mteb takes it."""
-    from bge_eval.rescore import Judged
+    from bge_eval.measures.rescore import Judged
 
     groups: dict[tuple[str, str], list[_Scored]] = {}
     for one in scored:

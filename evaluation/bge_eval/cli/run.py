@@ -44,14 +44,15 @@ from bge_eval.cli.stages import (
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import UsageError
-from bge_eval.fusion import FusedModel, Fusion, check_parts, parse_weights
+from bge_eval.models.fused import FusedModel, Fusion, check_parts, parse_weights
 
 if TYPE_CHECKING:
-    from bge_eval.encode.adapter import EncoderModel
-    from bge_eval.evaluate import Model, Report
+    from bge_eval.evaluate import Report
+    from bge_eval.models.base import Model
+    from bge_eval.models.transformer import EncoderModel
     from bge_eval.progress import Progress
     from bge_eval.rerank.reranker import Reranker
-    from bge_eval.suites import PlannedTask
+    from bge_eval.suites.catalogue import PlannedTask
 
 DEFAULT_OUTPUT = Path("results/runs")
 
@@ -303,8 +304,8 @@ def run(  # one parameter for each option of the command
     from bge_eval.cli.console import TerminalProgress, stderr, stdout
     from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
-    from bge_eval.leaderboard import leaderboard
-    from bge_eval.measure import mteb_key, parse_measure
+    from bge_eval.leaderboard.board import leaderboard
+    from bge_eval.measures.measure import mteb_key, parse_measure
 
     if store is not None and no_store:
         raise UsageError("--store and --no-store contradict each other: leave one of them out.")
@@ -314,11 +315,11 @@ def run(  # one parameter for each option of the command
 
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.evaluate import Options, evaluate
-    from bge_eval.models import ModelOptions, open_model
+    from bge_eval.models.opening import ModelOptions, open_model
+    from bge_eval.models.saved_runs import GivenRuns
     from bge_eval.remote.client import Limits, is_address
     from bge_eval.rerank.families import RerankerOptions
-    from bge_eval.search.given import GivenRuns
-    from bge_eval.suites import plan, suites
+    from bge_eval.suites.catalogue import plan, suites
 
     names = [name for item in [*tasks, *(more_tasks or [])] for name in item.split(",") if name]
     planned = plan(names, subset or [], lang or [])
@@ -454,7 +455,7 @@ def _fused(
     progress: Progress,
 ) -> FusedModel:
     """Fuse the runs that the models have just left, and those that were there before."""
-    from bge_eval.search.given import GivenRuns, given_runs
+    from bge_eval.models.saved_runs import GivenRuns, given_runs
 
     done = iter(reports)
     parts: list[Model] = []
@@ -478,7 +479,7 @@ def _main_measure(planned: list[PlannedTask]) -> str:
 
 def _introduce(model: Model, progress: Progress) -> None:
     """Say how the model will be run, since every one of these decides the score."""
-    from bge_eval.encode.adapter import EncoderModel
+    from bge_eval.models.transformer import EncoderModel
 
     if type(model).__str__ is not object.__str__:
         progress.note(str(model))

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bge_eval.cli.forms import TIED, latex, markdown, page_table
 from bge_eval.cli.grid import COSTS, Cell, Look, grid, values
-from bge_eval.leaderboard import MEAN_TYPE, Leaderboard, Row
+from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard, Row
 
 if TYPE_CHECKING:
     import pandas as pd

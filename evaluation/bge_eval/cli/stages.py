@@ -11,7 +11,7 @@ from bge_eval.errors import UsageError
 from bge_eval.rerank.kinds import RerankerKind
 
 if TYPE_CHECKING:
-    from bge_eval.evaluate import Model
+    from bge_eval.models.base import Model
     from bge_eval.progress import Progress
     from bge_eval.rerank.families import RerankerOptions
     from bge_eval.rerank.reranker import Reranker
@@ -123,7 +123,7 @@ def without_model(
         MissingError: the first stage is not there.
     """
     if first_stage is not None:
-        from bge_eval.search.given import given_runs
+        from bge_eval.models.saved_runs import given_runs
 
         return given_runs(first_stage.expanduser(), progress), reranker
     if reranker is None:
@@ -131,6 +131,6 @@ def without_model(
             "Nothing to evaluate: give --model, or --reranker for reranking tasks alone, or"
             " --first-stage with a run."
         )
-    from bge_eval.rerank.alone import RerankerAlone
+    from bge_eval.models.reranker_alone import RerankerAlone
 
     return RerankerAlone(reranker, progress), None

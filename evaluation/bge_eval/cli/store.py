@@ -32,10 +32,10 @@ def show_store(
     """
     if context.invoked_subcommand is not None:
         return
-    from bge_eval.cache import cache_folder
     from bge_eval.cli.console import stderr, stdout
-    from bge_eval.conversions import kept_folder, kept_models
+    from bge_eval.encode.cache import cache_folder
     from bge_eval.encode.store import default_store, stored_spaces
+    from bge_eval.runtime.conversions import kept_folder, kept_models
 
     root = store or default_store()
     spaces = stored_spaces(root)
@@ -82,11 +82,11 @@ def prune(
 
       bge-eval store prune --model bge-base
     """
-    from bge_eval.cache import cache_folder
     from bge_eval.cli.console import stderr
-    from bge_eval.conversions import prune_kept
+    from bge_eval.encode.cache import cache_folder
     from bge_eval.encode.store import default_store
     from bge_eval.encode.store import prune as remove
+    from bge_eval.runtime.conversions import prune_kept
 
     unused = _quantity(older_than, _SECONDS, "--older-than", "30d")
     removed = remove(

@@ -21,12 +21,12 @@ from bge_eval.cli.columns import (
 from bge_eval.cli.grid import Look, values, weights
 from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
 from bge_eval.cli.show import Form, notes, show
-from bge_eval.leaderboard import Aggregates
+from bge_eval.leaderboard.board import Aggregates
 
 if TYPE_CHECKING:
-    from bge_eval.costs import Costs
-    from bge_eval.leaderboard import Leaderboard, Row
-    from bge_eval.significance import Standing
+    from bge_eval.leaderboard.board import Leaderboard, Row
+    from bge_eval.leaderboard.costs import Costs
+    from bge_eval.leaderboard.significance import Standing
 
 
 def table(  # one parameter for each option of the command
@@ -92,7 +92,7 @@ def table(  # one parameter for each option of the command
     """
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError
-    from bge_eval.leaderboard import leaderboard
+    from bge_eval.leaderboard.board import leaderboard
     from bge_eval.results.saved import find_results
 
     measure, key = measure_and_key(metric)
@@ -162,7 +162,7 @@ def _check_types(board: Leaderboard) -> None:
 
 def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Standing | None]]:
     """Return heading → every row's standing under it."""
-    from bge_eval.significance import Evidence
+    from bge_eval.leaderboard.significance import Evidence
 
     evidence = Evidence(board, key)
     headings = values(board, board.rows[0], types)
@@ -170,7 +170,7 @@ def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Stan
 
 
 def _costs(board: Leaderboard) -> list[Costs]:
-    from bge_eval.significance import row_costs
+    from bge_eval.leaderboard.significance import row_costs
 
     return [row_costs(board, row) for row in board.rows]
 

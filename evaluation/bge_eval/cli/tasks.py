@@ -12,7 +12,7 @@ from bge_eval.cli.quiet import prepare
 from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
-    from bge_eval.suites import PlannedTask
+    from bge_eval.suites.catalogue import PlannedTask
 
 
 _COLUMNS = {"task": 16, "type": 9, "languages": 5, "measure": 11, "size": 9, "offline": 7}
@@ -49,7 +49,7 @@ def tasks(
         _list_suites(as_json)
         return
     prepare(offline=True)
-    from bge_eval.suites import plan
+    from bge_eval.suites.catalogue import plan
 
     planned = [part for task in plan([name], (), lang or ()) for part in (task.parts or (task,))]
     rows = [_describe(task, data_dir or []) for task in planned]
@@ -82,7 +82,7 @@ def tasks(
 
 
 def _list_suites(as_json: bool) -> None:
-    from bge_eval.suites import suites
+    from bge_eval.suites.catalogue import suites
 
     if as_json:
         content = {suite.name: suite.description for suite in suites().values()}

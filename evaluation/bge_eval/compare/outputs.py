@@ -11,10 +11,10 @@ from typing import Any
 
 from bge_eval.compare.sides import Side
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.leaderboard import MAIN_KEY, Column
-from bge_eval.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.leaderboard.board import MAIN_KEY, Column
+from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.measures.rescore import AnyMeasure, Part, judge, parse_any_measure, parts_of
 from bge_eval.records import Excerpts, Qrels, Run
-from bge_eval.rescore import AnyMeasure, Part, judge, parse_any_measure, parts_of
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_qrels, read_run
 

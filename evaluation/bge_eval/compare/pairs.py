@@ -1,4 +1,4 @@
-"""Two sides, task by task and over whole suites, with the statistics of `bge_eval.statistics`."""
+"""Two sides compared, task by task and over whole suites."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bge_eval.compare.outputs import Output
 from bge_eval.errors import UsageError
-from bge_eval.statistics import RESAMPLES, Comparison, Values, compare_means, holm
+from bge_eval.statistics.paired import RESAMPLES, Comparison, Values, compare_means, holm
 
 LEVEL = 0.05
 """A difference with a smaller corrected p is called one."""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bge_eval.compare.outputs import Output
-from bge_eval.ranking import ranked
 from bge_eval.records import Excerpt, Excerpts
+from bge_eval.search.ranking import ranked
 
 SHOWN = 3
 """Documents that are shown of each side."""

@@ -29,7 +29,7 @@ from bge_eval.data.retrieval_folder import FLAG, RetrievalFolder
 from bge_eval.data.sources import holding
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
-from bge_eval.ranking import ranked
+from bge_eval.search.ranking import ranked
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask

@@ -28,7 +28,7 @@ from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
-from bge_eval.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask

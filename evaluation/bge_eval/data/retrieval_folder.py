@@ -36,9 +36,9 @@ from bge_eval.data.files import (
     records,
     text_of,
 )
+from bge_eval.data.tables import TableWriter, open_table
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Qrels
-from bge_eval.tables import TableWriter, open_table
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bge_eval.encode.positions import token_positions
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
-from bge_eval.positions import token_positions
 from bge_eval.records import ModelFiles
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.cache import cache_folder, chosen, remove_abandoned
+from bge_eval.encode.cache import cache_folder, chosen, remove_abandoned
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
 

@@ -35,8 +35,8 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
-from bge_eval.leaderboard import MAIN_KEY, Column
-from bge_eval.measure import PER_QUERY, measure_of_key, mteb_key, parse_measure, per_query
+from bge_eval.leaderboard.board import MAIN_KEY, Column
+from bge_eval.measures.measure import PER_QUERY, measure_of_key, mteb_key, parse_measure, per_query
 from bge_eval.records import Measure
 from bge_eval.results.saved import SavedResult, read_json
 

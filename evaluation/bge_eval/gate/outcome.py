@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bge_eval.gate.baseline import Baseline
 
 if TYPE_CHECKING:
-    from bge_eval.statistics import Comparison
+    from bge_eval.statistics.paired import Comparison
 
 
 class Status(StrEnum):

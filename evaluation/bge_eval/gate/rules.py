@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
-from bge_eval.measure import parse_measure
+from bge_eval.measures.measure import parse_measure
 
 MAIN = "main"
 """The name that stands for a task's own main score."""

@@ -10,7 +10,7 @@ from bge_eval.gate.baseline import Baseline, Entry, PartValues
 from bge_eval.gate.outcome import Finding, Note, Outcome, Status
 from bge_eval.gate.rules import MAIN, Rule, Rules
 from bge_eval.results.identity import differences
-from bge_eval.statistics import TIE, Comparison, compare_means, holm
+from bge_eval.statistics.paired import TIE, Comparison, compare_means, holm
 
 _DATA = ("data.fingerprint", "data.splits", "data.subsets")
 """What makes the scores of two runs scores of different things."""

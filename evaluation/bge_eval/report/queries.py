@@ -63,7 +63,7 @@ class Collection:
             ``{"0-1:nDCG@10": {"low": -0.02, "high": 0.01, "p": 0.4}}``; each pair once, the
             lower index first. With very many systems only the first ones are compared.
         """
-        from bge_eval.statistics import compare
+        from bge_eval.statistics.paired import compare
 
         found = {}
         for before, after in combinations(sorted(self.results)[:TESTED], 2):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.positions import token_positions
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.positions import token_positions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS, token_batches

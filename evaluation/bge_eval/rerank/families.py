@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, UsageError
-from bge_eval.machine import one_device
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
@@ -22,6 +21,7 @@ from bge_eval.rerank.late import LateInteractionReranker
 from bge_eval.rerank.layered import layerwise, lightweight
 from bge_eval.rerank.llm import PREDICT, YES_OR_NO, LLMReranker, load_yes_logit
 from bge_eval.rerank.reranker import Reranker
+from bge_eval.runtime.devices import one_device
 
 _COMPRESS_LAYERS = (8,)
 """Where FlagEmbedding compresses unless told otherwise."""

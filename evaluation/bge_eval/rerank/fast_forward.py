@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bge_eval.cache import cache_folder
-from bge_eval.conversions import worth_converting
+from bge_eval.encode.cache import cache_folder
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.records import ModelFiles
+from bge_eval.runtime.conversions import worth_converting
 
 
 def use_openvino(
@@ -58,7 +58,7 @@ def use_openvino(
         raise MissingError(
             "--backend openvino needs openvino, which is not installed: pip install openvino."
         )
-    from bge_eval.converted import conversion
+    from bge_eval.runtime.converted import conversion
 
     def load() -> torch.nn.Module:
         loaded: torch.nn.Module = transformer
@@ -79,7 +79,7 @@ def use_openvino(
         if not facts.faithful:
             note(f"{apart}; torch is used.")
         return "torch"
-    from bge_eval.converted import given
+    from bge_eval.runtime.converted import given
 
     request = converted.compiled(dtype, throughput=False).create_infer_request()
 
@@ -109,7 +109,7 @@ def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
             f"--backend onnx runs the model file as it is; its precision is not {dtype}."
             " Leave --dtype out."
         )
-    from bge_eval.onnx_session import ONNX_FILE, OnnxSession
+    from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
 
     path = files.folder / ONNX_FILE
     if not path.is_file():

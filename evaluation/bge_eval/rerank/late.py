@@ -19,7 +19,7 @@ from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS
 from bge_eval.rerank.reranker import checked
-from bge_eval.rerank.token_states import (
+from bge_eval.runtime.token_states import (
     held_together,
     late_interaction,
     linear_head,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.ranking import ranked
+from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.records import Run, SplitKey
 from bge_eval.rerank.reranker import Reranker
-from bge_eval.texts import document_texts, query_texts
+from bge_eval.search.ranking import ranked
 
 if TYPE_CHECKING:
     from datasets import Dataset

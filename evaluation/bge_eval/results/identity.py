@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from bge_eval.machine import may_have_accelerator
+from bge_eval.runtime.devices import may_have_accelerator
 
 SCORING_PACKAGES = (
     "bge-eval",

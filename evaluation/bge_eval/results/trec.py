@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bge_eval.errors import DamagedError
-from bge_eval.ranking import ranked
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
+from bge_eval.search.ranking import ranked
 
 
 def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:

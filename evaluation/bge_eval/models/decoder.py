@@ -28,10 +28,10 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.encode.adapter import EncoderModel
 from bge_eval.encode.locate import content_revision
 from bge_eval.encode.settings import Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
 
     from bge_eval.encode.store import Space
-    from bge_eval.encode.text_encoder import TextEncoder
+    from bge_eval.runtime.text_encoder import TextEncoder
 
 _SUFFIX = "\n<response>"
 _PACKAGES = ("peft", "tokenizers", "torch", "transformers")

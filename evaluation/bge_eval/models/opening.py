@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, Overrides
 from bge_eval.errors import UsageError
-from bge_eval.machine import one_device
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
 from bge_eval.remote.client import Limits, is_address
+from bge_eval.runtime.devices import one_device
 
 if TYPE_CHECKING:
-    from bge_eval.evaluate import Model
+    from bge_eval.models.base import Model
 
 _OF_SERVED = [
     "revision",
@@ -107,13 +107,13 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         MissingError: the model, or a package that it needs, is not to be had.
         DamagedError: its files cannot be used.
     """
-    from bge_eval.lexical.bm25 import NAME, BM25Model
+    from bge_eval.models.bm25 import NAME, BM25Model
 
     if name == NAME:
         refuse(NAME, options)
         return BM25Model(progress=progress)
     if name.startswith(_RUN):
-        from bge_eval.search.given import given_runs
+        from bge_eval.models.saved_runs import given_runs
 
         refuse(name, options)
         return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
@@ -122,16 +122,16 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     if options.api is not None and not options.shared:
         raise UsageError(f"--api is for a server's address, such as http://host:port, not {name}.")
     if _OBJECT.fullmatch(name) and not name.startswith("builtin:"):
-        from bge_eval.encode.foreign import object_model
+        from bge_eval.models.foreign import object_model
 
         refuse(name, options)
         return object_model(name, progress)
     if options.loader is Loader.MTEB:
-        from bge_eval.encode.foreign import mteb_model
+        from bge_eval.models.foreign import mteb_model
 
         refuse(f"{name} --loader mteb", options, allowed=("revision", "loader"))
         return mteb_model(name, options.revision, options.device, progress)
-    from bge_eval.encode.foreign import static_files, static_model
+    from bge_eval.models.foreign import static_files, static_model
 
     if (files := static_files(name, options.revision, options.offline)) is not None:
         refuse(name, options, allowed=("revision",))
@@ -141,10 +141,10 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
 
 def _transformer(name: str, options: ModelOptions, progress: Progress | None) -> Model:
     """Return a model that a transformer computes, by the family that the options name."""
-    from bge_eval.encode.adapter import EncoderModel
-    from bge_eval.encode.decoder import DecoderModel, read_examples
     from bge_eval.encode.locate import name_of
-    from bge_eval.encode.m3 import M3Model, parse_modes
+    from bge_eval.models.decoder import DecoderModel, read_examples
+    from bge_eval.models.m3 import M3Model, parse_modes
+    from bge_eval.models.transformer import EncoderModel
 
     common: dict[str, Any] = {
         "device": options.device,
@@ -179,7 +179,7 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
 
 
 def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model:
-    from bge_eval.encode.served import ServedModel
+    from bge_eval.models.served import ServedModel
 
     if options.api not in list(Api):
         raise UsageError(f"--model {url} is a server: say what it speaks, --api {', '.join(Api)}.")

@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.data.texts import query_texts
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.progress import Progress
-from bge_eval.ranking import best
 from bge_eval.records import Run
-from bge_eval.texts import query_texts
+from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from bge_eval.costs import Costs, costs
 from bge_eval.errors import MissingError
-from bge_eval.leaderboard import MAIN_KEY, Column, Leaderboard, Row
-from bge_eval.measure import measure_of_key, per_query
+from bge_eval.leaderboard.board import MAIN_KEY, Column, Leaderboard, Row
+from bge_eval.leaderboard.costs import Costs, costs
+from bge_eval.measures.measure import measure_of_key, per_query
 from bge_eval.records import SplitKey
 from bge_eval.results.saved import SavedResult
 
@@ -76,7 +76,7 @@ class Evidence:
         Args:
             weights: task → what it counts; they sum to 1. A row that lacks one has no standing.
         """
-        from bge_eval.statistics import randomisation_p_value
+        from bge_eval.statistics.paired import randomisation_p_value
 
         scores = [
             sum(weight * row.scores[task] for task, weight in weights.items())
@@ -145,7 +145,7 @@ def _ran(result: SavedResult) -> list[SavedResult]:
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:
-    from bge_eval.statistics import bootstrap_interval
+    from bge_eval.statistics.paired import bootstrap_interval
 
     if not groups:
         return Standing(score, rank=rank)

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from bge_eval.encode.settings import Dtype, Pooling, Settings, transformer_folder
-from bge_eval.encode.text_encoder import Batch, Tokens, load_failure, short
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.text_encoder import Batch, Tokens, load_failure, short
 
 _BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 16384}
 """Tokens of a batch, padding included, by kind of device, unless the user says otherwise."""
@@ -60,7 +60,7 @@ class TorchForward:
 
     @torch.inference_mode()
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.encode.text_encoder.Forward`."""
+        """See `bge_eval.runtime.text_encoder.Forward`."""
         if self._device.type != "cuda":
             for batch in batches:
                 yield batch, self._pooled(batch).cpu().numpy()
@@ -118,7 +118,7 @@ class Replicas:
         self.batch_tokens = forwards[0].batch_tokens
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.encode.text_encoder.Forward`."""
+        """See `bge_eval.runtime.text_encoder.Forward`."""
         waiting = iter(batches)
         free = list(self._forwards)
         running: dict[Future[list[tuple[Batch, Vectors]]], TorchForward] = {}

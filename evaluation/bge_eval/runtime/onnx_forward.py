@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from bge_eval.encode.pooling import pooled
 from bge_eval.encode.settings import Settings, transformer_folder
-from bge_eval.encode.text_encoder import Batch
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.onnx_session import ONNX_FILE, OnnxSession
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
+from bge_eval.runtime.pooling import pooled
+from bge_eval.runtime.text_encoder import Batch
 
 _PLACES = (ONNX_FILE, "model.onnx")
 
@@ -59,7 +59,7 @@ class OnnxForward:
         self.dimension = size if isinstance(size, int) else self._measured_dimension()
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.encode.text_encoder.Forward`."""
+        """See `bge_eval.runtime.text_encoder.Forward`."""
         for batch in batches:
             yield batch, pooled(self._hidden(batch), batch.pooled, self._pooling)
 

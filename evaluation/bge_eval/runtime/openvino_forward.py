@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.converted import Conversion, conversion, given
-from bge_eval.encode.pooling import pooled
 from bge_eval.encode.settings import Dtype, Settings
-from bge_eval.encode.text_encoder import Batch
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.converted import Conversion, conversion, given
+from bge_eval.runtime.pooling import pooled
+from bge_eval.runtime.text_encoder import Batch
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class OpenVinoForward:
         self._requests = [compiled.create_infer_request() for _ in range(2 * self.streams)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.encode.text_encoder.Forward`."""
+        """See `bge_eval.runtime.text_encoder.Forward`."""
         # No callback of OpenVINO's own queue: its threads would wait for Python's lock while
         # Python, letting go of a model, waits for its threads.
         free = list(self._requests)
@@ -98,7 +98,7 @@ def load_openvino(
     whole = replace(settings, dtype=Dtype.FLOAT32)
 
     def load() -> torch.nn.Module:
-        from bge_eval.encode.torch_forward import TorchForward
+        from bge_eval.runtime.torch_forward import TorchForward
 
         loaded = TorchForward(files, whole, device="cpu", trust_remote_code=trust_remote_code)
         model: torch.nn.Module = loaded.model

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
-    from bge_eval.evaluate import Model
+    from bge_eval.models.base import Model
 
 
 class ForeignModel:

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.ranking import best
 from bge_eval.records import Run
 from bge_eval.results.identity import packages
+from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
-    from bge_eval.evaluate import Model
+    from bge_eval.models.base import Model
 
 RRF_K = 60
 """The constant of reciprocal rank fusion; the paper's."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.data.tables import batches
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
-from bge_eval.tables import batches
 
 if TYPE_CHECKING:
     from datasets import Dataset

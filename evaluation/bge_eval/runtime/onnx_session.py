@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from bge_eval.errors import DamagedError
-from bge_eval.machine import threads
+from bge_eval.runtime.devices import threads
 
 ONNX_FILE = "onnx/model.onnx"
 """Where repositories have it."""

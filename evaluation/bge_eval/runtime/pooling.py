@@ -10,7 +10,7 @@ from bge_eval.records import Vectors
 
 
 def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: Pooling) -> Vectors:
-    """Reduce token vectors to one vector a text, as `bge_eval.encode.torch_forward.pool` does.
+    """Reduce token vectors to one vector a text, as `bge_eval.runtime.torch_forward.pool` does.
 
     Args:
         hidden: ``(batch, tokens, dim)`` float32.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bge_eval.cache import chosen, remove_abandoned
+from bge_eval.encode.cache import chosen, remove_abandoned
 
 FACTS = "model.json"
 """What is known of a converted model, beside it."""

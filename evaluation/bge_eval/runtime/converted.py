@@ -29,12 +29,12 @@ import numpy.typing as npt
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
 
-from bge_eval.conversions import FACTS, kept_folder
+from bge_eval.encode.positions import token_positions
 from bge_eval.errors import NotReadyError
-from bge_eval.machine import threads
-from bge_eval.positions import token_positions
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
+from bge_eval.runtime.conversions import FACTS, kept_folder
+from bge_eval.runtime.devices import threads
 
 if TYPE_CHECKING:
     import torch
@@ -179,7 +179,7 @@ def _converted(
 ) -> Conversion:
     """Convert a model and compare it with torch."""
     # Seconds of imports, for the first time alone.
-    from bge_eval.from_torch import convert, first_token_only
+    from bge_eval.runtime.from_torch import convert, first_token_only
 
     if first_only:
         try:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.backends import choose_backend
-from bge_eval.encode.dense import DenseModel
 from bge_eval.encode.locate import locate
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
@@ -27,18 +25,20 @@ from bge_eval.encode.settings import (
     read_model_config,
 )
 from bge_eval.encode.store import EmbeddingStore, default_store, text_keys
-from bge_eval.encode.text_encoder import Distinct, finished
 from bge_eval.errors import UsageError
+from bge_eval.models.dense import DenseModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
+from bge_eval.runtime.backends import choose_backend
+from bge_eval.runtime.text_encoder import Distinct, finished
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
     from bge_eval.encode.store import Space
-    from bge_eval.encode.text_encoder import TextEncoder
     from bge_eval.progress import Step
+    from bge_eval.runtime.text_encoder import TextEncoder
 
 _VECTOR_PACKAGES = ("tokenizers", "torch", "transformers")
 """Packages whose version may change a vector."""
@@ -172,7 +172,7 @@ class EncoderModel(DenseModel):
     def encoder(self) -> TextEncoder:
         """Return the loaded encoder, loading it the first time."""
         if self._encoder is None:
-            from bge_eval.encode.backends import load_encoder
+            from bge_eval.runtime.backends import load_encoder
 
             with self.progress.step("load model"):
                 self._encoder = load_encoder(

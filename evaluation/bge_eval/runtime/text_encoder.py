@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.end_token import keep_end_token
 from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.end_token import keep_end_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.adapter import EncoderModel
+from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.settings import Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
-from bge_eval.ranking import best, ranked
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
-from bge_eval.rerank.token_states import (
+from bge_eval.runtime.token_states import (
     held_together,
     late_interaction,
     linear_head,
     token_states,
     token_vectors,
 )
-from bge_eval.texts import document_texts, query_texts
+from bge_eval.search.ranking import best, ranked
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -205,7 +205,7 @@ class M3Model:
         import torch
         from scipy.sparse import csr_matrix
 
-        from bge_eval.encode.torch_forward import pool
+        from bge_eval.runtime.torch_forward import pool
 
         encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
         transformer = self._transformer()

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from bge_eval.cache import cache_folder
-from bge_eval.conversions import worth_converting
+from bge_eval.encode.cache import cache_folder
+from bge_eval.encode.positions import token_positions
 from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings, transformer_folder
-from bge_eval.encode.text_encoder import Forward, TextEncoder, load_tokenizer
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
-from bge_eval.machine import may_have_accelerator
-from bge_eval.positions import token_positions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
+from bge_eval.runtime.conversions import worth_converting
+from bge_eval.runtime.devices import may_have_accelerator
+from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer
 
 
 def choose_backend(
@@ -109,11 +109,11 @@ def load_encoder(
             note=progress.note,
         )
     elif chosen is Backend.ONNX:
-        from bge_eval.encode.onnx_forward import OnnxForward
+        from bge_eval.runtime.onnx_forward import OnnxForward
 
         forward = OnnxForward(files, settings, device=device)
     if forward is None:
-        from bge_eval.encode.torch_forward import load_torch
+        from bge_eval.runtime.torch_forward import load_torch
 
         forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
         if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
@@ -134,8 +134,8 @@ def _openvino(
     note: Callable[[str], None],
 ) -> Forward | None:
     """Load with OpenVINO; None where torch is to be taken instead, which only a guess allows."""
-    from bge_eval.converted import LARGEST_DIFFERENCE
-    from bge_eval.encode.openvino_forward import load_openvino
+    from bge_eval.runtime.converted import LARGEST_DIFFERENCE
+    from bge_eval.runtime.openvino_forward import load_openvino
 
     try:
         forward = load_openvino(
@@ -167,7 +167,7 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
     if not worth_converting(transformer_folder(files.folder)):
         return False
     if device is None and may_have_accelerator():
-        from bge_eval.encode.torch_forward import pick_device
+        from bge_eval.runtime.torch_forward import pick_device
 
         if pick_device(None).type != "cpu":
             return False
@@ -177,7 +177,7 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
 def _openvino_supports(dtype: Dtype) -> bool:
     if dtype is Dtype.FLOAT32:
         return True
-    from bge_eval.converted import supports
+    from bge_eval.runtime.converted import supports
 
     return supports(dtype)
 

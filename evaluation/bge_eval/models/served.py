@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.dense import DenseModel
 from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_prompts
-from bge_eval.encode.text_encoder import Distinct
 from bge_eval.errors import UsageError
+from bge_eval.models.dense import DenseModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.runtime.text_encoder import Distinct
 from bge_eval.search.exact import unit_rows
 
 if TYPE_CHECKING:

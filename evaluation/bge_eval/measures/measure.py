@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from bge_eval.errors import UsageError, did_you_mean
-from bge_eval.ranking import ranked
 from bge_eval.records import Measure
+from bge_eval.search.ranking import ranked
 
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 """The cutoffs that mteb computes for every retrieval task."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bge_eval.errors import DamagedError, UsageError
-from bge_eval.leaderboard import Aggregates, Column, Row, fill
+from bge_eval.leaderboard.board import Aggregates, Column, Row, fill
 from bge_eval.resources import published_folder
 
 KEYS = (

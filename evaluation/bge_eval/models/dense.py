@@ -1,6 +1,6 @@
-"""What every model of one vector a text has in common: prompts, mteb's protocols, the search.
+"""Models that give one vector per text: their prompts, mteb's protocols, the search.
 
-Where the vectors come from (`bge_eval.encode.adapter`, `bge_eval.encode.served`) is a subclass's.
+Subclasses compute the vectors: `bge_eval.models.transformer`, `bge_eval.models.served`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role, names_of, resolve_instruction, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.ranking import best
 from bge_eval.records import ModelFiles, Run, Vectors
 from bge_eval.search.exact import ExactSearch, Rows, chunk_rows, unit_rows
-from bge_eval.texts import document_texts, query_texts
+from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress
-from bge_eval.ranking import best
 from bge_eval.records import Run, SplitKey
 from bge_eval.results.identity import packages
 from bge_eval.results.store import read_record
 from bge_eval.results.trec import read_run
+from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
     from datasets import Dataset

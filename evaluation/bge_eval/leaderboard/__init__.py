@@ -1,0 +1,1 @@
+"""Saved results as a table: rows, averages, ranks, published models, costs."""

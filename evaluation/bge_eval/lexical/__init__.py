@@ -1,1 +1,0 @@
-"""Models that match words, not vectors."""

@@ -1,0 +1,1 @@
+"""Measures by name, their values for single queries, rescoring of saved runs."""

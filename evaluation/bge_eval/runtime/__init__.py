@@ -1,0 +1,1 @@
+"""Everything that computes: torch, OpenVINO and ONNX Runtime, batches, pooling, devices."""
