@@ -33,10 +33,9 @@ class UnforeseenError(BgeEvalError):
 
     def __init__(self, error: Exception) -> None:
         """Make the message from the error."""
-        reason = " ".join(str(error).split())
         super().__init__(
-            f"{type(error).__name__}: {reason}\nThis was not foreseen. Run it again as"
-            " `bge-eval --debug …` to see where it happened."
+            f"{type(error).__name__}: {one_line(error, None)}\nThis was not foreseen. Run it"
+            " again as `bge-eval --debug …` to see where it happened."
         )
 
 
@@ -80,6 +79,16 @@ class NotCachedError(MissingError):
 
 class DamagedError(NotReadyError):
     """A model or a dataset is there, but its content is wrong."""
+
+
+def one_line(error: BaseException | None, limit: int | None = 300) -> str:
+    """Return a foreign error's message on one line, to quote in a message of ours.
+
+    Args:
+        error: the error of another library, or None where a caller has none.
+        limit: longest text to return, in characters; None returns all of it.
+    """
+    return " ".join(str(error).split())[:limit]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -27,7 +27,7 @@ from bge_eval.data.candidates import is_candidates
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
-from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line
 from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def collection_task(collection: Collection) -> AbsTask:
             bibtex_citation=None,
         )
     except ValueError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise DamagedError(f"{collection.folder}: its options make no task ({reason}).") from error
     body: dict[str, Any] = {"metadata": metadata}
     base: type[AbsTask] = AbsTaskSTS

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.identity import DataIdentity
-from bge_eval.errors import BgeEvalError, MissingError, NotCachedError
+from bge_eval.errors import BgeEvalError, MissingError, NotCachedError, one_line
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class HubData:
             " does not hold them"
         )
         if not self.offline:
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = one_line(error, 200) or type(error).__name__
             how = f"they could not be loaded ({reason})"
         kind = NotCachedError if self.offline else MissingError
         return kind(

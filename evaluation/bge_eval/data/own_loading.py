@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.identity import DataIdentity
-from bge_eval.errors import BgeEvalError, DamagedError
+from bge_eval.errors import BgeEvalError, DamagedError, one_line
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _load(task: AbsTask, name: str) -> None:
         raise
     except Exception as error:
         # The user's own code may raise anything; it is their data that could not be had.
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise DamagedError(
             f"{name} could not load its data ({type(error).__name__}: {reason})."
         ) from error

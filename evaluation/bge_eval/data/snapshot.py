@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.data.candidates import split_of_candidates
 from bge_eval.data.files import records
 from bge_eval.data.integrity import check_split
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.errors import DamagedError, MissingError, one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,7 +118,7 @@ class Snapshot:
             )
         except Exception as error:
             # datasets wraps every reader's own errors in types of its own.
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
+            reason = one_line(error.__cause__ or error)
             raise DamagedError(
                 f"{files[0]} (configuration '{config}', split '{split}') cannot be read: {reason}"
             ) from error
@@ -415,7 +415,7 @@ def _columns(path: Path) -> list[str]:
             first = next(records(path), None)
             return list(first[1]) if first else []
     except (OSError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise DamagedError(f"{path} cannot be read ({reason}); get it again.") from error
     return []
 

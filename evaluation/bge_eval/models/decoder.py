@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.locate import content_revision
 from bge_eval.encode.settings import Dtype
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 
@@ -309,7 +309,7 @@ def _merged(model: Any, adapter: Path) -> Any:
             }
         result: Any = set_peft_model_state_dict(whole, weights)
     except (ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise DamagedError(f"The adapter {adapter} does not fit the model: {reason}") from error
     lacking = [name for name in result.missing_keys if "lora_" in name]
     if result.unexpected_keys or lacking:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bge_eval.encode.locate import locate
-from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
+from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles, Run, Vectors
 
@@ -235,7 +235,7 @@ def mteb_model(
             return meta.load_model(device=device)
         except Exception as error:
             # Each of mteb's loaders needs packages of its own and fails in its own way.
-            reason = " ".join(str(error).split())[:400]
+            reason = one_line(error, 400)
             raise MissingError(
                 f"mteb could not load {name} ({type(error).__name__}: {reason})"
             ) from error

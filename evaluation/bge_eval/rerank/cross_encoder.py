@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.positions import token_positions
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS, token_batches
@@ -141,7 +141,7 @@ class CrossEncoderReranker:
                     model_kwargs={"dtype": getattr(torch, self._dtype)},
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 raise MissingError(
                     f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
                     f" {reason}"

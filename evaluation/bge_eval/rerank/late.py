@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.errors import MissingError
+from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS
@@ -146,7 +146,7 @@ class LateInteractionReranker:
                     self.files.folder, dtype=getattr(torch, self._dtype), **common
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 raise MissingError(
                     f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
                     f" {reason}"

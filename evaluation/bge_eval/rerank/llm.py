@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.rerank.batches import BUDGETS, token_batches
@@ -168,7 +168,7 @@ class LLMReranker:
                     self.files, tokenizer, getattr(torch, self._dtype), self._torch_device()
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
-                reason = " ".join(str(error).split())[:300]
+                reason = one_line(error)
                 raise MissingError(
                     f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
                     f" {reason}"

@@ -30,7 +30,7 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino
 
 from bge_eval.encode.positions import token_positions
-from bge_eval.errors import NotReadyError
+from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.runtime.conversions import FACTS, kept_folder
@@ -159,7 +159,7 @@ def conversion(
     try:
         converted = _converted(reference, facts, output, first_only)
     except Exception as error:  # whatever a converter of others' code runs into
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise NotReadyError(
             f"OpenVINO cannot convert {files.name} ({type(error).__name__}: {reason})."
             " Use --backend torch."

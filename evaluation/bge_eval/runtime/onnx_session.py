@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, one_line
 from bge_eval.runtime.devices import threads
 
 ONNX_FILE = "onnx/model.onnx"
@@ -37,7 +37,7 @@ class OnnxSession:
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=list(providers))
         except Exception as error:  # the runtime's own classes have no common parent
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)
             raise DamagedError(f"{path} is no readable ONNX model ({reason}).") from error
         self._inputs = [item.name for item in self._session.get_inputs()]
         # Zeros in place of what is not known, positions above all, would be silently wrong.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.settings import Pooling, Settings, transformer_folder
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors
 from bge_eval.runtime.end_token import keep_end_token
@@ -298,12 +298,7 @@ def load_failure(files: ModelFiles, error: Exception) -> str:
             f"{files.name} comes with Python code of its own, which bge-eval does not run unless"
             " told to. If you trust its authors, add --trust-remote-code."
         )
-    return f"{files.name} could not be loaded from {files.folder}: {short(error)}"
-
-
-def short(error: Exception) -> str:
-    """Return an error's text on one line, cut to what a person reads."""
-    return " ".join(str(error).split())[:300]
+    return f"{files.name} could not be loaded from {files.folder}: {one_line(error)}"
 
 
 def _pad(rows: list[list[int]], width: int, value: int, left: bool) -> Tokens:

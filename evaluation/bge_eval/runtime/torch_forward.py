@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from bge_eval.encode.settings import Dtype, Pooling, Settings, transformer_folder
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles, Vectors
-from bge_eval.runtime.text_encoder import Batch, Tokens, load_failure, short
+from bge_eval.runtime.text_encoder import Batch, Tokens, load_failure
 
 _BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 16384}
 """Tokens of a batch, padding included, by kind of device, unless the user says otherwise."""
@@ -232,7 +232,7 @@ def _load(
         raise MissingError(load_failure(files, error)) from error
     except RuntimeError as error:
         raise DamagedError(
-            f"The weights of {files.name} do not fit its config.json ({short(error)})."
+            f"The weights of {files.name} do not fit its config.json ({one_line(error)})."
         ) from error
     # A pooler head that the checkpoint lacks is not used here; anything else missing would be
     # random weights.
