@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Run
+from bge_eval.rerank.filing import own_experiment
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import score_candidates
 
@@ -97,13 +98,3 @@ class RerankerAlone:
             raise UsageError("This task gives a reranker no candidates to re-order.")
         candidates = {query: list(top_ranked.get(query, ())) for query in queries["id"]}
         return score_candidates(self._reranker, corpus, queries, candidates)
-
-
-def own_experiment(identity: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a reranker's settings that are not its own way, named for the results' folder."""
-    own = {"name": identity["name"], "revision": identity["revision"], "dtype": "float32"}
-    return {
-        f"{prefix}{name}": value
-        for name, value in identity.items()
-        if value is not None and value != own.get(name) and name != "kind"
-    }

@@ -1,0 +1,199 @@
+"""The border to mteb's task machinery: mteb's own task classes compute every score.
+
+Other modules pass mteb's tasks along; only this one runs them and reads what they hold.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from bge_eval.data.integrity import refuse_unwritable_ids
+from bge_eval.data.texts import excerpts
+from bge_eval.models.base import Model
+from bge_eval.progress import Progress
+from bge_eval.records import Excerpts, Qrels, Run, SplitKey
+from bge_eval.rerank.second_stage import SecondStage
+
+if TYPE_CHECKING:
+    from mteb.abstasks import AbsTask
+    from mteb.results import TaskResult
+
+SEARCH_DEPTH = 1000
+"""Documents kept for every query; mteb's deepest cutoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A task's scores, and the runs that mteb scored."""
+
+    result: TaskResult
+    """mteb's result."""
+    runs: Mapping[SplitKey, Run]
+    """The scored runs; none for tasks without a search."""
+    qrels: Mapping[SplitKey, Qrels]
+    """The judgements of every run."""
+    texts: Mapping[SplitKey, Excerpts]
+    """Excerpts of every run's queries and documents, for people."""
+
+
+def searches(task: AbsTask) -> bool:
+    """Return whether a task searches documents."""
+    from mteb.abstasks.retrieval import AbsTaskRetrieval
+
+    return isinstance(task, AbsTaskRetrieval)
+
+
+def search_identity(task: AbsTask) -> dict[str, Any]:
+    """Return how a task searches its documents; empty for tasks without a search."""
+    if not searches(task):
+        return {}
+    return {
+        "index": "flat",
+        "top_k": SEARCH_DEPTH,
+        "drop_identical_ids": bool(cast("Any", task).ignore_identical_ids),
+    }
+
+
+def judge(model: Model, task: AbsTask, progress: Progress) -> Judged:
+    """Let mteb score a model on a task whose data are loaded."""
+    if not searches(task):  # mteb calls encode and similarity
+        return Judged(_evaluated(model, task, progress), {}, {}, {})
+    recorder = _Recorder(model)
+    return _judged(_evaluated(recorder, task, progress), recorder.runs, task)
+
+
+def judge_reranked(stage: SecondStage, task: AbsTask, depth: int, progress: Progress) -> Judged:
+    """Let mteb score a reranked run on a task whose data are loaded.
+
+    Args:
+        stage: the first stage with its first ``depth`` documents re-ordered.
+        task: the retrieval task.
+        depth: documents of each query that are re-ordered.
+        progress: receives the time of the measuring.
+    """
+    head = None
+    if depth < SEARCH_DEPTH:
+        stage.head_only = True
+        head = _evaluated(_Recorder(stage), task, progress)
+        stage.head_only = False
+    # The whole run comes last: a task that judges answers keeps what it last judged.
+    recorder = _Recorder(stage)
+    result = _evaluated(recorder, task, progress)
+    if head is not None:
+        result = _up_to_depth(head, result, depth)
+    return _judged(result, recorder.runs, task)
+
+
+def average(task: AbsTask, parts: Sequence[Path]) -> TaskResult:
+    """Average the saved results of an aggregate's parts, as mteb's aggregate class does."""
+    from mteb.results import TaskResult
+
+    results = [TaskResult.from_disk(path) for path in parts]
+    averaged: TaskResult = cast("Any", task).combine_task_results(results)
+    return averaged
+
+
+class _Recorder:
+    """A model's search for mteb, which keeps the runs that mteb scored.
+
+    mteb removes identical ids from the same dictionary, after the cut at 1000, so the kept runs
+    are exactly those that were scored.
+    """
+
+    def __init__(self, model: Model | SecondStage) -> None:
+        self.mteb_model_meta = model.mteb_model_meta
+        self.runs: dict[SplitKey, Run] = {}
+        self._index, self._search = model.index, model.search
+
+    def index(self, corpus: Any, **kwargs: Any) -> None:
+        refuse_unwritable_ids(corpus, "document")
+        self._index(corpus, **kwargs)
+
+    def search(self, queries: Any, *, hf_split: str, hf_subset: str, **kwargs: Any) -> Run:
+        refuse_unwritable_ids(queries, "query")
+        run = self._search(queries, hf_split=hf_split, hf_subset=hf_subset, **kwargs)
+        self.runs[hf_subset, hf_split] = run
+        return run
+
+
+def _judged(result: TaskResult, runs: Mapping[SplitKey, Run], task: AbsTask) -> Judged:
+    dataset: Any = task.dataset
+    parts = {(subset, split): dataset[subset][split] for subset, split in runs}
+    qrels = {key: part["relevant_docs"] for key, part in parts.items()}
+    texts = {
+        key: excerpts(part["queries"], part["corpus"], runs[key], qrels[key])
+        for key, part in parts.items()
+    }
+    return Judged(result, runs, qrels, texts)
+
+
+def _evaluated(model: _Recorder | Model, task: AbsTask, progress: Progress) -> TaskResult:
+    import mteb
+
+    with progress.step("measure"), warnings.catch_warnings():
+        # A suite names the version of a task that its benchmark has; a newer one is no news.
+        warnings.filterwarnings("ignore", message="The task .* is superseded by")
+        if task.metadata.modalities == ["text"]:
+            return _evaluated_on_texts(model, task)
+        # mteb checks whether the model takes images or audio.
+        results = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    result: TaskResult = results.task_results[0]
+    return result
+
+
+def _evaluated_on_texts(model: _Recorder | Model, task: AbsTask) -> TaskResult:
+    """Do what ``mteb.evaluate`` does with a task of texts, split by split.
+
+    ``mteb.evaluate`` imports sentence-transformers, to recognise its models. That takes seconds,
+    also where all vectors are stored or another library computes.
+    """
+    from mteb import TaskResult
+    from mteb.abstasks import AbsTaskBitextMining
+    from mteb.timing import TimingStack
+
+    # Bitext mining encodes all its languages together.
+    subsets = list(task.hf_subsets)
+    together = [subsets] if isinstance(task, AbsTaskBitextMining) else [[name] for name in subsets]
+    start = time.perf_counter()
+    timer = TimingStack()
+    scores: dict[str, dict[str, Any]] = {}
+    for split in task.eval_splits:
+        scores[split] = {}
+        for names in together:
+            scores[split] |= task.evaluate(
+                model,
+                split,
+                subsets_to_run=names,
+                encode_kwargs={"show_progress_bar": False, "batch_size": 32},
+                timer=timer,
+            )
+    return TaskResult.from_task_results(
+        task,
+        scores,
+        evaluation_time=time.perf_counter() - start,
+        date=datetime.now(tz=UTC),
+        evaluation_phases=timer.phases or None,
+    )
+
+
+def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:
+    """Take measures up to the depth from the reranked head, the others from the whole run.
+
+    Ranking measures are equal in both. mteb's nAUC is not: its confidence is the spread of all
+    scores of a query, and the scores of the tail only carry an order.
+    """
+    merged = whole.model_copy(deep=True)
+    for split, entries in merged.scores.items():
+        tops: list[dict[str, Any]] = [dict(top) for top in head.scores[split]]
+        for entry, top in zip(cast("list[dict[str, Any]]", entries), tops, strict=True):
+            for key, value in top.items():
+                cutoff = [int(part) for part in key.split("_") if part.isdigit()]
+                if cutoff and cutoff[0] <= depth:
+                    entry[key] = value
+    return merged
