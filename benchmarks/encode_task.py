@@ -20,7 +20,7 @@ def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, A
 
     from bge_eval.encode.locate import BUILTIN
     from bge_eval.encode.settings import Dtype, Overrides
-    from bge_eval.evaluate import Options, evaluate
+    from bge_eval.evaluation import Options, evaluate
     from bge_eval.models.transformer import EncoderModel
     from bge_eval.suites.catalogue import plan
 

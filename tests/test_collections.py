@@ -11,7 +11,7 @@ import pytest
 from bge_eval.data.collection import read_collection
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.trec import read_run
 from bge_eval.suites.catalogue import plan

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.errors import UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.bm25 import BM25Model, chinese_words
 from bge_eval.models.opening import ModelOptions, open_model
 from bge_eval.records import Run

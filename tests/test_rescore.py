@@ -12,7 +12,7 @@ import pytest
 import pytrec_eval
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.measures.measure import per_query
 from bge_eval.measures.rescore import (
     judge,

@@ -14,7 +14,7 @@ import pytest
 
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Options, Report, evaluate
+from bge_eval.evaluation import Options, Report, evaluate
 from bge_eval.models.base import Model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import GivenRuns, SavedRuns, given_runs

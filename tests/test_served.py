@@ -20,7 +20,7 @@ import pytest
 import bge_eval as bge_eval_package
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.opening import ModelOptions, open_model
 from bge_eval.models.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.records import Vectors

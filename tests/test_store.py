@@ -18,7 +18,7 @@ import pytest
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, text_keys
 from bge_eval.errors import UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan

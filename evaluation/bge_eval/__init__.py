@@ -14,7 +14,7 @@ reads this list and checks every import::
 
     cli           the commands: parsing and printing; pytest's fixture
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
-    evaluate      the one short function: find the data, score, save
+    evaluation    the one short function: find the data, score, save
     judge         the only border to mteb's task machinery
     suites        suites and tasks by name
     models        open a model by name; the base class, one file for each kind of model

@@ -11,7 +11,7 @@ import pytest
 
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.decoder import DecoderModel, Example, read_examples
 from bge_eval.models.opening import Loader, ModelOptions, open_model
 from bge_eval.models.transformer import EncoderModel

@@ -13,7 +13,7 @@ from datasets import Dataset
 from bge_eval.encode.locate import content_revision, locate
 from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.m3 import M3Model, Mode, parse_modes
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker

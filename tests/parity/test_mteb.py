@@ -11,7 +11,7 @@ import pytest
 from bge_eval.data.collection import Collection, collection_task
 from bge_eval.data.finding import find_source
 from bge_eval.encode.settings import Overrides
-from bge_eval.evaluate import Options, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker

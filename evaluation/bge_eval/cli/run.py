@@ -47,7 +47,7 @@ from bge_eval.errors import UsageError
 from bge_eval.models.fused import FusedModel, Fusion, check_parts, parse_weights
 
 if TYPE_CHECKING:
-    from bge_eval.evaluate import Report
+    from bge_eval.evaluation import Report
     from bge_eval.models.base import Model
     from bge_eval.models.transformer import EncoderModel
     from bge_eval.progress import Progress
@@ -314,7 +314,7 @@ def run(  # one parameter for each option of the command
     progress.note("Loading mteb and torch …")
 
     from bge_eval.encode.prompts import read_prompts
-    from bge_eval.evaluate import Options, evaluate
+    from bge_eval.evaluation import Options, evaluate
     from bge_eval.models.opening import ModelOptions, open_model
     from bge_eval.models.saved_runs import GivenRuns
     from bge_eval.remote.client import Limits, is_address
