@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bge_eval.measures.measure import CUTOFFS, PER_QUERY, mteb_key, per_query
-from bge_eval.records import Excerpts, Measure, Qrels, Run
+from bge_eval.measures.measure import Measure
+from bge_eval.measures.mteb_keys import CUTOFFS, mteb_key
+from bge_eval.measures.per_query import PER_QUERY, per_query
+from bge_eval.records import Excerpts, Qrels, Run
 from bge_eval.results.trec import write_excerpts, write_per_query, write_qrels, write_run
 
 

@@ -26,8 +26,8 @@ from bge_eval.gate.junit import write_junit
 from bge_eval.gate.outcome import Finding, Outcome, Status
 from bge_eval.gate.rules import Rule, Rules, read_rules
 from bge_eval.gate.verdict import check
-from bge_eval.measures.measure import per_query
-from bge_eval.records import Measure
+from bge_eval.measures.measure import Measure
+from bge_eval.measures.per_query import per_query
 from bge_eval.results.saved import SavedResult, find_results
 from conftest import BUILTIN, ROOT, CommandLine
 

@@ -82,7 +82,7 @@ def test_options(tickets: Path, tmp_path: Path, measure: str) -> None:
         ("name = 'Support/Tickets'", "the name 'Support/Tickets' names files"),
         ("main_measure = 'nDGC@10'", "main_measure is 'nDGC@10': .* Did you mean nDCG@10"),
         ("main_measure = 'ndcg_at_7'", "results hold the cutoffs 1, 3, 5, 10, 20, 100, 1000"),
-        ("main_measure = 'max_f1'", "'max_f1' is no measure"),
+        ("main_measure = 'max_f1'", "'max_f1' is not a measure"),
     ],
 )
 def test_wrong_options(tickets: Path, options: str, message: str) -> None:

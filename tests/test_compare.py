@@ -19,7 +19,7 @@ from bge_eval.compare.pairs import Pair, Verdict, compare_pair, corrected
 from bge_eval.compare.queries import changed_queries
 from bge_eval.compare.sides import Side, differing, distinguish, find_side
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.measures.measure import PER_QUERY, per_query
+from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.trec import write_excerpts, write_per_query, write_qrels, write_run
 from conftest import CommandLine

@@ -15,8 +15,9 @@ from rich.console import Console
 from bge_eval.cli.forms import tex
 from bge_eval.cli.grid import Look, grid, weights
 from bge_eval.cli.show import Form, show
-from bge_eval.leaderboard.board import MAIN_KEY, MEAN_TASK, MEAN_TYPE, Column, Leaderboard, Row
+from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Column, Leaderboard, Row
 from bge_eval.leaderboard.significance import Evidence
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from conftest import CommandLine
 from saved import save_run
 from test_significance import QRELS, a_run, board_of

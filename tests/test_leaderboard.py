@@ -16,7 +16,6 @@ from bge_eval.cli.grid import Look
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.errors import DamagedError
 from bge_eval.leaderboard.board import (
-    MAIN_KEY,
     Aggregates,
     Column,
     Disagreement,
@@ -24,6 +23,7 @@ from bge_eval.leaderboard.board import (
     Mean,
     leaderboard,
 )
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.results.saved import find_results
 from saved import result_folder
 

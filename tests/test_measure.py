@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from bge_eval.errors import UsageError
-from bge_eval.measures.measure import CUTOFFS, mteb_key, parse_measure, per_query
-from bge_eval.records import Measure
+from bge_eval.measures.measure import Measure, parse_measure
+from bge_eval.measures.mteb_keys import CUTOFFS, mteb_key, parse_key
+from bge_eval.measures.per_query import per_query
+from bge_eval.measures.registry import DEFINITIONS, Definition
+from bge_eval.measures.rescore import judge
 
 
 @pytest.mark.parametrize(
@@ -18,20 +24,21 @@ from bge_eval.records import Measure
         ("mrr@100", "RR@100", "mrr_at_100"),
         ("R@1000", "R@1000", "recall_at_1000"),
         ("recall@5", "R@5", "recall_at_5"),
-        ("MAP@100", "MAP@100", "map_at_100"),
+        ("MAP@100", "AP@100", "map_at_100"),
+        ("AP@20", "AP@20", "map_at_20"),
         ("P@3", "P@3", "precision_at_3"),
         ("Success@1", "Success@1", "hit_rate_at_1"),
     ],
 )
 def test_names(text: str, name: str, key: str) -> None:
     assert str(parse_measure(text)) == name
-    assert mteb_key(parse_measure(text)) == key
+    assert parse_key(text) == mteb_key(parse_measure(text)) == key
 
 
 @pytest.mark.parametrize("text", ["nDGC@10", "nDCG", "nDCG@", "@10", "BLEU@10", "nDCG@7"])
 def test_wrong_names(text: str) -> None:
     with pytest.raises(UsageError):
-        parse_measure(text)
+        parse_key(text)
 
 
 def test_wrong_name_suggests() -> None:
@@ -73,3 +80,37 @@ def test_cutoffs_are_mtebs() -> None:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     assert tuple(AbsTaskRetrieval.k_values) == CUTOFFS
+
+
+@pytest.mark.parametrize("text", ["AP(rel=2)@10", "Success(rel=2)@5", "Rprec", "R_cap@5", "P@7"])
+def test_a_measures_text_gives_the_measure_again(text: str) -> None:
+    measure = parse_measure(text)
+    assert str(measure) == text
+    assert parse_measure(str(measure)) == measure
+
+
+@pytest.mark.parametrize("entry", DEFINITIONS, ids=lambda entry: entry.name)
+def test_every_registered_measure_is_computed(entry: Definition) -> None:
+    import ir_measures
+
+    measure = Measure(entry.name, 10)
+    if entry.compute is None:
+        assert str(ir_measures.parse_measure(str(measure))) == str(measure)
+    values = judge({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1}}, [measure])[measure]
+    assert values.per_query.keys() == {"q"} and 0 < values.mean <= 1
+    assert entry.source
+
+
+@pytest.mark.parametrize("text", ["AP(rel=2)", "R_cap@10", "Rprec"])
+def test_measures_that_results_do_not_hold(text: str) -> None:
+    assert mteb_key(parse_measure(text)) is None
+    with pytest.raises(UsageError, match="`bge-eval rescore` computes"):
+        parse_key(text)
+
+
+def test_registered_measures_are_parsed_without_ir_measures() -> None:
+    code = (
+        "import sys; from bge_eval.measures.measure import parse_measures;"
+        "parse_measures(['nDCG@10', 'map@5', 'R_cap@3']); assert 'ir_measures' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

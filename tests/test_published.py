@@ -18,7 +18,6 @@ from bge_eval.cli.app import application
 from bge_eval.cli.columns import columns_of
 from bge_eval.errors import UsageError
 from bge_eval.leaderboard.board import (
-    MAIN_KEY,
     Aggregates,
     Column,
     Disagreement,
@@ -27,6 +26,7 @@ from bge_eval.leaderboard.board import (
     leaderboard,
 )
 from bge_eval.leaderboard.published import parsed_version, published_rows, read_published
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.resources import published_folder
 from bge_eval.results.saved import find_results
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bge_eval.leaderboard.board import MAIN_KEY, Row
+from bge_eval.leaderboard.board import Row
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import Content, gather, measure_name
 from bge_eval.report.page import data_block, render

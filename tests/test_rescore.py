@@ -13,14 +13,9 @@ import pytrec_eval
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
-from bge_eval.measures.measure import per_query
-from bge_eval.measures.rescore import (
-    judge,
-    parse_any_measure,
-    parse_measures,
-    parts_of,
-    without_identical_ids,
-)
+from bge_eval.measures.measure import parse_measure, parse_measures
+from bge_eval.measures.per_query import per_query
+from bge_eval.measures.rescore import judge, parts_of, without_identical_ids
 from bge_eval.records import Qrels, Run
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_run, write_qrels, write_run
@@ -132,7 +127,7 @@ def test_beirs_measures_bear_what_beirs_functions_do_not() -> None:
     ],
 )
 def test_names(text: str, name: str) -> None:
-    assert str(parse_any_measure(text)) == name
+    assert str(parse_measure(text)) == name
 
 
 @pytest.mark.parametrize(
@@ -142,15 +137,15 @@ def test_names(text: str, name: str) -> None:
         ("nDCG@0", "at least 1"),
         ("R_cap@0", "at least 1"),
         ("AP(rell=2)", "wrong parameter"),
-        ("__import__('os')", "no measure"),
-        ("", "no measure"),
+        ("__import__('os')", "not a measure"),
+        ("", "not a measure"),
         ("RBP(p=0.8)@5", "none of ir_measures' tools"),
         ("BPM", "lacks one that it needs"),
     ],
 )
 def test_wrong_names(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_any_measure(text)
+        parse_measure(text)
 
 
 def test_several_names_in_one_text() -> None:

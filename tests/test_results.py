@@ -12,7 +12,7 @@ import pytest
 from bge_eval.encode.settings import Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.evaluation import Options, Report, evaluate
-from bge_eval.measures.measure import per_query
+from bge_eval.measures.per_query import per_query
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.identity import Identity, differences
 from bge_eval.results.saved import SavedResult, find_results

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bge_eval.leaderboard.board import MAIN_KEY, Column, Leaderboard, leaderboard
+from bge_eval.leaderboard.board import Column, Leaderboard, leaderboard
 from bge_eval.leaderboard.costs import Costs, costs, size_name
 from bge_eval.leaderboard.significance import Evidence, row_costs
-from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, parse_key, stored_name
 from bge_eval.records import Excerpts, Qrels, Run
 from bge_eval.results.saved import SavedResult, find_results
 from saved import save_run
@@ -96,7 +96,7 @@ def test_queries_that_do_not_give_the_score_say_nothing(root: Path) -> None:
 
 
 def test_a_measure_that_is_not_kept_is_computed(root: Path) -> None:
-    key = mteb_key(parse_measure("R@5"))
+    key = parse_key("R@5")
     board = leaderboard(find_results([root]), measure="R@5", key=key)
     found = Evidence(board, key).task(board.columns[0])
     assert all(it is not None and it.low is not None and it.low <= it.score for it in found)
@@ -104,7 +104,8 @@ def test_a_measure_that_is_not_kept_is_computed(root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nDCG@10", "RR@5", "R@100", "MAP@1000", "P@1", "Success@3"])
 def test_keys_are_measures(name: str) -> None:
-    assert str(measure_of_key(mteb_key(parse_measure(name)))) == name
+    measure = measure_of_key(parse_key(name))
+    assert measure is not None and stored_name(measure) == name
 
 
 @pytest.mark.parametrize("key", ["cosine_spearman", "accuracy", "nauc_ndcg_at_10_max", ""])
@@ -201,7 +202,7 @@ def test_texts_and_judgements_that_were_removed(tmp_path: Path) -> None:
     path.with_name("Mine.texts.jsonl.gz").unlink()
     path.with_name("Mine.qrels.tsv.gz").unlink()
     assert SavedResult(path).texts(("default", "test")) == Excerpts()
-    key = mteb_key(parse_measure("R@5"))
+    key = parse_key("R@5")
     board = leaderboard(find_results([tmp_path]), measure="R@5", key=key)
     [standing] = Evidence(board, key).task(board.columns[0])
     assert standing is not None and standing.low is None

@@ -22,7 +22,7 @@ from bge_eval.judge import (
     search_identity,
     searches,
 )
-from bge_eval.measures.measure import PER_QUERY, per_query
+from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.models.base import Model
 from bge_eval.models.fused import FusedModel
 from bge_eval.models.saved_runs import GivenRuns

@@ -39,19 +39,6 @@ class ModelFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
-    """A measure with its cutoff; its text is its name everywhere."""
-
-    name: str
-    """nDCG, RR, R, MAP, P or Success."""
-    cutoff: int
-    """How many of the first documents count."""
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.cutoff}"
-
-
-@dataclass(frozen=True, slots=True)
 class Excerpt:
     """A document's title and the beginning of its text, for people to recognise it."""
 

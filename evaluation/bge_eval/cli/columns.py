@@ -13,21 +13,20 @@ if TYPE_CHECKING:
 
 def measure_and_key(metric: str) -> tuple[str, str]:
     """Return a measure's name for people and its key in mteb's results."""
-    from bge_eval.leaderboard.board import MAIN_KEY
-    from bge_eval.measures.measure import mteb_key, parse_measure
+    from bge_eval.measures.measure import parse_measure
+    from bge_eval.measures.mteb_keys import MAIN_KEY, parse_key
 
     if metric.strip().casefold() == "main":
         return "main score", MAIN_KEY
-    measure = parse_measure(metric)
-    return str(measure), mteb_key(measure)
+    return str(parse_measure(metric)), parse_key(metric)
 
 
 def named(board: Leaderboard, key: str) -> Leaderboard:
     """Give main scores the name of a measure, if it is that of every column."""
-    from bge_eval.leaderboard.board import MAIN_KEY
-    from bge_eval.measures.measure import mteb_key, parse_measure
+    from bge_eval.measures.measure import Measure
+    from bge_eval.measures.mteb_keys import MAIN_KEY, mteb_key
 
-    ndcg = parse_measure("nDCG@10")
+    ndcg = Measure("nDCG", 10)
     if key == MAIN_KEY and {column.main for column in board.columns} == {mteb_key(ndcg)}:
         return replace(board, measure=str(ndcg))
     return board

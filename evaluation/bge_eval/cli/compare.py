@@ -93,7 +93,7 @@ def compare(  # one parameter for each option of the command
     from bge_eval.compare.pairs import compare_pair, corrected
     from bge_eval.compare.sides import differing, distinguish, find_side
     from bge_eval.errors import UsageError
-    from bge_eval.measures.rescore import parse_any_measure
+    from bge_eval.measures.measure import parse_measure
 
     if len(sides) < 2:
         raise UsageError(
@@ -101,7 +101,7 @@ def compare(  # one parameter for each option of the command
             " results, TREC runs, or `published`."
         )
     metric = metric.strip()
-    metric = MAIN if metric.casefold() == MAIN else parse_any_measure(metric).name
+    metric = MAIN if metric.casefold() == MAIN else str(parse_measure(metric))
     names = [name for item in tasks or [] for name in item.split(",") if name]
     found = [find_side(text, runs or [DEFAULT_RUNS]) for text in sides]
     found, published_notes = _published(found, names, metric)
@@ -223,10 +223,10 @@ def _published(
         return list(sides), []
     from bge_eval.cli.columns import as_run, columns_of, published_beside
     from bge_eval.errors import MissingError, UsageError, did_you_mean
-    from bge_eval.leaderboard.board import MAIN_KEY, Aggregates
-    from bge_eval.measures.measure import mteb_key, parse_measure
+    from bge_eval.leaderboard.board import Aggregates
+    from bge_eval.measures.mteb_keys import MAIN_KEY, parse_key
 
-    key = MAIN_KEY if metric == "main" else mteb_key(parse_measure(metric))
+    key = MAIN_KEY if metric == "main" else parse_key(metric)
     own = [side for side in sides if side.published is None and side.results]
     tasks = list(names) or list(dict.fromkeys(task for side in own for task in side.results))
     if not tasks:

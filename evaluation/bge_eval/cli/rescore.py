@@ -15,7 +15,8 @@ from bge_eval.cli.selection import DEFAULT_RUNS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bge_eval.measures.rescore import AnyMeasure, Judged
+    from bge_eval.measures.measure import Measure
+    from bge_eval.measures.values import Values
     from bge_eval.records import Qrels, Run
 
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
@@ -72,7 +73,8 @@ def rescore(  # one parameter for each option of the command
     """
     from bge_eval.cli.console import TerminalProgress, stderr, stdout
     from bge_eval.errors import MissingError
-    from bge_eval.measures.rescore import judge, parse_measures
+    from bge_eval.measures.measure import parse_measures
+    from bge_eval.measures.rescore import judge
 
     places, names = _sorted_out(runs or [], metric)
     measures = parse_measures(names)
@@ -138,13 +140,13 @@ class _Job:
 @dataclass(frozen=True, slots=True)
 class _Scored:
     job: _Job
-    values: dict[AnyMeasure, Judged]
+    values: dict[Measure, Values]
 
 
 def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Tell runs from measures: in ``--metric nDCG@20 RR@10`` all but the first stand alone."""
     from bge_eval.errors import UsageError
-    from bge_eval.measures.rescore import parse_measures
+    from bge_eval.measures.measure import parse_measures
 
     if not metric:
         return list(given), list(DEFAULT_MEASURES)
@@ -221,7 +223,7 @@ def _no_runs(places: Sequence[str], wanted: set[str], without: Sequence[str]) ->
     return f"No result in {where} is of {', '.join(sorted(wanted))}."
 
 
-def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[AnyMeasure]) -> Iterator[str]:
+def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[Measure]) -> Iterator[str]:
     """Say what a person may not expect of a run."""
     from bge_eval.measures.rescore import depth
 
@@ -242,9 +244,9 @@ def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[AnyMeasure]) ->
         )
 
 
-def _means(scored: Sequence[_Scored], measures: Sequence[AnyMeasure]) -> list[_Scored]:
+def _means(scored: Sequence[_Scored], measures: Sequence[Measure]) -> list[_Scored]:
     """Return a row for every task of several runs: the mean over them, as mteb takes it."""
-    from bge_eval.measures.rescore import Judged
+    from bge_eval.measures.values import Values
 
     groups: dict[tuple[str, str], list[_Scored]] = {}
     for one in scored:
@@ -254,7 +256,7 @@ def _means(scored: Sequence[_Scored], measures: Sequence[AnyMeasure]) -> list[_S
     for (label, task), group in groups.items():
         total = sum(one.job.weight for one in group)
         values = {
-            measure: Judged(
+            measure: Values(
                 sum(one.job.weight * one.values[measure].mean for one in group) / total, {}
             )
             for measure in measures
@@ -265,7 +267,7 @@ def _means(scored: Sequence[_Scored], measures: Sequence[AnyMeasure]) -> list[_S
 
 def _show(
     scored: Sequence[_Scored],
-    measures: Sequence[AnyMeasure],
+    measures: Sequence[Measure],
     form: Form,
     console: Console,
     *,

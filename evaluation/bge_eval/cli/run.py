@@ -301,15 +301,16 @@ def run(  # one parameter for each option of the command
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
     """
     prepare(offline=offline)
+    from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress, stderr, stdout
     from bge_eval.cli.profile import show_profiles
     from bge_eval.cli.show import show
     from bge_eval.leaderboard.board import leaderboard
-    from bge_eval.measures.measure import mteb_key, parse_measure
+    from bge_eval.measures.mteb_keys import MAIN_KEY
 
     if store is not None and no_store:
         raise UsageError("--store and --no-store contradict each other: leave one of them out.")
-    measure = None if metric == "main" else parse_measure(metric)
+    measure, key = measure_and_key(metric)
     progress = TerminalProgress(quiet=quiet)
     progress.note("Loading mteb and torch …")
 
@@ -418,8 +419,8 @@ def run(  # one parameter for each option of the command
         title = names[0] if len(names) == 1 and names[0] in suites() else ""
         board = leaderboard(
             paths,
-            measure=str(measure or _main_measure(planned)),
-            key=mteb_key(measure) if measure else "main_score",
+            measure=_main_measure(planned) if key == MAIN_KEY else measure,
+            key=key,
             tasks=[task.name for task in planned],
             title=title,
         )

@@ -11,9 +11,10 @@ from typing import Any
 
 from bge_eval.compare.sides import Side
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.leaderboard.board import MAIN_KEY, Column
-from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
-from bge_eval.measures.rescore import AnyMeasure, Part, judge, parse_any_measure, parts_of
+from bge_eval.leaderboard.board import Column
+from bge_eval.measures.measure import Measure, parse_measure
+from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key
+from bge_eval.measures.rescore import Part, judge, parts_of
 from bge_eval.records import Excerpts, Qrels, Run
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_qrels, read_run
@@ -120,7 +121,7 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
     """
     assert side.run_file is not None
     name = (other.measure if other else "nDCG@10") if metric == MAIN else metric
-    measure = parse_any_measure(name)
+    measure = parse_measure(name)
     if qrels is None:
         sources = dict(other.sources) if other else {}
         if len(sources) != 1:
@@ -136,31 +137,30 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
         source = Source(None, side.run_file, qrels)
     judgements = source.qrels()
     value = judge(source.run(), judgements, [measure])[measure]
-    facts = {"measure": measure.name, "judgements": _digest(judgements)}
+    facts = {"measure": str(measure), "judgements": _digest(judgements)}
     return Output(
-        value.mean, measure.name, {part: value.per_query}, {part: 1.0}, QUERIES, facts,
+        value.mean, str(measure), {part: value.per_query}, {part: 1.0}, QUERIES, facts,
         {part: source},
     )  # fmt: skip
 
 
-def _measure(result: SavedResult, parts: list[Part], metric: str) -> AnyMeasure | None:
+def _measure(result: SavedResult, parts: list[Part], metric: str) -> Measure | None:
     """Return the measure to compute of a result's runs; None to compare by score."""
     if metric != MAIN:
-        return parse_any_measure(metric)
+        return parse_measure(metric)
     records = [result.record, *(part.result.record for part in parts)]
     keys = {str(record["main_measure"]) for record in records if record.get("main_measure")}
-    own = measure_of_key(keys.pop()) if len(keys) == 1 else None
-    return parse_any_measure(str(own)) if own else None
+    return measure_of_key(keys.pop()) if len(keys) == 1 else None
 
 
-def _by_query(result: SavedResult, parts: list[Part], measure: AnyMeasure) -> Output:
+def _by_query(result: SavedResult, parts: list[Part], measure: Measure) -> Output:
     values, sources, digests = {}, {}, []
     tasks = [part.result.task for part in parts]
     for part in parts:
         source = sources[part.name] = Source(part)
         names, kept = part.result.per_query(part.key)
-        if measure.name in names:
-            column = names.index(measure.name)
+        if str(measure) in names:
+            column = names.index(str(measure))
             values[part.name] = {query: row[column] for query, row in kept.items()}
             with suppress(MissingError):  # older results kept no judgements
                 digests.append(_digest(source.qrels()))
@@ -170,20 +170,17 @@ def _by_query(result: SavedResult, parts: list[Part], measure: AnyMeasure) -> Ou
             values[part.name] = judge(source.run(), qrels, [measure])[measure].per_query
     weights = {part.name: 1 / len(set(tasks)) / tasks.count(part.result.task) for part in parts}
     score = sum(weights[name] * sum(found.values()) / len(found) for name, found in values.items())
-    facts = {**_facts([part.result for part in parts]), "measure": measure.name}
+    facts = {**_facts([part.result for part in parts]), "measure": str(measure)}
     if len(digests) == len(parts):
         facts["judgements"] = " ".join(digests)
-    whole = Output(score, measure.name, values, weights, QUERIES, facts, sources)
+    whole = Output(score, str(measure), values, weights, QUERIES, facts, sources)
     return _checked(whole, result, measure)
 
 
-def _checked(found: Output, result: SavedResult, measure: AnyMeasure) -> Output:
+def _checked(found: Output, result: SavedResult, measure: Measure) -> Output:
     """Return the output by queries, or by its score where mteb's is not the queries' mean."""
-    try:
-        key = mteb_key(parse_measure(measure.name.replace("AP@", "MAP@")))
-    except UsageError:
-        return found
-    stored = Column(result.task).score(result.scores, key)
+    key = mteb_key(measure)
+    stored = Column(result.task).score(result.scores, key) if key else None
     if stored is None or abs(stored - found.score) <= _SAME:
         return found
     note = (
@@ -196,11 +193,10 @@ def _checked(found: Output, result: SavedResult, measure: AnyMeasure) -> Output:
 def _by_score(result: SavedResult, metric: str) -> Output | None:
     key, name = MAIN_KEY, str(result.record.get("main_measure") or "main score")
     if metric != MAIN:
-        try:
-            key = mteb_key(parse_measure(metric))
-        except UsageError:
+        measured = mteb_key(parse_measure(metric))
+        if measured is None:
             return None
-        name = metric
+        key, name = measured, metric
     column = Column(result.task)
     score = column.score(result.scores, key)
     if score is None:

@@ -28,7 +28,7 @@ from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line
-from bge_eval.measures.measure import measure_of_key, mteb_key, parse_measure
+from bge_eval.measures.mteb_keys import measure_of_key, parse_key
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -210,7 +210,7 @@ def _main_key(folder: Path, kind: str, name: str) -> str:
         known = f"the measures of an STS task are {', '.join(_STS_KEYS)}"
     else:
         try:
-            return mteb_key(parse_measure(str(key or name)))
+            return parse_key(str(key or name))
         except UsageError as error:
             known = str(error)
     raise DamagedError(f"{folder / 'task.toml'}: main_measure is '{name}': {known}")

@@ -35,9 +35,10 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
-from bge_eval.leaderboard.board import MAIN_KEY, Column
-from bge_eval.measures.measure import PER_QUERY, measure_of_key, mteb_key, parse_measure, per_query
-from bge_eval.records import Measure
+from bge_eval.leaderboard.board import Column
+from bge_eval.measures.measure import Measure, parse_measure
+from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
+from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.results.saved import SavedResult, read_json
 
 KIND = "bge-eval baseline"
@@ -119,11 +120,11 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
     record = result.record
     main_key = str(record.get("main_measure") or "")
     main_measure = measure_of_key(main_key)
-    main = str(main_measure or main_key or "main score")
+    main = stored_name(main_measure) if main_measure else main_key or "main score"
     asked = [parse_measure(name) for name in measures if name != MAIN]
     # The task's own is not parsed again: mteb has tasks with other cutoffs than the usual ones.
     own = [] if main_measure is None else [main_measure]
-    wanted = {str(measure): measure for measure in [*PER_QUERY, *asked, *own]}
+    wanted = {stored_name(measure): measure for measure in [*PER_QUERY, *asked, *own]}
     parts = [
         SavedResult(result.path.with_name(f"{part}.json"))
         for part in record.get("aggregate_of") or ()
@@ -131,7 +132,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
     scores = {}
     for name in (MAIN, *wanted):
         key = MAIN_KEY if name == MAIN else mteb_key(wanted[name])
-        value = _score(result, parts, key)
+        value = _score(result, parts, key) if key else None
         if value is not None:
             scores[name] = value
     if MAIN not in scores:
@@ -249,10 +250,10 @@ def _query_values(
         for part in result.parts:
             try:
                 kept, rows = result.per_query(part)
-                others = [measure for name, measure in measures.items() if name not in kept]
+                others = {name: m for name, m in measures.items() if name not in kept}
                 if others:
-                    more = per_query(result.run(part), result.qrels(part), others)
-                    kept = [*kept, *map(str, others)]
+                    more = per_query(result.run(part), result.qrels(part), [*others.values()])
+                    kept = [*kept, *others]
                     rows = {query: [*row, *more[query]] for query, row in rows.items()}
             except MissingError:  # a result of an earlier version keeps less
                 continue

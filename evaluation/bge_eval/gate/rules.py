@@ -34,6 +34,7 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 from bge_eval.measures.measure import parse_measure
+from bge_eval.measures.mteb_keys import parse_key, stored_name
 
 MAIN = "main"
 """The name that stands for a task's own main score."""
@@ -207,11 +208,12 @@ def _measures(value: Any) -> str:
         if name == MAIN:
             continue
         try:
-            canonical = str(parse_measure(str(name)))
+            parse_key(str(name))
         except UsageError as error:
             return f"measures ({error})"
-        if canonical != name:
-            return f"written as '{canonical}'"
+        stored = stored_name(parse_measure(str(name)))
+        if stored != name:
+            return f"written as '{stored}'"
     return ""
 
 

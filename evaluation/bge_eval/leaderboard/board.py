@@ -15,13 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.results.saved import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAIN_KEY = "main_score"
-"""mteb's key for a task's own main score."""
 MEAN_TASK = "Mean (Task)"
 """Heading of the mean over all tasks."""
 MEAN_TYPE = "Mean (TaskType)"

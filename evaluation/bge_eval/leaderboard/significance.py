@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bge_eval.errors import MissingError
-from bge_eval.leaderboard.board import MAIN_KEY, Column, Leaderboard, Row
+from bge_eval.leaderboard.board import Column, Leaderboard, Row
 from bge_eval.leaderboard.costs import Costs, costs
-from bge_eval.measures.measure import measure_of_key, per_query
+from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key
+from bge_eval.measures.per_query import per_query
 from bge_eval.records import SplitKey
 from bge_eval.results.saved import SavedResult
 

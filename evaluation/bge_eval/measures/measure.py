@@ -1,112 +1,119 @@
-"""Measures by name, and their value for single queries.
+"""One value for a measure: its text is what ir_measures writes, such as ``nDCG@10``.
 
-A measure is written as ir_measures writes it: ``nDCG@10``, ``RR@10``, ``R@100``, ``MAP@100``,
-``P@5``, ``Success@1``. mteb's keys (``ndcg_at_10``) are translated here and nowhere else.
+The same text is used in Python, on the command line, in tables and beside saved runs. mteb's keys
+(``ndcg_at_10``) are translated in `bge_eval.measures.mteb_keys`, and nowhere else.
+
+`Measure` is a type of ours because importing ir_measures takes 0.15 s, as long as a small table.
+ir_measures is imported only to compute, and to parse a measure that
+`bge_eval.measures.registry` does not list.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from bge_eval.errors import UsageError, did_you_mean
-from bge_eval.records import Measure
-from bge_eval.search.ranking import ranked
+from bge_eval.measures.registry import definition
 
-CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
-"""The cutoffs that mteb computes for every retrieval task."""
+EXAMPLES = ("nDCG@10", "RR@10", "R@100", "AP(rel=2)", "P@5", "Success@5", "Judged@10", "R_cap@100")
+"""Names that an error message shows."""
 
-_MTEB_KEYS = {
-    "nDCG": "ndcg_at_{}",
-    "RR": "mrr_at_{}",
-    "R": "recall_at_{}",
-    "MAP": "map_at_{}",
-    "P": "precision_at_{}",
-    "Success": "hit_rate_at_{}",
-}
-_OTHER_NAMES = {"mrr": "RR", "ap": "MAP", "recall": "R", "precision": "P", "hit_rate": "Success"}
-_PYTREC = {"nDCG": "ndcg_cut", "R": "recall", "MAP": "map_cut", "P": "P", "Success": "success"}
-
-PER_QUERY = (Measure("nDCG", 10), Measure("RR", 10), Measure("R", 100))
-"""The measures that are saved for every single query."""
+_PLAIN = re.compile(r"(?P<name>(?:beir:)?[A-Za-z_]+)@(?P<cutoff>\d+)")
+_BETWEEN_NAMES = re.compile(r"\s+(?![^(]*\))")
 
 
-def mteb_key(measure: Measure) -> str:
-    """Return a measure's key in mteb's score dictionary."""
-    return _MTEB_KEYS[measure.name].format(measure.cutoff)
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measure, equal to every other of the same text."""
+
+    name: str
+    """The measure without cutoff: "nDCG", "RR", "AP", "R_cap", "beir:Accuracy"."""
+    cutoff: int | None = None
+    """Number of top-ranked documents that count; None for all."""
+    parameters: str = ""
+    """ir_measures' other parameters, e.g. "rel=2"; "" for none."""
+
+    def __str__(self) -> str:
+        """Return the text that ir_measures gives the measure, e.g. ``AP(rel=2)@10``."""
+        parameters = f"({self.parameters})" if self.parameters else ""
+        cutoff = "" if self.cutoff is None else f"@{self.cutoff}"
+        return f"{self.name}{parameters}{cutoff}"
 
 
-def measure_of_key(key: str) -> Measure | None:
-    """Return the measure that one of mteb's keys stands for, or None."""
-    for name, form in _MTEB_KEYS.items():
-        match = re.fullmatch(form.format(r"(\d+)"), key)
-        if match:
-            return Measure(name, int(match[1]))
-    return None
+def parse_measures(texts: Iterable[str]) -> list[Measure]:
+    """Parse measures, each once; one text may hold several, separated by spaces.
+
+    Raises:
+        UsageError: as `parse_measure`.
+    """
+    names = [name for text in texts for name in _BETWEEN_NAMES.split(text.strip()) if name]
+    return list(dict.fromkeys(map(parse_measure, names)))
 
 
 def parse_measure(text: str) -> Measure:
-    """Read a measure's name, letter case aside.
-
-    Raises:
-        UsageError: there is no such measure, or mteb does not compute that cutoff.
-    """
-    match = re.fullmatch(r"(?P<name>[A-Za-z_]+)@(?P<cutoff>\d+)", text.strip())
-    names = {name.casefold(): name for name in _MTEB_KEYS} | _OTHER_NAMES
-    if match is None or match["name"].casefold() not in names:
-        examples = [f"{name}@10" for name in _MTEB_KEYS]
-        raise UsageError(
-            f"'{text}' is no measure.{did_you_mean(text, examples)} Measures are"
-            f" {', '.join(_MTEB_KEYS)} with a cutoff, such as nDCG@10 or R@100."
-        )
-    cutoff = int(match["cutoff"])
-    if cutoff not in CUTOFFS:
-        raise UsageError(
-            f"'{text}': results hold the cutoffs {', '.join(map(str, CUTOFFS))}, not {cutoff}."
-        )
-    return Measure(names[match["name"].casefold()], cutoff)
-
-
-def per_query(
-    run: Mapping[str, Mapping[str, float]],
-    qrels: Mapping[str, Mapping[str, int]],
-    measures: Sequence[Measure] = PER_QUERY,
-) -> dict[str, list[float]]:
-    """Compute measures for every judged query.
-
-    nDCG, R, MAP, P and Success are pytrec_eval's; RR with a cutoff, which trec_eval lacks, is
-    one over the rank of the first relevant document within the cutoff, in trec_eval's order.
-    A query without a retrieved document scores 0.
+    """Parse a measure as ir_measures writes it; letter case does not matter.
 
     Args:
-        run: query id → document id → score.
-        qrels: query id → document id → grade.
-        measures: what to compute.
+        text: a registered name or alias with a cutoff (``nDCG@10``, ``map@100``, ``R_cap@5``), or
+            any measure of ir_measures (``AP(rel=2)``, ``Rprec``).
 
-    Returns:
-        Query id → values in the order of the measures, e.g. ``{"q1": [0.63, 0.5, 1.0]}``.
+    Raises:
+        UsageError: the measure is unknown, a parameter is wrong, or no installed tool computes it.
     """
-    import pytrec_eval
-
-    wanted = {f"{_PYTREC[m.name]}.{m.cutoff}" for m in measures if m.name in _PYTREC}
-    evaluator = pytrec_eval.RelevanceEvaluator({q: dict(d) for q, d in qrels.items()}, wanted)
-    computed = evaluator.evaluate({q: dict(d) for q, d in run.items()})
-    values: dict[str, list[float]] = {}
-    for query, judged in qrels.items():
-        row = []
-        for measure in measures:
-            if measure.name == "RR":
-                row.append(reciprocal_rank(run.get(query, {}), judged, measure.cutoff))
-            else:
-                key = f"{_PYTREC[measure.name]}_{measure.cutoff}"
-                row.append(float(computed.get(query, {}).get(key, 0.0)))
-        values[query] = row
-    return values
+    match = _PLAIN.fullmatch(text.strip())
+    known = definition(match["name"]) if match else None
+    if match is None or known is None:
+        return _parsed_by_ir_measures(text.strip())
+    return Measure(known.name, _valid_cutoff(text, int(match["cutoff"])))
 
 
-def reciprocal_rank(scores: Mapping[str, float], judged: Mapping[str, int], cutoff: int) -> float:
-    """Return one over the rank of the first relevant document, 0 beyond the cutoff."""
-    for rank, document in enumerate(ranked(scores, cutoff), start=1):
-        if judged.get(document, 0) > 0:
-            return 1.0 / rank
-    return 0.0
+def _parsed_by_ir_measures(text: str) -> Measure:
+    import ir_measures as untyped
+
+    ir_measures: Any = untyped
+    names = {name.casefold(): name for name in ir_measures.measures.registry}
+    spelled = re.sub(r"^\w+", lambda name: names.get(name[0].casefold(), name[0]), text)
+    try:
+        measure = ir_measures.parse_measure(spelled)
+        measure.validate_params()
+    except AssertionError as error:
+        raise UsageError(
+            f"'{text}' has a wrong parameter, or lacks one that it needs, such as a cutoff (@10)."
+            f" Write measures as ir_measures does, such as {', '.join(EXAMPLES)}."
+        ) from error
+    except (ValueError, NameError, KeyError, TypeError, SyntaxError) as error:
+        raise UsageError(
+            f"'{text}' is not a measure.{did_you_mean(text, [*EXAMPLES, *names.values()])} Write"
+            f" measures as ir_measures does, such as {', '.join(EXAMPLES)}."
+        ) from error
+    try:
+        computed = ir_measures.DefaultPipeline.supports(measure)
+    except (ValueError, AssertionError):
+        computed = False
+    if not computed:
+        raise UsageError(
+            f"'{text}': none of ir_measures' tools that are installed computes it. pytrec_eval,"
+            " which is always installed, computes nDCG, AP, R, P, RR, Success, Rprec, Bpref and"
+            " infAP."
+        )
+    return _from_ir_measures(text, measure)
+
+
+def _from_ir_measures(text: str, measure: Any) -> Measure:
+    """Return ir_measures' measure as ours, with the same text."""
+    cutoff = measure.params.get("cutoff")
+    whole = str(measure)
+    if cutoff is not None:
+        _valid_cutoff(text, cutoff)
+        whole = whole.removesuffix(f"@{cutoff}")
+    name, _, parameters = whole.partition("(")
+    return Measure(name, cutoff, parameters.removesuffix(")"))
+
+
+def _valid_cutoff(text: str, cutoff: int) -> int:
+    if cutoff < 1:
+        raise UsageError(f"'{text}': a cutoff is at least 1.")
+    return cutoff
