@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bge_eval.statistics.paired import (
-    Values,
-    bootstrap_interval,
-    compare,
-    compare_means,
-    effect_size,
-    holm,
-    randomisation_p_value,
-)
+from bge_eval.statistics.corrections import holm
+from bge_eval.statistics.intervals import bootstrap_interval
+from bge_eval.statistics.paired import compare, compare_means, effect_size
+from bge_eval.statistics.randomisation import randomisation_p_value
+from bge_eval.statistics.samples import Values
 
 SIMULATIONS = 500
 

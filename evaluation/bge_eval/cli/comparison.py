@@ -22,7 +22,9 @@ from bge_eval.cli.rows import (
 from bge_eval.compare.pairs import Line, Pair, Verdict
 from bge_eval.compare.queries import Changed, Document, changed_queries
 from bge_eval.errors import MissingError
-from bge_eval.statistics.paired import CONFIDENCE, METHOD, RESAMPLES
+from bge_eval.statistics.intervals import CONFIDENCE
+from bge_eval.statistics.paired import METHOD
+from bge_eval.statistics.samples import RESAMPLES
 
 _STYLES = {Verdict.BETTER: "green", Verdict.WORSE: "red"}
 _WIDE = 126

@@ -10,7 +10,9 @@ import numpy as np
 
 from bge_eval.compare.outputs import Output
 from bge_eval.errors import UsageError
-from bge_eval.statistics.paired import RESAMPLES, Comparison, Values, compare_means, holm
+from bge_eval.statistics.corrections import holm
+from bge_eval.statistics.paired import Comparison, compare_means
+from bge_eval.statistics.samples import RESAMPLES, Values
 
 LEVEL = 0.05
 """A difference with a smaller corrected p is called one."""

@@ -10,7 +10,9 @@ from bge_eval.gate.baseline import Baseline, Entry, PartValues
 from bge_eval.gate.outcome import Finding, Note, Outcome, Status
 from bge_eval.gate.rules import MAIN, Rule, Rules
 from bge_eval.results.identity import differences
-from bge_eval.statistics.paired import TIE, Comparison, compare_means, holm
+from bge_eval.statistics.corrections import holm
+from bge_eval.statistics.paired import Comparison, compare_means
+from bge_eval.statistics.samples import TIE
 
 _DATA = ("data.fingerprint", "data.splits", "data.subsets")
 """What makes the scores of two runs scores of different things."""

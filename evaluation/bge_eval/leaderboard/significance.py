@@ -77,7 +77,7 @@ class Evidence:
         Args:
             weights: task → what it counts; they sum to 1. A row that lacks one has no standing.
         """
-        from bge_eval.statistics.paired import randomisation_p_value
+        from bge_eval.statistics.randomisation import randomisation_p_value
 
         scores = [
             sum(weight * row.scores[task] for task, weight in weights.items())
@@ -146,7 +146,7 @@ def _ran(result: SavedResult) -> list[SavedResult]:
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:
-    from bge_eval.statistics.paired import bootstrap_interval
+    from bge_eval.statistics.intervals import bootstrap_interval
 
     if not groups:
         return Standing(score, rank=rank)
