@@ -26,7 +26,8 @@ from bge_eval.statistics.samples import (
 
 METHOD = (
     "interval: paired bootstrap over queries (BCa, Efron 1987);"
-    " p: two-sided paired randomisation test (Fisher 1935; Smucker et al. 2007)"
+    " p: two-sided paired randomisation test (Fisher 1935; Smucker et al. 2007),"
+    " its far tail by saddlepoint (Robinson 1982)"
 )
 """The methods in one line, as reports print them."""
 

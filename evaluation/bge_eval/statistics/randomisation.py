@@ -18,6 +18,10 @@ from bge_eval.statistics.samples import CELLS, RESAMPLES, TIE, Values, to_values
 
 EXACT_UP_TO = 16
 """At most this many differing queries: enumerate all 2**16 sign flips."""
+_EXACT_TAIL_UP_TO = 22
+"""At most this many differing queries: enumerate all sums where random flips are too few."""
+_ENOUGH = 10
+"""Extreme flips among the random ones from which on their share is a good p-value."""
 
 
 def randomisation_p_value(
@@ -32,7 +36,9 @@ def randomisation_p_value(
     Up to `EXACT_UP_TO` differing queries, all sign flips are enumerated; the result equals
     ``scipy.stats.permutation_test(…, permutation_type="samples")``. Beyond, flips are drawn at
     random and the observed one counts among them, so p is never 0 (Phipson and Smyth,
-    "Permutation P-values Should Never Be Zero", SAGMB 9, 2010).
+    "Permutation P-values Should Never Be Zero", SAGMB 9, 2010). Random flips cannot show a
+    p-value below one in their number, which a correction for thousands of tests needs: where
+    almost none is extreme, p is the tail of the flips' own distribution (`tail_probability`).
 
     Args:
         differences: one ``(n_queries,)`` array per group.
@@ -53,7 +59,64 @@ def randomisation_p_value(
     if len(terms) <= EXACT_UP_TO:
         return _share_of_all_flips(terms, threshold), True
     extreme = _count_of_random_flips(terms, threshold, resamples, np.random.default_rng(seed))
+    if extreme < _ENOUGH:
+        return tail_probability(terms, threshold)
     return (extreme + 1) / (resamples + 1), False
+
+
+def tail_probability(terms: Values, threshold: float) -> tuple[float, bool]:
+    """Return the probability that a random sign flip's absolute sum reaches a threshold.
+
+    Terms of one size are a binomial distribution and up to `_EXACT_TAIL_UP_TO` terms are
+    enumerated; both are exact. Otherwise the tail is a saddlepoint approximation (Robinson,
+    "Saddlepoint Approximations for Permutation Tests and Confidence Intervals", JRSS B 44, 1982)
+    in the form of Barndorff-Nielsen ("Modified Signed Log Likelihood Ratio", Biometrika 78,
+    1991). Its cumulant generating function, Σ log cosh(term · t), is known exactly.
+
+    Args:
+        terms: ``(n,)`` numbers, none of them 0.
+        threshold: an absolute sum, above 0.
+
+    Returns:
+        The two-sided probability, above 0, and whether it is exact.
+    """
+    sizes = np.sort(np.abs(terms))
+    count, total = len(sizes), float(sizes.sum())
+    # All terms of one sign: only that flip and its mirror image reach the threshold.
+    fewest = max(2.0 ** max(1 - count, -1074), 5e-324)
+    if threshold > total - 2 * float(sizes[0]) * (1 - 1e-9):
+        return fewest, True
+    if np.ptp(sizes) <= 1e-12 * sizes[-1]:
+        from scipy.stats import binom
+
+        flipped = np.floor((total - threshold) / (2 * sizes[0]) * (1 + 1e-12))
+        return max(min(1.0, 2 * float(binom.cdf(flipped, count, 0.5))), fewest), True
+    if count <= _EXACT_TAIL_UP_TO:
+        sums = np.zeros(1)
+        for size in sizes:
+            sums = np.concatenate([sums - size, sums + size])
+        return float(np.mean(np.abs(sums) >= threshold)), True
+    return max(_saddlepoint_tail(sizes, threshold), fewest), False
+
+
+def _saddlepoint_tail(sizes: Values, threshold: float) -> float:
+    """Approximate the two-sided tail of Σ ±size; see `tail_probability`."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    def slope_beyond(t: float) -> float:
+        return float((sizes * np.tanh(sizes * t)).sum()) - threshold
+
+    upper = threshold / float(np.square(sizes).sum())
+    while slope_beyond(upper) < 0:
+        upper *= 2
+    t = brentq(slope_beyond, 0.0, upper, xtol=1e-14 * upper, rtol=1e-12)
+    scaled = sizes * t
+    # log cosh x without overflow
+    cumulant = float((scaled + np.log1p(np.exp(-2 * scaled)) - np.log(2)).sum())
+    root = float(np.sqrt(2 * (t * threshold - cumulant)))
+    curvature = float(np.square(sizes / np.cosh(np.minimum(scaled, 350.0))).sum())
+    return 2 * float(ndtr(-(root + np.log(t * np.sqrt(curvature) / root) / root)))
 
 
 def _share_of_all_flips(terms: Values, threshold: float) -> float:
