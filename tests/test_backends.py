@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.results.identity import Identity
+from bge_eval.results.store import RUN_FORMAT, ResultStore
 from bge_eval.runtime import conversions
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.suites.catalogue import plan
@@ -511,3 +514,73 @@ def test_bfloat16_where_it_is_slow_is_told(tiny_bge: Path) -> None:
     )
     assert model.encoder.forward.backend == "torch"
     assert ("no bfloat16 arithmetic" in " ".join(progress.said)) != supports("bfloat16")
+
+
+@pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])
+def has_bfloat16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A processor that computes in bfloat16, and one that does not."""
+    pytest.importorskip("openvino")
+    present = bool(request.param)
+    monkeypatch.setattr(
+        "bge_eval.runtime.converted.supports",
+        lambda dtype: dtype == "float32" or (dtype == "bfloat16" and present),
+    )
+    return present
+
+
+def test_the_processor_names_no_folder(has_bfloat16: bool) -> None:
+    """What ``auto`` chose is in the identity; what the user typed names the folder."""
+    task = plan(["SciFact"])[0]
+    overrides = Overrides(dtype=Dtype.BFLOAT16)
+    automatic = EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False)
+    assert automatic.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16"}
+    identity = automatic.identity(task.task.metadata)
+    assert identity.get("backend") == ("openvino" if has_bfloat16 else None)
+
+    torch = EncoderModel(BUILTIN, overrides=overrides, backend="torch", device="cpu", store=False)
+    assert torch.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16"}
+    assert "backend" not in torch.identity(task.task.metadata)
+
+    if has_bfloat16:
+        chosen = EncoderModel(
+            BUILTIN, overrides=overrides, backend="openvino", device="cpu", store=False
+        )
+        assert chosen.mteb_model_meta.experiment_kwargs == {
+            "backend": "openvino",
+            "dtype": "bfloat16",
+        }
+        assert chosen.identity(task.task.metadata) == identity
+
+
+def test_a_folder_named_after_an_automatic_backend_still_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Version 0.1.0 named a folder after the backend that ``auto`` had chosen."""
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("bge_eval.runtime.converted.supports", lambda dtype: True)
+    overrides = Overrides(dtype=Dtype.BFLOAT16)
+    task = plan(["demo"])[0]
+    identity = Identity(
+        task=task.name,
+        task_revision="1",
+        model=EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False).identity(
+            task.task.metadata
+        ),
+        data={},
+        search={},
+    )
+    results = ResultStore(tmp_path)
+    explicit = EncoderModel(
+        BUILTIN, overrides=overrides, backend="openvino", device="cpu", store=False
+    )
+    older = results.result_path(explicit.mteb_model_meta, task.name)
+    assert older.parent.name == "backend_openvino__dtype_bfloat16"
+    (older.parent / task.name).mkdir(parents=True)
+    older.write_text("{}")
+    record = {"format": RUN_FORMAT, "identity_digest": identity.digest}
+    (older.parent / task.name / "run.json").write_text(json.dumps(record))
+
+    automatic = EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False)
+    assert results.find(automatic.mteb_model_meta, identity) == older
+    other = replace(identity, task_revision="2")
+    assert results.find(automatic.mteb_model_meta, other) is None

@@ -266,9 +266,13 @@ class EncoderModel(DenseModel):
         return ModelMeta.create_empty(overwrites={**own, "framework": ["PyTorch"]})
 
     def _experiment(self) -> dict[str, str | int | bool]:
-        """Return the settings that are not the model's own; they name the results' folder."""
+        """Return the settings that are not the model's own; they name the results' folder.
+
+        A backend that ``auto`` chose is not among them: the same command names the same folder on
+        every processor. The identity records it.
+        """
         changed = self._changed(asdict(self._own_settings), asdict(self.settings))
-        return changed | self._backend_identity()
+        return changed | ({} if self._backend is Backend.AUTO else self._backend_identity())
 
 
 def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None:

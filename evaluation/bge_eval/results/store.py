@@ -104,11 +104,23 @@ class ResultStore:
 
     def find(self, meta: ModelMeta, identity: Identity) -> Path | None:
         """Return the complete result of exactly this identity, or None."""
-        path = self.result_path(meta, identity.task)
-        record = read_record(path)
-        if record is None or record.get("identity_digest") != identity.digest:
-            return None
-        return path
+        for path in self._candidates(meta, identity):
+            record = read_record(path)
+            if record is not None and record.get("identity_digest") == identity.digest:
+                return path
+        return None
+
+    def _candidates(self, meta: ModelMeta, identity: Identity) -> Iterator[Path]:
+        """Yield the paths at which a result of this identity may stand."""
+        yield self.result_path(meta, identity.task)
+        experiment = dict(meta.experiment_kwargs or {})
+        backend = identity.model.get("backend")
+        if backend is not None and "backend" not in experiment:
+            # Version 0.1.0 named the folder after a backend that it had chosen itself.
+            older = meta.model_copy(
+                update={"experiment_kwargs": {**experiment, "backend": backend}}
+            )
+            yield self.result_path(older, identity.task)
 
     def changed_since(self, meta: ModelMeta, identity: Identity) -> list[str]:
         """Name what differs between a result that is there and this identity."""
