@@ -135,7 +135,7 @@ def _gemma(
     for layer in range(layers):
         if ratio > 1 and layer in compress_at:
             stop = len(hidden) - after
-            passage = [group.mean(0) for group in hidden[start:stop].split(ratio) if len(group)]
+            passage = [group.mean(0) for group in torch.split(hidden[start:stop], ratio)]
             hidden = torch.stack([*hidden[:start], *passage, *hidden[stop:]])
         at = f"model.layers.{layer}."
         seen = _attention(

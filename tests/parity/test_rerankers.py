@@ -109,7 +109,7 @@ def test_lightweight(tmp_path: Path, setting: tuple[int, int, tuple[int, ...]]) 
     folder = lightweight(tmp_path / "bge-reranker-v2.5-gemma2-lightweight")
     layers, ratio, at = setting
     exact, bound = reference(folder, PAIRS, MAX_LENGTH, layers=layers, ratio=ratio, compress_at=at)
-    assert bound.max() < 1e-3
+    assert bound.max() < 5e-3
     scores = scored(folder, layers=layers, compress_ratio=ratio, compress_layers=at)
     assert_within(scores, exact, bound)
     assert_within(LIGHTWEIGHT[setting], exact, bound)
