@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bge_eval.cli.forms import CheckForm
-from bge_eval.cli.selection import DEFAULT_RUNS
+from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.cli.options.tasks import split_names
 
 if TYPE_CHECKING:
     from bge_eval.gate.gate import Request
@@ -89,7 +90,7 @@ def check(  # one parameter for each option of the command
         runs=tuple(runs or [DEFAULT_RUNS]),
         choice=Choice(model, latest),
         rules=rules,
-        tasks=tuple(name for item in tasks or [] for name in item.split(",") if name),
+        tasks=tuple(split_names(tasks)),
         other_data=other_data,
     )
     try:

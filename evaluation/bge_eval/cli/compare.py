@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.rows import Form
-from bge_eval.cli.selection import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from bge_eval.compare.outputs import Output
@@ -102,7 +103,7 @@ def compare(  # one parameter for each option of the command
         )
     metric = metric.strip()
     metric = MAIN if metric.casefold() == MAIN else str(parse_measure(metric))
-    names = [name for item in tasks or [] for name in item.split(",") if name]
+    names = split_names(tasks)
     found = [find_side(text, runs or [DEFAULT_RUNS]) for text in sides]
     found, published_notes = _published(found, names, metric)
     labels = distinguish(found)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def fetch(
     if mirror and whence is not Whence.BEIR:
         raise UsageError("--mirror says where BEIR's zips lie: add --from beir.")
     progress = TerminalProgress()
-    names = [name for item in tasks for name in item.split(",") if name]
+    names = split_names(tasks)
     planned = [part for task in plan(names, (), lang or ()) for part in (task.parts or (task,))]
     failed = 0
     for number, part in enumerate(planned, start=1):
@@ -118,7 +119,7 @@ def check(
     from bge_eval.suites.catalogue import plan
 
     progress = TerminalProgress()
-    names = [name for item in tasks for name in item.split(",") if name]
+    names = split_names(tasks)
     planned = plan(names, subset or (), lang or ())
     parts = [part for task in planned for part in (task.parts or (task,))]
     table = Table("task", "counted", "verdict")

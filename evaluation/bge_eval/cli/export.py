@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
+from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
+from bge_eval.cli.options.tasks import split_names
 
 
 def export(
-    runs: ResultFolders = None,
+    runs: RunFolders = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +59,7 @@ def export(
             " model card."
         )
     results = [SavedResult(path) for path in find_results(runs or [DEFAULT_RUNS])]
-    names = [name for item in tasks or [] for name in item.split(",") if name]
+    names = split_names(tasks)
     if names:
         columns = columns_of(names)
         wanted = {task.task for column in columns for task in (column, *column.parts)}

@@ -17,7 +17,8 @@ from bge_eval.cli.columns import (
     refuse_unknown,
     suite_title,
 )
-from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
+from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
+from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def report(  # one parameter for each option of the command
-    runs: ResultFolders = None,
+    runs: RunFolders = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The page that is written.")
     ] = Path("report.html"),
@@ -67,7 +68,7 @@ def report(  # one parameter for each option of the command
         raise UsageError(f"--output {output} is a folder; give the name of a file in it.")
     measure, key = measure_and_key(metric)
     paths = find_results(runs or [DEFAULT_RUNS])
-    names = [name for item in tasks or [] for name in item.split(",") if name]
+    names = split_names(tasks)
     columns = columns_of(names) if names else []
     heading = title or (suite_title(names) if names else "")
     board = leaderboard(paths, measure=measure, key=key, columns=columns, title=heading)

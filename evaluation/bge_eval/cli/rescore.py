@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.rows import Form
-from bge_eval.cli.selection import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ def rescore(  # one parameter for each option of the command
 
     places, names = _sorted_out(runs or [], metric)
     measures = parse_measures(names)
-    wanted = _tasks_of([name for item in tasks or [] for name in item.split(",") if name])
+    wanted = _tasks_of(split_names(tasks))
     jobs, without = _jobs(places, qrels, wanted)
     if not jobs:
         raise MissingError(_no_runs(places, wanted, without))

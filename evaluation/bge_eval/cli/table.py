@@ -19,7 +19,8 @@ from bge_eval.cli.columns import (
     suite_title,
 )
 from bge_eval.cli.grid import Look, values, weights
-from bge_eval.cli.selection import DEFAULT_RUNS, OnlyModels, ResultFolders
+from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
+from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.show import Form, notes, show
 from bge_eval.leaderboard.board import Aggregates
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def table(  # one parameter for each option of the command
-    runs: ResultFolders = None,
+    runs: RunFolders = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(help="Columns: a suite or tasks; repeat. Default: every task with a result."),
@@ -97,7 +98,7 @@ def table(  # one parameter for each option of the command
 
     measure, key = measure_and_key(metric)
     paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])
-    names = [name for item in tasks or [] for name in item.split(",") if name]
+    names = split_names(tasks)
     title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=aggregates

@@ -1,0 +1,61 @@
+"""Options of ``bge-eval run`` about where data come from and results go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bge_eval.cli.options.saved import DEFAULT_RUNS
+
+_PANEL = "Data and results"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFlags:
+    """The folders of data and results, and which data are accepted."""
+
+    data_dir: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of data sets, each a folder or zip in it (<dir>/SciFact/corpus.jsonl …),"
+            " in any of the layouts that the README lists; repeat.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Open no connection.", rich_help_panel=_PANEL)
+    ] = False
+    available: Annotated[
+        bool,
+        typer.Option(
+            "--available", help="Leave out tasks whose data are missing.", rich_help_panel=_PANEL
+        ),
+    ] = False
+    allow_dangling_qrels: Annotated[
+        bool,
+        typer.Option(
+            "--allow-dangling-qrels",
+            help="Accept judgements of documents that the corpus lacks.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    allow_other_data: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-data",
+            help="Accept local data of another size or script than their task's name says.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    output: Annotated[Path, typer.Option(help="Folder of results.", rich_help_panel=_PANEL)] = (
+        DEFAULT_RUNS
+    )
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Run again the tasks that have results.", rich_help_panel=_PANEL
+        ),
+    ] = False
