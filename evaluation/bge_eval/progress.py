@@ -1,8 +1,7 @@
-"""What long steps report while they run, and the seconds that each phase took.
+"""Progress of long steps, and the seconds of each phase.
 
-Producers (reading, encoding, searching, reranking) talk to a `Progress`; the command line
-shows it with rich, a library call is silent. Both keep the seconds per phase, because a run's
-timings are part of its record.
+Reading, encoding, searching and reranking report to a `Progress`. The command line shows it with
+rich; a library call shows nothing. Both add up the seconds of each phase for ``run.json``.
 """
 
 from __future__ import annotations
@@ -15,18 +14,18 @@ from typing import Protocol
 
 
 class Step(Protocol):
-    """One visible step; `advance` is called as work gets done."""
+    """A step in progress."""
 
     def advance(self, count: int, tokens: int = 0) -> None:
-        """Say that ``count`` more items (and ``tokens`` tokens) are done."""
+        """Report ``count`` more finished items, with ``tokens`` tokens."""
 
 
 @dataclass(slots=True)
 class Profile:
-    """Seconds and amounts by phase of one evaluation, written into ``run.json``.
+    """Seconds, items and tokens of every phase of one evaluation, written to ``run.json``.
 
-    A phase that runs inside another (searching a chunk while the corpus is encoded) counts for
-    itself only, so the phases add up to the whole.
+    The time of a phase within another (a search within the encoding of a corpus) is subtracted
+    from the outer phase, so all phases add up to the whole.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -37,7 +36,7 @@ class Profile:
     """Tokens by phase name, where the phase reads tokens."""
 
     def add(self, phase: str, seconds: float, count: int, tokens: int) -> None:
-        """Add one stretch of work to a phase."""
+        """Add seconds, items and tokens to a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
         if count:
             self.counts[phase] = self.counts.get(phase, 0) + count
@@ -57,7 +56,7 @@ class _Counter:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from drawing bars and warning of its own while a model is loaded."""
+    """Silence transformers' progress bars and warnings while a model is loaded."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -72,7 +71,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 class Progress:
-    """Silent progress that still keeps the profile; the terminal's version overrides `show`."""
+    """Progress that shows nothing and keeps the profile; a subclass overrides `show`."""
 
     def __init__(self) -> None:
         self.profile = Profile()
@@ -80,14 +79,14 @@ class Progress:
 
     @contextmanager
     def step(self, phase: str, total: int | None = None, unit: str = "") -> Iterator[Step]:
-        """Time a phase and let the caller report on it.
+        """Time a phase and yield the step to report to.
 
-        A phase may be entered many times (once for each chunk); its amounts add up.
+        A phase may run many times, once per chunk; the profile has the sums.
 
         Args:
-            phase: the phase's name in the profile and on the screen.
-            total: how many items there will be, if that is known.
-            unit: what an item is ("documents", "queries", "pairs").
+            phase: name of the phase, in the profile and on the screen.
+            total: number of items, or None if it is unknown.
+            unit: name of the items: "documents", "queries", "pairs".
         """
         counter = _Counter()
         start = time.perf_counter()
@@ -103,13 +102,13 @@ class Progress:
 
     @contextmanager
     def show(self, phase: str, total: int | None, unit: str, step: Step) -> Iterator[Step]:
-        """Make a step visible. The base class shows nothing."""
+        """Show a step while it runs. The base class shows nothing."""
         yield step
 
     def note(self, text: str) -> None:
-        """Tell the person something that is neither result nor error. Silent by default."""
+        """Show a remark that is neither a result nor an error. The base class shows nothing."""
 
     def fresh_profile(self) -> Profile:
-        """Start a new profile (one for each task) and return it."""
+        """Start the profile of another task and return it."""
         self.profile = Profile()
         return self.profile

@@ -1,4 +1,4 @@
-"""The small records and types that several modules share."""
+"""Types that every room uses: vectors, runs, qrels."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ SplitKey: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model on this machine."""
+    """The files of a model on this machine."""
 
     name: str
-    """``org/model``, as results are filed."""
+    """``org/model``; names the folder of the results."""
     revision: str
-    """The hub's commit, or 40 hexadecimal digits made from the content of a local folder."""
+    """The hub's commit, or a hash of a local folder's content: 40 hexadecimal digits."""
     folder: Path
-    """Where the files lie."""
+    """The folder of the files."""
     from_hub: bool
-    """Whether name and revision are the hub's own."""
+    """Whether name and revision are the hub's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A document's title and the beginning of its text, for people to recognise it."""
+    """The title and the beginning of a document."""
 
     title: str
     """The title; "" where the corpus has none."""
@@ -50,9 +50,9 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Excerpts:
-    """What a person reads of a run: its queries, their gold and their best documents."""
+    """Queries, relevant and best documents of a run, cut short for display."""
 
     queries: Mapping[str, str] = field(default_factory=dict)
-    """Query id → the query, cut likewise."""
+    """Query id → the beginning of the query."""
     documents: Mapping[str, Excerpt] = field(default_factory=dict)
     """Document id → its excerpt."""

@@ -1,4 +1,4 @@
-"""Where the data files that belong to the package lie, in a checkout and in a wheel."""
+"""Folders of the package's data files, in a checkout and in a wheel."""
 
 from __future__ import annotations
 
