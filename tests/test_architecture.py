@@ -93,9 +93,12 @@ def test_public_names() -> None:
         "BgeEvalError",
         "DamagedError",
         "MissingError",
+        "ModelSettings",
         "NotReadyError",
+        "Results",
         "UsageError",
         "__version__",
+        "evaluate",
         "load_model",
     ]
     assert all(hasattr(bge_eval, name) for name in bge_eval.__all__)

@@ -358,6 +358,7 @@ def test_options_that_mean_nothing(server: ModelServer) -> None:
     with pytest.raises(UsageError, match="--api cannot be used with --model bm25"):
         open_model("bm25", ModelOptions(api=Api.TEI))
     model = bge_eval_package.load_model(server.url, api="tei", similarity="dot")
+    assert isinstance(model, ServedModel)
     assert model.comparison is Similarity.DOT
 
 

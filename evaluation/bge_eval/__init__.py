@@ -2,10 +2,11 @@
 
 The command line is ``bge-eval``; in Python::
 
-    import bge_eval, mteb
+    import bge_eval
 
-    model = bge_eval.load_model("BAAI/bge-base-en-v1.5")
-    mteb.evaluate(model, mteb.get_tasks(["SciFact"]))
+    results = bge_eval.evaluate("BAAI/bge-base-en-v1.5", ["SciFact", "NFCorpus"])
+    results.score("SciFact")            # 0.74345, as published
+    results.to_pandas("R@100")
 
 Importing this package loads neither torch nor mteb.
 
@@ -13,6 +14,7 @@ The rooms, from the top floor to the ground. A room imports only from the floors
 reads this list and checks every import::
 
     cli           the commands: parsing and printing; pytest's fixture
+    api           the Python API: evaluate, load_model, Results
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
     evaluation    the one short function: find the data, score, save
     judge         the only border to mteb's task machinery
@@ -38,6 +40,7 @@ reads this list and checks every import::
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import (
@@ -49,7 +52,7 @@ from bge_eval.errors import (
 )
 
 if TYPE_CHECKING:
-    from bge_eval.models.dense import DenseModel
+    from bge_eval.api import ModelSettings, Results, evaluate, load_model
 
     __version__: str
 
@@ -57,56 +60,22 @@ __all__ = [
     "BgeEvalError",
     "DamagedError",
     "MissingError",
+    "ModelSettings",
     "NotReadyError",
+    "Results",
     "UsageError",
     "__version__",
+    "evaluate",
     "load_model",
 ]
 
 
-def __getattr__(name: str) -> str:
-    """Return ``__version__``; looking it up takes a fifth of the time of ``--help``."""
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``--help`` does not wait for it."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("bge-eval")
+    if name in __all__:
+        return getattr(import_module("bge_eval.api"), name)
     raise AttributeError(f"module 'bge_eval' has no attribute '{name}'")
-
-
-def load_model(name: str, revision: str | None = None, **options: Any) -> DenseModel:
-    """Return a model object for ``mteb.evaluate``.
-
-    Args:
-        name: a hub id, a local folder, ``builtin:all-MiniLM-L6-v2``, or a server's address.
-        revision: branch, tag or commit of a hub model; what a served one is filed under.
-        **options: ``device``, ``batch_tokens``, ``backend``, ``trust_remote_code``, ``offline``;
-            ``store``, a folder for embeddings, or False to store none; ``adapter``, a folder;
-            ``api`` and ``api_model`` of a server; and the model's own settings to override:
-            ``pooling``, ``normalize``, ``max_length``, ``similarity``, ``dtype``,
-            ``truncate_dim``, ``query_prompt``, ``document_prompt``.
-
-    Raises:
-        UsageError: an option does not exist or does not fit the model.
-        MissingError: the model is not to be had.
-        DamagedError: its files cannot be used.
-    """
-    from pathlib import Path
-
-    from bge_eval.encode.settings import overrides_from
-    from bge_eval.models.dense import DenseModel
-    from bge_eval.models.opening import ModelOptions, open_model
-
-    other = (
-        *("device", "batch_tokens", "backend", "store", "adapter"),
-        *("trust_remote_code", "offline", "api", "api_model"),
-    )
-    chosen = {name: options.pop(name) for name in other if name in options}
-    for folder in ("store", "adapter"):
-        if isinstance(chosen.get(folder), str):
-            chosen[folder] = Path(chosen[folder])
-    model = open_model(name, ModelOptions(revision, overrides_from(options), **chosen))
-    if not isinstance(model, DenseModel):
-        raise UsageError(
-            f"load_model returns encoders; {name} is none. See bge_eval.models.opening."
-        )
-    return model

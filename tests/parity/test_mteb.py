@@ -272,6 +272,7 @@ def test_load_model_works_in_mteb(tiny_bge: Path) -> None:
     import bge_eval
 
     model = bge_eval.load_model(str(tiny_bge), max_length=64, query_prompt="q: ")
+    assert isinstance(model, EncoderModel)
     assert isinstance(model.overrides, Overrides)
     task = demo()
     with find_source(task.task, [DEMO.parent], ["demo"]).loaded(task.task, Progress()):

@@ -1,0 +1,335 @@
+"""The Python API: `evaluate`, `load_model` and `Results`, as ``bge_eval`` exports them.
+
+Both functions call the code behind ``bge-eval run`` and return what it would have saved and
+printed. Heavy libraries are imported inside the calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+from bge_eval.errors import BgeEvalError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import pandas as pd
+
+    from bge_eval.leaderboard.board import Leaderboard
+    from bge_eval.models.base import Model
+    from bge_eval.progress import Progress
+    from bge_eval.rerank.reranker import Reranker
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+_MODEL_OPTIONS = (
+    *("revision", "device", "batch_tokens", "backend", "store", "trust_remote_code"),
+    *("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader"),
+)
+"""Settings that are fields of `models.opening.ModelOptions`; the others override the model's."""
+_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Environment variables that the Hugging Face libraries read when they are imported."""
+
+
+class ModelSettings(TypedDict, total=False):
+    """How to run a model. A setting that is left out keeps the model's own value.
+
+    The names are those of ``bge-eval run``.
+    """
+
+    revision: str | None
+    """Branch, tag or commit of a hub model; the version of a served model."""
+    pooling: Literal["cls", "mean", "last"] | None
+    """Which token vectors become the text's vector."""
+    normalize: bool | None
+    """Scale vectors to unit length."""
+    similarity: Literal["cosine", "dot"] | None
+    """How a query vector is compared with a document vector."""
+    max_length: int | None
+    """Longest input in tokens; longer texts are cut."""
+    truncate_dim: int | None
+    """Keep this many leading dimensions (Matryoshka models)."""
+    dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    """Precision of the forward pass. float32 reproduces published scores."""
+    query_prompt: str | None
+    """Text put before every query; "" for none."""
+    document_prompt: str | None
+    """Text put before every document; "" for none."""
+    prompts: Mapping[str, str] | str | Path | None
+    """Prompts by task, task type or role, or a TOML file of them."""
+    protocol: Literal["leaderboard", "model-card"]
+    """Whose rules decide where the query prompt goes."""
+    instruction_format: str | None
+    """Template of a task instruction, e.g. ``"Instruct: {instruction}\\nQuery: "``."""
+    examples: str | Path | None
+    """JSON file of in-context examples."""
+    adapter: str | Path | None
+    """Folder of a PEFT adapter that is merged into the weights."""
+    m3_mode: str | None
+    """BGE-M3's kinds of vectors, e.g. ``"dense,sparse,colbert"``."""
+    m3_weights: str | None
+    """Their weights, e.g. ``"1,0.3,1"``."""
+    loader: Literal["mteb"] | None
+    """"mteb" lets mteb load and run the model."""
+    api: Literal["openai", "infinity", "tei", "cohere"] | None
+    """Interface of the server, for a model that is an address."""
+    api_model: str | None
+    """The model's name on the server. Default: the only one."""
+    api_concurrency: int
+    """Requests sent at once. Default: 8."""
+    api_timeout: float
+    """Seconds to wait for an answer. Default: 600."""
+    device: str | None
+    """``"cpu"``, ``"cuda:0"``, ``"cuda:0,cuda:1"``, ``"mps"``. Default: every GPU."""
+    backend: Literal["auto", "torch", "openvino", "onnx"]
+    """Library of the forward pass."""
+    batch_tokens: int | None
+    """Most tokens in a batch, padding included."""
+    store: bool | str | Path
+    """Folder of stored embeddings. True is the user's cache folder, False stores none."""
+    trust_remote_code: bool
+    """Run Python code that comes with the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results of one `evaluate` call."""
+
+    folder: Path
+    """The folder of results, which ``bge-eval table`` and mteb's ``ResultCache`` read."""
+    files: Mapping[str, tuple[Path, ...]]
+    """Task → its result files: the first stage, then the reranked one if there is one."""
+    failures: Mapping[str, BgeEvalError]
+    """Task → why it could not be evaluated."""
+    reused: tuple[str, ...] = ()
+    """Tasks whose result was already in the folder."""
+
+    def score(self, task: str, measure: str = "main", *, first_stage: bool = False) -> float:
+        """Return one task's score, 0 to 1.
+
+        Args:
+            task: mteb's task name, or the name of your own collection.
+            measure: ``"main"`` for the task's own, or ``"nDCG@10"``, ``"RR@10"``, ``"R@100"`` …
+            first_stage: return the score before reranking.
+
+        Raises:
+            BgeEvalError: the task failed; the error is the task's own.
+            UsageError: the task was not evaluated, or has no such measure.
+        """
+        if task in self.failures:
+            raise self.failures[task]
+        if task not in self.files:
+            raise UsageError(
+                f"{task} was not evaluated. There are results of: {', '.join(self.files)}."
+            )
+        stage = 0 if first_stage else -1
+        rows = self._board([self.files[task][stage]], [task], measure).rows
+        if not rows:
+            raise UsageError(f"The result of {task} has no {measure}. Its own measure is 'main'.")
+        return rows[0].scores[task]
+
+    def scores(self, measure: str = "main") -> dict[str, float]:
+        """Return task → score for every task that was evaluated, 0 to 1.
+
+        Raises:
+            UsageError: a task has no such measure.
+        """
+        return {task: self.score(task, measure) for task in self.files}
+
+    def table(self, measure: str = "main") -> Leaderboard:
+        """Return the table that ``bge-eval run`` prints: one row for each stage."""
+        paths = [path for stages in self.files.values() for path in stages]
+        return self._board(paths, list(self.files), measure)
+
+    def to_pandas(self, measure: str = "main") -> pd.DataFrame:
+        """Return the table as a data frame: a row for each stage, a column for each task."""
+        return self.table(measure).frame()
+
+    @staticmethod
+    def _board(paths: list[Path], tasks: list[str], measure: str) -> Leaderboard:
+        from bge_eval.leaderboard.board import leaderboard
+        from bge_eval.measures.mteb_keys import MAIN_KEY, parse_key
+
+        key = MAIN_KEY if measure == "main" else parse_key(measure)
+        return leaderboard(paths, measure=measure, key=key, tasks=tasks)
+
+
+def evaluate(
+    model: str | Model,
+    tasks: str | Path | Iterable[str | Path],
+    *,
+    reranker: str | Reranker | None = None,
+    rerank_top_k: int = 100,
+    subsets: Iterable[str] = (),
+    languages: Iterable[str] = (),
+    data_dir: str | Path | Iterable[str | Path] = (),
+    output: str | Path = "results/runs",
+    offline: bool = False,
+    overwrite: bool = False,
+    allow_dangling_qrels: bool = False,
+    allow_other_data: bool = False,
+    progress: Progress | None = None,
+    **settings: Unpack[ModelSettings],
+) -> Results:
+    """Evaluate a model on tasks and save the results, as ``bge-eval run`` does.
+
+    A task that fails does not stop the others; see `Results.failures`.
+
+    Args:
+        model: a name as ``--model`` takes it, or an object from `load_model`.
+        tasks: suites (``"beir"``), tasks (``"SciFact"``) and folders (``"./tickets"``).
+        reranker: a second stage: a hub id or a folder, or a reranker object.
+        rerank_top_k: how many of each query's first documents it re-orders.
+        subsets: only these subsets of tasks that have several.
+        languages: only tasks and subsets in these languages, e.g. ``["zho"]``.
+        data_dir: your folders of data sets, searched in order.
+        output: the folder of results.
+        offline: open no connection. Sets ``HF_HUB_OFFLINE`` for this process.
+        overwrite: run tasks again that have a result.
+        allow_dangling_qrels: accept judgements of documents that the corpus lacks.
+        allow_other_data: accept data of another size or script than the task's own.
+        progress: is told of every step; silent by default.
+        **settings: how to run the model, if ``model`` is a name; see `ModelSettings`.
+
+    Raises:
+        UsageError: a name or a setting is wrong, or does not fit the model.
+        MissingError: the model, or the data of a task, is not on this machine.
+        DamagedError: the model's files cannot be used.
+    """
+    if offline:
+        forbid_connections()
+    from bge_eval import evaluation
+    from bge_eval.suites.catalogue import plan
+
+    planned = plan([str(task) for task in _listed(tasks)], list(subsets), list(languages))
+    if isinstance(model, str):
+        model = _open(model, settings, offline=offline, progress=progress)
+    elif settings:
+        names = ", ".join(settings)
+        raise UsageError(f"{names}: the model is already loaded. Give settings to load_model.")
+    if isinstance(reranker, str):
+        reranker = _open_reranker(reranker, settings, offline=offline, progress=progress)
+    options = evaluation.Options(
+        output=Path(output),
+        data_dirs=tuple(Path(folder) for folder in _listed(data_dir)),
+        offline=offline,
+        overwrite=overwrite,
+        dangling=allow_dangling_qrels,
+        other_data=allow_other_data,
+        rerank_top_k=rerank_top_k,
+    )
+    report = evaluation.evaluate(model, planned, options, reranker=reranker, progress=progress)
+    files = {task: tuple(paths) for task, paths in report.done.items()}
+    return Results(options.output, files, dict(report.failed), tuple(report.reused))
+
+
+def load_model(
+    name: str,
+    *,
+    offline: bool = False,
+    progress: Progress | None = None,
+    **settings: Unpack[ModelSettings],
+) -> Model:
+    """Return a model for `evaluate` or for ``mteb.evaluate``.
+
+    Args:
+        name: a hub id, a local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, the address of a
+            server, ``package.module:function``, or ``run:`` with the path of a saved run.
+        offline: open no connection. Sets ``HF_HUB_OFFLINE`` for this process.
+        progress: is told of every step; silent by default.
+        **settings: how to run the model; see `ModelSettings`.
+
+    Raises:
+        UsageError: a setting does not exist, or does not fit this kind of model.
+        MissingError: the model is not on this machine and cannot be fetched.
+        DamagedError: the model's files cannot be used.
+    """
+    if offline:
+        forbid_connections()
+    return _open(name, settings, offline=offline, progress=progress)
+
+
+def forbid_connections() -> None:
+    """Let the Hugging Face libraries open no connection in this process.
+
+    Raises:
+        UsageError: they are imported already and read their settings then.
+    """
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None and not constants.HF_HUB_OFFLINE:
+        raise UsageError(
+            "offline=True comes too late: huggingface_hub was imported before and may connect."
+            " Set HF_HUB_OFFLINE=1 before Python starts."
+        )
+    for name in _OFFLINE:
+        os.environ[name] = "1"
+
+
+def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progress | None) -> Model:
+    """Open a model; the only place that translates `ModelSettings` to the records below."""
+    from bge_eval.encode.prompts import read_prompts
+    from bge_eval.encode.settings import Backend, overrides_from
+    from bge_eval.models.opening import Loader, ModelOptions, open_model
+    from bge_eval.remote.apis import Api
+    from bge_eval.remote.client import Limits
+
+    known = ModelSettings.__annotations__
+    for key in settings:
+        if key not in known:
+            raise UsageError(
+                f"There is no setting '{key}'.{did_you_mean(key, known)} Settings: "
+                f"{', '.join(known)}."
+            )
+    values: dict[str, Any] = dict(settings)
+    limits = {"concurrency": values.pop("api_concurrency", 8)}
+    limits["timeout"] = values.pop("api_timeout", 600.0)
+    machine = {key: values.pop(key) for key in _MODEL_OPTIONS if key in values}
+    for key in ("store", "adapter", "examples"):
+        if isinstance(path := machine.get(key), str):
+            machine[key] = Path(path).expanduser()
+    for key, kind in {"backend": Backend, "api": Api, "loader": Loader}.items():
+        if (value := machine.get(key)) is not None:
+            machine[key] = _choice(key, value, kind)
+    if isinstance(file := values.get("prompts"), str | Path):
+        values["prompts"] = read_prompts(Path(file))
+    options = ModelOptions(
+        overrides=overrides_from(values), offline=offline, limits=Limits(**limits), **machine
+    )
+    return open_model(name, options, progress)
+
+
+def _open_reranker(
+    name: str, settings: ModelSettings, *, offline: bool, progress: Progress | None
+) -> Reranker:
+    """Open a reranker with those settings of the model that hold for both."""
+    from bge_eval.encode.locate import locate
+    from bge_eval.rerank.families import RerankerOptions, load_reranker
+
+    backend = settings.get("backend", "auto")
+    options = RerankerOptions(
+        dtype=settings.get("dtype", "float32"),
+        device=settings.get("device"),
+        batch_tokens=settings.get("batch_tokens"),
+        trust_remote_code=settings.get("trust_remote_code", False),
+        backend=backend,
+    )
+    files = locate(name, offline=offline, onnx=backend == "onnx")
+    return load_reranker(files, options, progress)
+
+
+def _choice(name: str, value: str, kind: type[_Choice]) -> _Choice:
+    """Return the member of an enumeration that a setting names."""
+    if value not in list(kind):
+        raise UsageError(f"{name} is '{value}'; it can be {', '.join(kind)}.")
+    return kind(value)
+
+
+def _listed(values: str | Path | Iterable[str | Path]) -> list[str | Path]:
+    """Return one value or several as a list."""
+    return [values] if isinstance(values, str | Path) else list(values)
