@@ -16,7 +16,7 @@ from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.base import Model
 from bge_eval.models.bm25 import BM25Model
 from bge_eval.models.fused import FusedModel, Fusion, parse_weights
-from bge_eval.models.saved_runs import given_runs
+from bge_eval.models.saved_runs import open_runs
 from bge_eval.records import Run
 from bge_eval.results.trec import write_run
 from bge_eval.suites.catalogue import plan
@@ -30,7 +30,7 @@ def saved(folder: Path, run: Run, name: str) -> Model:
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.run.tsv.gz"
     write_run(path, run, name)
-    return given_runs(path)
+    return open_runs(path)
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_identity_names_parts_method_and_weights(tmp_path: Path, parts: list[Mod
 def test_evaluated_like_a_model(tmp_path: Path, small_scifact: Path) -> None:
     options = Options(tmp_path / "out", (small_scifact,), offline=True)
     tasks = plan(["SciFact"])
-    bm25 = given_runs(evaluate(BM25Model(), tasks, options).done["SciFact"][0].parent)
+    bm25 = open_runs(evaluate(BM25Model(), tasks, options).done["SciFact"][0].parent)
     foreign = saved(tmp_path / "runs", {"q1": {"d2": 1.0}, "q2": {"d2": 3.0}}, "other")
     fused = FusedModel([bm25, foreign], Fusion.RRF)
     path = evaluate(fused, tasks, options).done["SciFact"][0]
@@ -133,7 +133,7 @@ def test_evaluated_like_a_model(tmp_path: Path, small_scifact: Path) -> None:
 def test_parts_of_other_data_are_refused(tmp_path: Path, small_scifact: Path) -> None:
     options = Options(tmp_path / "out", (small_scifact,), offline=True)
     tasks = plan(["SciFact"])
-    bm25 = given_runs(evaluate(BM25Model(), tasks, options).done["SciFact"][0].parent)
+    bm25 = open_runs(evaluate(BM25Model(), tasks, options).done["SciFact"][0].parent)
     queries = small_scifact / "scifact" / "queries.jsonl"
     queries.write_text(queries.read_text(encoding="utf-8").replace("strong", "weak"))
     report = evaluate(FusedModel([bm25, bm25], Fusion.RRF), plan(["SciFact"]), options)
@@ -171,4 +171,4 @@ def test_command(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> 
     assert "bge-eval/bm25" in done.stdout
     assert "fusion/rrf-bm25+other" in done.stdout
     with pytest.raises(MissingError, match="no such file or folder"):
-        given_runs(tmp_path / "nothing")
+        open_runs(tmp_path / "nothing")

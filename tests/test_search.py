@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
-from bge_eval.search.exact import ExactSearch, Rows, chunk_rows, unit_rows
+from bge_eval.search.engines import DEFAULT, engine
+from bge_eval.search.exact import ExactSearch, chunk_rows, unit_rows
+from bge_eval.search.index import Rows
 
 
 def obvious(queries: Vectors, documents: Vectors, ids: list[str], k: int) -> list[list[str]]:
@@ -90,3 +93,9 @@ def test_chunks_are_bounded() -> None:
     assert chunk_rows(384) * 384 * 4 <= 64 * 2**20
     assert chunk_rows(100_000) == 1024
     assert chunk_rows(8) == 65536
+
+
+def test_engines_by_name() -> None:
+    assert engine(DEFAULT) is ExactSearch and ExactSearch.name == "flat"
+    with pytest.raises(UsageError, match=r"There is no index 'flatt'. Did you mean flat\? Indexes"):
+        engine("flatt")

@@ -17,7 +17,7 @@ from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, Report, evaluate
 from bge_eval.models.base import Model
 from bge_eval.models.reranker_alone import RerankerAlone
-from bge_eval.models.saved_runs import GivenRuns, SavedRuns, given_runs
+from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.batches import token_batches
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
@@ -121,7 +121,7 @@ def test_saved_run_stands_for_its_model(
 ) -> None:
     """What is made of it has the identity and the place that --model would have given."""
     with_model, _ = reranked(EncoderModel(BUILTIN), tmp_path / "a")
-    with_run, _ = reranked(given_runs(first_run), tmp_path / "b")
+    with_run, _ = reranked(open_runs(first_run), tmp_path / "b")
     assert not with_run.failed
     pairs = list(zip(with_model.done["SciFact"], with_run.done["SciFact"], strict=True))
     assert len(pairs) == 2
@@ -131,7 +131,7 @@ def test_saved_run_stands_for_its_model(
         assert scores(ours) == scores(theirs)
     # In the same output the first stage is not even measured again.
     before = first_run.joinpath("SciFact.json").stat().st_mtime_ns
-    again, _ = reranked(given_runs(first_run / "SciFact.run.tsv.gz"), tmp_path / "first")
+    again, _ = reranked(open_runs(first_run / "SciFact.run.tsv.gz"), tmp_path / "first")
     assert first_run.joinpath("SciFact.json").stat().st_mtime_ns == before
     assert digest(again.done["SciFact"][1]) == digest(with_model.done["SciFact"][1])
 
@@ -152,7 +152,7 @@ def test_run_of_another_tool(
     opener = gzip.open if name.endswith(".gz") else open
     with opener(place, "wt", encoding="utf-8") as file:
         file.writelines(lines)
-    given = given_runs(place if name.startswith("bm25") else place.parent)
+    given = open_runs(place if name.startswith("bm25") else place.parent)
     report, _ = reranked(given, tmp_path / "out")
     with_model, _ = reranked(EncoderModel(BUILTIN), tmp_path / "reference")
     for ours, theirs in zip(report.done["SciFact"], with_model.done["SciFact"], strict=True):
@@ -164,10 +164,10 @@ def test_run_of_another_tool(
 def test_reranked_run_is_a_first_stage_like_any(
     first_run: Path, tmp_path: Path, reranked: Callable[..., tuple[Report, Path]]
 ) -> None:
-    report, _ = reranked(given_runs(first_run), tmp_path / "out")
+    report, _ = reranked(open_runs(first_run), tmp_path / "out")
     second = report.done["SciFact"][1]
-    given = given_runs(second.with_name("SciFact.run.tsv.gz"))
-    assert not isinstance(given, SavedRuns)
+    given = open_runs(second.with_name("SciFact.run.tsv.gz"))
+    assert not isinstance(given, RecordedRuns)
     again, _ = reranked(given, tmp_path / "again")
     assert scores(again.done["SciFact"][0])["ndcg_at_10"] == scores(second)["ndcg_at_10"]
 
@@ -187,7 +187,7 @@ def test_run_of_something_else(
 ) -> None:
     write_run(tmp_path / "r.run.gz", spoilt(read_run(first_run / "SciFact.run.tsv.gz"), how), "x")
     options = Options(tmp_path / "out", (small_scifact,), offline=True)
-    report = evaluate(given_runs(tmp_path / "r.run.gz"), plan(["SciFact"]), options)
+    report = evaluate(open_runs(tmp_path / "r.run.gz"), plan(["SciFact"]), options)
     assert isinstance(report.failed["SciFact"], DamagedError)
     assert message in str(report.failed["SciFact"])
 
@@ -199,7 +199,7 @@ def test_queries_without_documents_score_nothing(
     del run["q1"]
     write_run(tmp_path / "r.run.gz", run, "x")
     options = Options(tmp_path / "out", (small_scifact,), offline=True)
-    report = evaluate(given_runs(tmp_path / "r.run.gz"), plan(["SciFact"]), options)
+    report = evaluate(open_runs(tmp_path / "r.run.gz"), plan(["SciFact"]), options)
     whole = scores(first_run / "SciFact.json")
     assert whole["recall_at_10"] == 1.0
     assert scores(report.done["SciFact"][0])["recall_at_10"] == pytest.approx(2 / 3, abs=1e-5)
@@ -211,27 +211,27 @@ def test_saved_run_of_other_data_is_refused(
     with (small_scifact / "scifact" / "corpus.jsonl").open("a") as file:
         file.write(json.dumps({"_id": "d6", "text": "One more."}) + "\n")
     options = Options(tmp_path / "out", (small_scifact,), offline=True)
-    report = evaluate(given_runs(first_run), plan(["SciFact"]), options)
+    report = evaluate(open_runs(first_run), plan(["SciFact"]), options)
     assert isinstance(report.failed["SciFact"], UsageError)
     assert "was made on other data" in str(report.failed["SciFact"])
 
 
 def test_what_is_no_first_stage(first_run: Path, tmp_path: Path, small_scifact: Path) -> None:
     with pytest.raises(MissingError, match="no such file"):
-        given_runs(tmp_path / "nowhere")
+        open_runs(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingError, match="holds no run"):
-        given_runs(tmp_path / "empty")
-    for given in (given_runs(first_run), foreign(tmp_path, "SciFact.run")):
+        open_runs(tmp_path / "empty")
+    for given in (open_runs(first_run), foreign(tmp_path, "SciFact.run")):
         with pytest.raises(MissingError, match=r"no run of ArguAna.*SciFact\.run"):
             given.identity(plan(["ArguAna"])[0].task.metadata)
 
 
-def foreign(folder: Path, *names: str) -> GivenRuns:
+def foreign(folder: Path, *names: str) -> SavedRuns:
     for name in names:
         (folder / "other").mkdir(exist_ok=True)
         (folder / "other" / name).write_text("q1\tQ0\td1\t1\t1.5\tx\n")
-    return given_runs(folder / "other")
+    return open_runs(folder / "other")
 
 
 def test_no_run_stands_for_two(tmp_path: Path) -> None:

@@ -24,8 +24,6 @@ from bge_eval.judge import (
 )
 from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.models.base import Model
-from bge_eval.models.fused import FusedModel
-from bge_eval.models.saved_runs import GivenRuns
 from bge_eval.progress import Profile, Progress
 from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
@@ -211,10 +209,9 @@ class _Evaluation:
             UsageError: the model cannot do this task, or its runs are of other data.
         """
         first = self._identity(task, data)
-        if isinstance(self.model, GivenRuns | FusedModel):
-            self.model.check_data(task.metadata.name, data)
+        self.model.check_data(task.metadata.name, data)
         if not searches(task):
-            if not hasattr(self.model, "encode"):
+            if not self.model.encodes:
                 raise UsageError(
                     f"{task.metadata.name} is a task of type {task.metadata.type}: it has no"
                     " documents to search, so it needs an encoder (--model)."
@@ -308,7 +305,7 @@ class _Evaluation:
             task_revision=str(task.metadata.dataset.get("revision", "")),
             model=self.model.identity(task.metadata),
             data=data,
-            search=search_identity(task),
+            search=search_identity(task, self.model.index_name),
             reranker=reranker,
             packages=packages(*sorted({*self.model.packages, *second})),
         )

@@ -49,12 +49,17 @@ def searches(task: AbsTask) -> bool:
     return isinstance(task, AbsTaskRetrieval)
 
 
-def search_identity(task: AbsTask) -> dict[str, Any]:
-    """Return how a task searches its documents; empty for tasks without a search."""
+def search_identity(task: AbsTask, index: str) -> dict[str, Any]:
+    """Return how a task's documents are searched; empty for tasks without a search.
+
+    Args:
+        task: the task.
+        index: the name of the model's index.
+    """
     if not searches(task):
         return {}
     return {
-        "index": "flat",
+        "index": index,
         "top_k": SEARCH_DEPTH,
         "drop_identical_ids": bool(cast("Any", task).ignore_identical_ids),
     }

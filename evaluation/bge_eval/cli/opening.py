@@ -10,14 +10,12 @@ from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.records import limits, model_options, reranker_options
 from bge_eval.encode.locate import locate
-from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import UsageError
 from bge_eval.models.base import Model
 from bge_eval.models.fused import FusedModel, Fusion, check_parts, parse_weights
 from bge_eval.models.opening import open_model
 from bge_eval.models.reranker_alone import RerankerAlone
-from bge_eval.models.saved_runs import given_runs
-from bge_eval.models.transformer import EncoderModel
+from bge_eval.models.saved_runs import open_runs
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
 from bge_eval.remote.client import is_address
@@ -140,7 +138,7 @@ class Opener:
         """Return the saved first stage, or the reranker alone."""
         first_stage = self.reranker.first_stage
         if first_stage is not None:
-            return [given_runs(first_stage.expanduser(), self.progress)], reranker
+            return [open_runs(first_stage.expanduser(), self.progress)], reranker
         if reranker is None:
             raise UsageError(
                 "Nothing to evaluate: give --model, or --reranker for reranking tasks alone, or"
@@ -151,36 +149,5 @@ class Opener:
 
 def introduce(model: Model, progress: Progress) -> None:
     """Print the settings that the model runs with, since each of them decides the score."""
-    if type(model).__str__ is not object.__str__:
-        progress.note(str(model))
-    elif isinstance(model, EncoderModel):
-        progress.note(_settings(model))
-        if twin := model.unnamed_twin():
-            progress.note(
-                f"Note: this folder has the name of {twin}, for which mteb knows a query prompt,"
-                " but its files have none. If it is that model, add --query-prompt."
-            )
-
-
-def _settings(encoder: EncoderModel) -> str:
-    settings, prompts = encoder.settings, encoder.prompts
-    override = encoder.overrides.query_prompt
-    query = prompts.texts.get("query", "") if override is None else override
-    source = prompts.source if override is None else "--query-prompt"
-    parts = [
-        f"{settings.pooling} pooling",
-        "normalised" if settings.normalize else "not normalised",
-        f"{settings.max_length} tokens",
-        str(settings.similarity),
-        str(settings.dtype),
-        f"query prompt {query!r} ({source})" if query else "no query prompt",
-    ]
-    if prompts.instructions is not None and override is None:
-        parts[-1] = f"mteb's task instructions ({source})"
-    if encoder.overrides.prompts:
-        parts.append(f"{len(encoder.overrides.prompts)} prompts of --prompts before them")
-    if encoder.protocol.name is not ProtocolName.LEADERBOARD:
-        parts.append(f"by the rules of {encoder.protocol.name}")
-    if settings.truncate_dim:
-        parts.insert(2, f"first {settings.truncate_dim} dimensions")
-    return f"{encoder.files.name} at {encoder.files.revision[:12]}: {', '.join(parts)}"
+    for line in model.introduction():
+        progress.note(line)

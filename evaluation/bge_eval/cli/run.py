@@ -115,23 +115,22 @@ class _Evaluation:
     def _part(self, model: Model) -> Report | None:
         """Evaluate one part of a fusion; None for saved runs, whose results exist."""
         from bge_eval.cli.opening import introduce
-        from bge_eval.models.saved_runs import GivenRuns
 
-        if isinstance(model, GivenRuns):
+        if model.is_saved:
             introduce(model, self.progress)
             return None
         return self._one(model, None)
 
     def _saved(self, model: Model, report: Report | None) -> Model:
         """Return the runs that a part has left."""
-        from bge_eval.models.saved_runs import given_runs
+        from bge_eval.models.saved_runs import open_runs
 
         if report is None:
             return model
         paths = _paths(report)
         if not paths:
             raise next(iter(report.failed.values()))
-        return given_runs(paths[0].parent, self.progress)
+        return open_runs(paths[0].parent, self.progress)
 
     def _one(self, model: Model, reranker: Reranker | None) -> Report:
         from bge_eval.cli.opening import introduce

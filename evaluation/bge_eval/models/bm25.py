@@ -4,9 +4,9 @@ Stopwords, stemmer and tokeniser by language are mteb's own
 (``mteb.models.model_implementations.bm25.BM25Tokenizer``); k1, b, delta and the variant are those
 of its ``BM25Search``. Two things differ, both for the better:
 
-- Chinese is cut into words, and the parts of long words, by jieba's dictionary, also where a
-  corpus mixes it with English; mteb's baseline cuts it into single characters, or, in a task of
-  several languages, takes a whole sentence for one word.
+- Chinese is segmented into words, and the parts of long words, by jieba's dictionary, also where
+  a corpus mixes it with English. mteb's baseline splits it into single characters, or, in a task
+  of several languages, takes a whole sentence for one word.
 - Documents that share no word with a query are not retrieved, and in a task with given
   candidates every candidate is scored. mteb fills a short list with documents of score 0, and
   loses candidates that are not among the first thousand of the whole corpus.
@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.data.texts import query_texts
-from bge_eval.errors import MissingError, UsageError
+from bge_eval.errors import MissingError
+from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.search.ranking import best
@@ -38,29 +39,27 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
 NAME = "bm25"
-"""What ``--model`` says for this model."""
+"""This model's name in ``--model``."""
 
 _PARAMETERS = {"method": "lucene", "k1": 1.5, "b": 0.75, "delta": 0.5}
-"""Of mteb's baseline; bm25s uses delta in other variants than lucene only."""
+"""Those of mteb's baseline; bm25s's lucene variant does not use delta."""
 _PACKAGES = {"bm25s": "bm25s", "Stemmer": "PyStemmer", "rjieba": "rjieba"}
 """Module → package, all of the extra ``bm25``."""
 _CHINESE = {"zho", "cmn"}
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _HAN_SHARE = 0.05
-"""Documents with Chinese characters from which on a corpus not said to be Chinese is mixed."""
+"""Share of documents with Chinese characters that makes an English corpus a mixed one."""
 _READ_AT_ONCE = 8192
 
 
-class BM25Model:
+class BM25Model(Model):
     """A lexical model behind mteb's SearchProtocol; it has no vectors and no prompts."""
 
-    packages: tuple[str, ...] = tuple(_PACKAGES.values())
-
     def __init__(self, *, progress: Progress | None = None) -> None:
-        """Make a model; there is nothing to load.
+        """Check that the packages are installed.
 
         Args:
-            progress: told of indexing and searching.
+            progress: receives the steps of indexing and searching.
 
         Raises:
             MissingError: the packages of the extra are not installed.
@@ -71,18 +70,30 @@ class BM25Model:
                 f"--model bm25 needs {', '.join(missing)}. Install with: pip install"
                 " 'bge-eval[bm25]'"
             )
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
-        self._corpus: Dataset | None = None
+        super().__init__(progress)
         self._version = version("bm25s")
-        self._meta = self._make_meta()
+        self._meta = model_meta(
+            {
+                "name": "bge-eval/bm25",
+                "revision": self._version,
+                "model_type": ["sparse"],
+                "n_parameters": 0,
+                "reference": "https://github.com/xhluca/bm25s",
+                "use_instructions": False,
+            }
+        )
 
-    def __str__(self) -> str:
-        """Say how it is set up, for people."""
+    def introduction(self) -> tuple[str, ...]:
+        """Return the parameters."""
         return (
             f"BM25 by bm25s {self._version}: k1 {_PARAMETERS['k1']}, b"
-            f" {_PARAMETERS['b']}, stopwords and stemmer of the data's language"
+            f" {_PARAMETERS['b']}, stopwords and stemmer of the data's language",
         )
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages of the extra."""
+        return tuple(_PACKAGES.values())
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
@@ -98,14 +109,6 @@ class BM25Model:
             "words": "by language, as mteb/baseline-bm25s; Chinese by jieba",
         }
 
-    def machine_settings(self) -> dict[str, Any]:
-        """Return nothing: it runs on one core, without batches."""
-        return {}
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus; it is indexed when it is searched."""
-        self._corpus = corpus
-
     def search(
         self,
         queries: Dataset,
@@ -117,28 +120,17 @@ class BM25Model:
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Run:
-        """Search the indexed corpus, or score given candidates.
+        """Index the corpus and search it; see `Model.search`.
 
-        Args:
-            queries: with columns ``id``, ``text`` and perhaps ``instruction``.
-            task_metadata: the task, whose languages decide how words are found.
-            hf_split: unused; part of the protocol.
-            hf_subset: the subset, which may have a language of its own.
-            top_k: most documents to return for each query.
-            top_ranked: query id → candidate ids, in reranking tasks; all of them are scored.
-            **kwargs: the protocol's other arguments.
-
-        Returns:
-            Query id → document id → score, best first, equal scores by descending id.
+        The languages of the task and its subset decide how texts are split into words. Where
+        ``top_ranked`` gives candidates, every candidate is scored.
         """
         import bm25s
 
-        if self._corpus is None:
-            raise UsageError("search() was called before index(): there is no corpus to search.")
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         documents = _documents(corpus)
         tokenizer = _tokenizer(_language(task_metadata, hf_subset), documents)
-        # bm25s draws bars of its own on stderr; ours stand for them.
+        # Our progress replaces the bars that bm25s draws on stderr.
         with (
             self.progress.step("index corpus", len(corpus), "documents") as step,
             contextlib.redirect_stderr(io.StringIO()),
@@ -156,7 +148,7 @@ class BM25Model:
         with self.progress.step("search", len(queries), "queries") as step:
             for query, numbers in zip(queries["id"], asked.ids, strict=True):
                 words_asked = [by_id[number] for number in numbers]
-                # bm25s passes over words that no document has, but not over a query of none.
+                # bm25s ignores words that no document has, but fails on a query without words.
                 scores = (
                     index.get_scores(words_asked) if words_asked else np.zeros(len(ids), np.float32)
                 )
@@ -169,25 +161,11 @@ class BM25Model:
                 step.advance(1)
         return run
 
-    def _make_meta(self) -> ModelMeta:
-        from mteb.models import ModelMeta
-
-        return ModelMeta.create_empty(
-            overwrites={
-                "name": "bge-eval/bm25",
-                "revision": self._version,
-                "model_type": ["sparse"],
-                "n_parameters": 0,
-                "reference": "https://github.com/xhluca/bm25s",
-                "use_instructions": False,
-            }
-        )
-
 
 def chinese_words() -> Callable[[str], list[str]]:
-    """Return a function that cuts Chinese and mixed text into words, without punctuation.
+    """Return a function that splits Chinese and mixed text into words, without punctuation.
 
-    Long words are given with the words within them. Letters are folded (full-width too) and put
+    Long words are followed by the words within them. Letters are folded (full-width too) and put
     in lower case; Latin words lose English stopwords and endings, as in mteb's baseline:
     ``"ＢＧＥ的糖尿病 models"`` gives ``["bge", "的", "糖尿", "糖尿病", "model"]``.
     """
@@ -199,16 +177,14 @@ def chinese_words() -> Callable[[str], list[str]]:
 
     def words(text: str) -> list[str]:
         folded = unicodedata.normalize("NFKC", text).lower()
-        found = (word for word in rjieba.cut_for_search(folded) if any(map(str.isalnum, word)))
-        return [
-            stem(word) if word.isascii() else word for word in found if word not in STOPWORDS_EN
-        ]
+        cut = (word for word in rjieba.cut_for_search(folded) if any(map(str.isalnum, word)))
+        return [stem(word) if word.isascii() else word for word in cut if word not in STOPWORDS_EN]
 
     return words
 
 
 def _tokenizer(language: str | None, documents: Sequence[str]) -> Any:
-    """Return mteb's tokeniser for a language, or one that cuts Chinese into words."""
+    """Return mteb's tokeniser for a language, or one that splits Chinese into words."""
     from mteb.models.model_implementations.bm25 import BM25Tokenizer
 
     if language in _CHINESE or (language in (None, "eng") and _holds_chinese(documents)):
@@ -217,8 +193,8 @@ def _tokenizer(language: str | None, documents: Sequence[str]) -> Any:
 
 
 def _holds_chinese(documents: Sequence[str]) -> bool:
-    found = sum(_HAN.search(text) is not None for text in documents)
-    return found >= max(1, _HAN_SHARE * len(documents))
+    chinese = sum(_HAN.search(text) is not None for text in documents)
+    return chinese >= max(1, _HAN_SHARE * len(documents))
 
 
 def _language(task: TaskMetadata, subset: str) -> str | None:

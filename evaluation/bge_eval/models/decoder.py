@@ -142,7 +142,7 @@ class DecoderModel(EncoderModel):
             )
 
     @property
-    def packages(self) -> tuple[str, ...]:  # type: ignore[override]
+    def packages(self) -> tuple[str, ...]:
         """Return the package that merges the adapter, too."""
         return (*super().packages, *(("peft",) if self._adapter else ()))
 

@@ -1,4 +1,4 @@
-"""Models that give one vector per text: their prompts, mteb's protocols, the search.
+"""Models that compute one vector per text: prompts, mteb's protocols, the search.
 
 Subclasses compute the vectors: `bge_eval.models.transformer`, `bge_eval.models.served`.
 """
@@ -6,9 +6,9 @@ Subclasses compute the vectors: `bge_eval.models.transformer`, `bge_eval.models.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,9 +17,12 @@ from bge_eval.encode.prompts import Role, names_of, resolve_instruction, resolve
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
 from bge_eval.errors import UsageError
+from bge_eval.models.base import Model, model_meta, registered_meta
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Run, Vectors
-from bge_eval.search.exact import ExactSearch, Rows, chunk_rows, unit_rows
+from bge_eval.search.engines import DEFAULT, engine
+from bge_eval.search.exact import chunk_rows, unit_rows
+from bge_eval.search.index import Rows
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 _TYPES_WITH_ROLES = {"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"}
 """Task types whose texts are queries and documents; in the others mteb gives no role."""
 
-# Loaders of mteb's registry whose prompts or instructions are text before the input, as here.
+# Loaders of mteb's registry that put prompts or instructions before the text, as bge-eval does.
 _PLAIN_LOADERS = {
     "SentenceTransformerEncoderWrapper",
     "sentence_transformers_loader",
@@ -42,11 +45,10 @@ _PLAIN_LOADERS = {
 }
 
 
-class DenseModel(ABC):
-    """A model that gives one vector a text, behind mteb's protocols."""
+class DenseModel(Model):
+    """A model that computes one vector per text, behind mteb's protocols."""
 
-    packages: tuple[str, ...] = ()
-    """Packages, beside those of every run, whose version can change a score."""
+    encodes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -57,44 +59,43 @@ class DenseModel(ABC):
         comparison: Similarity,
         normalize: bool,
         protocol: Protocol | None = None,
+        index: str = DEFAULT,
         progress: Progress | None = None,
     ) -> None:
-        """Keep what is the same wherever the vectors come from.
+        """Keep the settings that do not depend on how vectors are computed.
 
         Args:
-            files: the model's name and revision, and where it lies.
-            prompts: what the model or mteb says goes before a text.
-            overrides: what the user says instead.
+            files: the model's name, revision and folder.
+            prompts: prompts of the model's files or of mteb.
+            overrides: the user's settings and prompts.
             comparison: how vectors are compared.
             normalize: whether vectors are scaled to unit length.
-            protocol: whose rules for prompts; None for the leaderboard's.
-            progress: told of encoding and searching.
+            protocol: the rules for prompts and normalisation; None for the leaderboard's.
+            index: the engine that searches.
+            progress: receives the steps of encoding and searching.
+
+        Raises:
+            UsageError: there is no such engine.
         """
+        super().__init__(progress)
+        self._engine = engine(index)
         self.files = files
         self.prompts = prompts
         self.overrides = overrides
         self.comparison = comparison
         self.normalize = normalize
         self.protocol = protocol or read_protocol(ProtocolName.LEADERBOARD)
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
-        """Task → role → prompt, for collections that state their own; the user's still wins."""
-        self._corpus: Dataset | None = None
-        self._meta: ModelMeta  # made by the subclass, once it knows its settings
+        self._meta: ModelMeta  # set by the subclass, which knows its settings
 
-    # ── what each kind of model says of itself ──────────────────────────────────────────────
+    @property
+    def index_name(self) -> str:
+        """Return the engine that searches."""
+        return self._engine.name
 
-    @abstractmethod
-    def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return everything about this model that the scores of one task depend on."""
-
-    @abstractmethod
-    def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score, as far as it is known by now."""
-
-    @abstractmethod
-    def _make_meta(self) -> ModelMeta:
-        """Return mteb's record of the model."""
+    @property
+    def mteb_model_meta(self) -> ModelMeta:
+        """Return mteb's record; settings that are not the model's own are its experiment."""
+        return self._meta
 
     @abstractmethod
     def _vectors(
@@ -109,40 +110,38 @@ class DenseModel(ABC):
         of_task = self.task_prompts.get(task.name, {})
         names = names_of(task.name, str(task.type), role)
         listed = any(name in (self.overrides.prompts or {}) for name in names)
-        if role is not None and role.value in of_task and self._unsaid(role) and not listed:
+        if role is not None and role.value in of_task and not listed and not self._overrides(role):
             return of_task[role.value]
         if role is Role.QUERY and self.protocol.drops_query_prompt(task):
             own = self.overrides.prompts or {}
             return own.get(f"{task.name}-{role}", own.get(task.name, ""))
-        said = resolve_prompt(
+        prompt = resolve_prompt(
             self.prompts, self.overrides, task=task.name, task_type=task.type, role=role
         )
         instructions = self.prompts.instructions
-        if instructions is None or said or (role is not None and not self._unsaid(role)):
-            return said
+        if instructions is None or prompt or (role is not None and self._overrides(role)):
+            return prompt
         return resolve_instruction(instructions, task, role)
 
-    def _unsaid(self, role: Role) -> bool:
-        said = self.overrides
-        return (said.query_prompt if role is Role.QUERY else said.document_prompt) is None
+    def _overrides(self, role: Role) -> bool:
+        """Return whether the user gives a prompt of a role."""
+        overrides = self.overrides
+        prompt = overrides.query_prompt if role is Role.QUERY else overrides.document_prompt
+        return prompt is not None
 
     def _normalizes(self, task: TaskMetadata) -> bool:
         return self.normalize and not self.protocol.drops_normalization(task)
 
     def _stated_protocol(self) -> dict[str, str]:
-        """Return the protocol if it is another than mteb's, whose results name none."""
+        """Return the protocol, unless it is the leaderboard's, which results do not name."""
         name = self.protocol.name
         return {} if name is ProtocolName.LEADERBOARD else {"protocol": str(name)}
 
     def _prompts(self, task: TaskMetadata) -> dict[str, str]:
+        """Return role → prompt of a task, "text" → prompt where it has no roles."""
         if task.type in _TYPES_WITH_ROLES:
             return {role.value: self.prompt(task, role) for role in Role}
         return {"text": self.prompt(task, None)}
-
-    @property
-    def mteb_model_meta(self) -> ModelMeta:
-        """Return mteb's record of the model; non-default settings are its experiment."""
-        return self._meta
 
     # ── mteb's EncoderProtocol ──────────────────────────────────────────────────────────────
 
@@ -191,10 +190,6 @@ class DenseModel(ABC):
 
     # ── mteb's SearchProtocol ───────────────────────────────────────────────────────────────
 
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus; it is encoded while it is searched, chunk by chunk."""
-        self._corpus = corpus
-
     def search(
         self,
         queries: Dataset,
@@ -206,23 +201,11 @@ class DenseModel(ABC):
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Run:
-        """Search the indexed corpus, or score given candidates.
+        """Search the corpus, encoding it chunk by chunk; see `Model.search`.
 
-        Args:
-            queries: with columns ``id``, ``text`` and perhaps ``instruction``.
-            task_metadata: the task, which decides the prompts.
-            hf_split: unused; part of the protocol.
-            hf_subset: unused; part of the protocol.
-            top_k: documents to return for each query.
-            top_ranked: query id → candidate ids, in reranking tasks; only those are scored.
-            **kwargs: the protocol's other arguments.
-
-        Returns:
-            Query id → document id → score, best first, equal scores by descending id.
+        Where ``top_ranked`` gives candidates, only those are encoded and scored.
         """
-        if self._corpus is None:
-            raise UsageError("search() was called before index(): there is no corpus to search.")
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         query_ids: list[str] = list(queries["id"])
         query_vectors = self._comparable(
             self._encode(
@@ -242,21 +225,21 @@ class DenseModel(ABC):
         def ids_of(rows: Rows) -> list[str]:
             return list(ids[rows]["id"])
 
-        search = ExactSearch(queries, top_k, ids_of)
+        index = self._engine(queries, top_k, ids_of)
         row, whole = 0, len(corpus)
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
                 with self.progress.step("encode corpus", whole, "documents") as encoded:
                     vectors = self._comparable(self._vectors(texts, prompt, encoded))
-                search.add(vectors, row)
+                index.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
-        found = search.results()
-        rows = np.unique(np.concatenate([rows for rows, _ in found]))
+        results = index.results()
+        rows = np.unique(np.concatenate([rows for rows, _ in results]))
         id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
         return {
             query: _ordered([id_by_row[row] for row in rows.tolist()], scores.tolist())
-            for query, (rows, scores) in zip(query_ids, found, strict=True)
+            for query, (rows, scores) in zip(query_ids, results, strict=True)
         }
 
     def _score_candidates(
@@ -283,9 +266,9 @@ class DenseModel(ABC):
         run: Run = {}
         for query, vector in zip(query_ids, queries, strict=True):
             candidates = list(top_ranked.get(query, ()))
-            # In float64: in float32 copies of a document would differ by where they stand.
-            found = vectors[[position[doc] for doc in candidates]].astype(np.float64)
-            scores = (found @ vector.astype(np.float64)).astype(np.float32)
+            # In float32, scores of identical documents would depend on their place.
+            rows_of_query = vectors[[position[doc] for doc in candidates]].astype(np.float64)
+            scores = (rows_of_query @ vector.astype(np.float64)).astype(np.float32)
             run[query] = _ordered(candidates, scores.tolist())
         return run
 
@@ -302,7 +285,12 @@ class DenseModel(ABC):
         return unit_rows(vectors) if self.comparison is Similarity.COSINE else vectors
 
     def _changed(self, own: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are not the model's own; they name the results' folder."""
+        """Return the settings that are not the model's own, which name the results' folder.
+
+        Args:
+            own: setting → value, as the model's files state it.
+            used: setting → value, as it is used.
+        """
         changed = {name: value for name, value in used.items() if value != own[name]}
         for name in ("query_prompt", "document_prompt", "instruction_format"):
             text = getattr(self.overrides, name)
@@ -315,11 +303,32 @@ class DenseModel(ABC):
             name: str(value) if isinstance(value, str) else value for name, value in changed.items()
         }
 
-    def _refuse_foreign_prompts(self, registered: ModelMeta) -> None:
-        loader = registered.loader
+    def _make_meta(self, experiment: Mapping[str, Any] | None, **unregistered: Any) -> ModelMeta:
+        """Return mteb's record of this model; the arguments are those of `model_meta`."""
+        from mteb.models.model_meta import ScoringFunction
+
+        scoring = {
+            Similarity.COSINE: ScoringFunction.COSINE,
+            Similarity.DOT: ScoringFunction.DOT_PRODUCT,
+        }
+        own = {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "similarity_fn_name": scoring[self.comparison],
+            "experiment_kwargs": experiment,
+        }
+        return model_meta(own, **unregistered)
+
+    def _refuse_own_loader(self) -> None:
+        """Refuse a model that mteb runs with a loader of its own.
+
+        Raises:
+            UsageError: mteb's loader formats instructions, and the user gives no query prompt.
+        """
+        registered = registered_meta(self.files.name)
+        loader = registered.loader if registered is not None else None
         name = getattr(getattr(loader, "func", loader), "__name__", None)
-        prompts_given = self.overrides.query_prompt is not None
-        if name is None or name in _PLAIN_LOADERS or prompts_given:
+        if name is None or name in _PLAIN_LOADERS or self.overrides.query_prompt is not None:
             return
         raise UsageError(
             f"mteb runs {self.files.name} through a loader of its own ({name}), which formats"

@@ -1,7 +1,7 @@
-"""Encoders that others run: any object with ``encode``, mteb's own loaders, static embeddings.
+"""Encoders of other libraries: any object with ``encode``, mteb's loaders, static embeddings.
 
-They are searched by mteb's own exact search (``SearchEncoderWrapper``), since how their vectors
-are compared is theirs to say.
+mteb's own exact search (``SearchEncoderWrapper``) searches their vectors, because each of them
+defines its own similarity.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
+from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles, Run, Vectors
 
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
-    from bge_eval.models.base import Model
 
-
-class ForeignModel:
+class ForeignModel(Model):
     """mteb's EncoderProtocol and SearchProtocol over an object that encodes."""
+
+    encodes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -42,51 +43,45 @@ class ForeignModel:
         packages: tuple[str, ...] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Remember how to load it; that happens when the first text must be encoded.
+        """Keep the loading function, which the first text calls.
 
         Args:
             name: ``org/model``, as results are filed.
             revision: 40 hexadecimal digits or a commit.
-            load: makes the object. It has mteb's ``encode`` (with ``task_metadata``), or takes a
+            load: returns the object. Its ``encode`` is mteb's (with ``task_metadata``), or takes a
                 list of texts; ``encode_queries`` and ``encode_corpus`` are used where it has them.
-            settings: whatever else its scores depend on.
+            settings: the other settings that its scores depend on.
             packages: packages whose version can change a score.
-            progress: told of encoding.
+            progress: receives the steps of loading and encoding.
         """
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
-        self.packages = packages
+        super().__init__(progress)
+        self._packages = packages
         self._name, self._revision = name, revision
         self._load = load
         self._settings = dict(settings)
         self._object: Any = None
         self._search: Any = None
 
-    def __str__(self) -> str:
-        """Return one line for people."""
-        said = ", ".join(f"{name} {value}" for name, value in self._settings.items())
-        return f"{self._name} at {self._revision[:12]}: {said}"
+    def introduction(self) -> tuple[str, ...]:
+        """Return name, revision and settings."""
+        settings = ", ".join(f"{name} {value}" for name, value in self._settings.items())
+        return (f"{self._name} at {self._revision[:12]}: {settings}",)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages that load and run it."""
+        return self._packages
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """Return mteb's record of it, its own where mteb knows the name."""
-        from mteb.models import ModelMeta
-        from mteb.models.model_implementations import MODEL_REGISTRY
-
+        """Return mteb's record; its experiment tells mteb's loader from ours."""
         loader = {"loader": "mteb"} if "loader" in self._settings else None
         own = {"name": self._name, "revision": self._revision, "experiment_kwargs": loader}
-        registered = MODEL_REGISTRY.get(self._name)
-        if registered is not None:
-            return registered.model_copy(update=own, deep=True)
-        return ModelMeta.create_empty(overwrites={**own, "framework": ["PyTorch"]})
+        return model_meta(own, framework=["PyTorch"])
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return what is known of what its scores depend on."""
+        """Return name, revision and settings; its prompts are not known."""
         return {"name": self._name, "revision": self._revision, **self._settings}
-
-    def machine_settings(self) -> dict[str, Any]:
-        """Return nothing: how it runs is its own business."""
-        return {}
 
     # ── mteb's protocols ────────────────────────────────────────────────────────────────────
 
@@ -96,22 +91,22 @@ class ForeignModel:
         """Encode the texts of mteb's dataloader, ``(n_texts, dim)`` float32.
 
         Raises:
-            DamagedError: what came back is not one finite vector for each input.
+            DamagedError: the object did not return one finite vector for each text.
         """
         encoder = self._loaded()
         count = len(inputs.dataset)
         with self.progress.step("encode", count, "texts") as step:
             if "task_metadata" in inspect.signature(encoder.encode).parameters:
-                made = encoder.encode(
+                returned = encoder.encode(
                     inputs, task_metadata=task_metadata, prompt_type=prompt_type, **kwargs
                 )
             else:
                 texts = [text for batch in inputs for text in batch["text"]]
-                made = _by_role(encoder, prompt_type)(texts)
+                returned = _by_role(encoder, prompt_type)(texts)
             step.advance(count)
-        if hasattr(made, "detach"):
-            made = made.detach().float().cpu().numpy()
-        vectors: Vectors = np.asarray(made, np.float32)
+        if hasattr(returned, "detach"):
+            returned = returned.detach().float().cpu().numpy()
+        vectors: Vectors = np.asarray(returned, np.float32)
         if vectors.ndim != 2 or len(vectors) != count:
             raise DamagedError(
                 f"{self._name} gave an array of shape {vectors.shape} for {count} texts; expected"
@@ -122,30 +117,32 @@ class ForeignModel:
         return vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Compare all with all, as the object does; by cosine if it does not say."""
+        """Compare all with all by the object's own similarity, or by cosine if it has none."""
         from mteb.similarity_functions import cos_sim
 
         own = getattr(self._loaded(), "similarity", None)
         return (own or cos_sim)(embeddings1, embeddings2)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """Compare row with row, likewise."""
+        """Compare row with row, by the object's own similarity or by cosine."""
         from mteb.similarity_functions import pairwise_cos_sim
 
         own = getattr(self._loaded(), "similarity_pairwise", None)
         return (own or pairwise_cos_sim)(embeddings1, embeddings2)
 
     def index(self, corpus: Any, **kwargs: Any) -> None:
-        """Take the corpus."""
+        """Pass the corpus to the object's own search, or to mteb's."""
         from mteb.models.search_wrappers import SearchEncoderWrapper
 
+        super().index(corpus)
         loaded = self._loaded()
         own = hasattr(loaded, "index") and hasattr(loaded, "search")
         self._search = loaded if own else SearchEncoderWrapper(self)
         self._search.index(corpus, **kwargs)
 
     def search(self, queries: Any, **kwargs: Any) -> Run:
-        """Search the corpus by mteb's own search, or by the object's."""
+        """Search by the object's own search, or by mteb's; see `Model.search`."""
+        self._take_corpus()
         run: Run = self._search.search(queries, **kwargs)
         return run
 
@@ -173,9 +170,13 @@ def _by_role(encoder: Any, prompt_type: Any) -> Callable[[Sequence[str]], Any]:
 
 
 def object_model(name: str, progress: Progress | None = None) -> Model:
-    """Return a model over what a function gives, named as ``package.module:function``.
+    """Return a model over the object that a function returns.
 
-    Its revision is made from the file of the module; whatever else it reads is its own business.
+    Its revision is a hash of the module's file; other files that it reads are not fingerprinted.
+
+    Args:
+        name: ``package.module:function``.
+        progress: receives the steps of loading and encoding.
 
     Raises:
         MissingError: the module cannot be imported.
@@ -234,7 +235,7 @@ def mteb_model(
         try:
             return meta.load_model(device=device)
         except Exception as error:
-            # Each of mteb's loaders needs packages of its own and fails in its own way.
+            # mteb's loaders need different packages and raise different errors.
             reason = one_line(error, 400)
             raise MissingError(
                 f"mteb could not load {name} ({type(error).__name__}: {reason})"
@@ -251,7 +252,7 @@ def mteb_model(
 
 
 def is_static(folder: Path) -> bool:
-    """Tell whether a folder holds static embeddings (model2vec), which no transformer runs."""
+    """Return whether a folder holds static embeddings (model2vec), which need no transformer."""
     marks = [("modules.json", "StaticEmbedding")]
     marks += [
         ("config.json", mark) for mark in ('"model2vec"', '"StaticModel"', '"embedding_dtype"')
@@ -264,7 +265,7 @@ def is_static(folder: Path) -> bool:
 
 
 def static_model(files: ModelFiles, progress: Progress | None = None) -> Model:
-    """Return static embeddings: by sentence-transformers where its files are there, or model2vec.
+    """Return static embeddings, loaded by sentence-transformers or by model2vec.
 
     Raises:
         MissingError: model2vec is needed and not installed.

@@ -1,10 +1,9 @@
 """Several models fused into one.
 
-A fusion reads the runs of its parts, so that another method or other weights cost no new
-retrieval. The formulas are mteb's own (``mteb.models.hybrid_wrappers``): reciprocal rank fusion
-with k = 60 (Cormack, Clarke and Büttcher, SIGIR 2009, doi:10.1145/1571941.1572114), sums of
-scores scaled to [0, 1] for each query (min-max), and distribution-based scores
-(arXiv:2410.20878).
+A fusion reads the runs of its parts: another method or other weights need no new retrieval. The
+formulas are mteb's own (``mteb.models.hybrid_wrappers``): reciprocal rank fusion with k = 60
+(Cormack, Clarke and Büttcher, SIGIR 2009, doi:10.1145/1571941.1572114), sums of scores scaled to
+[0, 1] for each query (min-max), and distribution-based scores (arXiv:2410.20878).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import UsageError
+from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.results.identity import packages
@@ -28,24 +28,20 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
-    from bge_eval.models.base import Model
-
 RRF_K = 60
 """The constant of reciprocal rank fusion; the paper's."""
 
 
 class Fusion(StrEnum):
-    """How the scores of several runs become one."""
+    """How the scores of several runs are combined."""
 
     RRF = "rrf"
     MINMAX = "minmax"
     DBSF = "dbsf"
 
 
-class FusedModel:
-    """Several models as one: their rankings are fused for every query."""
-
-    packages: tuple[str, ...] = ()
+class FusedModel(Model):
+    """Several models whose rankings are fused for every query."""
 
     def __init__(
         self,
@@ -55,36 +51,35 @@ class FusedModel:
         *,
         progress: Progress | None = None,
     ) -> None:
-        """Put models together.
+        """Check the parts and their weights.
 
         Args:
             parts: models or saved runs, two or more.
             method: how scores are fused.
-            weights: one for each part; all count the same if None.
-            progress: told of the fusion.
+            weights: one for each part; None gives all the same weight.
+            progress: receives the steps of the fusion.
 
         Raises:
             UsageError: there is one part only, or the weights do not fit.
         """
         check_parts(len(parts), weights)
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        super().__init__(progress)
         self._parts = list(parts)
         self._method = method
         self._weights = [1.0] * len(parts) if weights is None else [float(w) for w in weights]
         self._meta = self._make_meta()
 
-    def __str__(self) -> str:
-        """Say what is fused and how, for people."""
+    def introduction(self) -> tuple[str, ...]:
+        """Return the method, and the parts with their weights."""
         metas = [part.mteb_model_meta for part in self._parts]
         names = (
             f"{meta.name} × {weight:g}" for meta, weight in zip(metas, self._weights, strict=True)
         )
-        return f"Fusion by {self._method}: {', '.join(names)}"
+        return (f"Fusion by {self._method}: {', '.join(names)}",)
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """Return mteb's record; its revision stands for the parts, the method and the weights."""
+        """Return mteb's record; its revision is a digest of parts, method and weights."""
         return self._meta
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
@@ -102,26 +97,20 @@ class FusedModel:
         }
 
     def check_data(self, task: str, data: Mapping[str, Any]) -> None:
-        """Refuse parts that are known to be of other data than those at hand."""
+        """Check the data of every part; see `Model.check_data`."""
         for part in self._parts:
-            check = getattr(part, "check_data", None)
-            if check is not None:
-                check(task, data)
+            part.check_data(task, data)
 
     @staticmethod
     def _part(identity: dict[str, Any], own: tuple[str, ...], weight: float) -> dict[str, Any]:
-        made = {**identity, "packages": packages(*own)} if own else identity
-        content = json.dumps(made, sort_keys=True, default=str)
+        whole = {**identity, "packages": packages(*own)} if own else identity
+        content = json.dumps(whole, sort_keys=True, default=str)
         name, revision = identity["name"], identity["revision"]
         digest = _digest(content)[:16]
         return {"name": name, "revision": revision, "identity": digest, "weight": weight}
 
-    def machine_settings(self) -> dict[str, Any]:
-        """Return nothing: the parts ran before."""
-        return {}
-
     def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Give the corpus to every part."""
+        """Pass the corpus to every part."""
         for part in self._parts:
             part.index(corpus, **kwargs)
 
@@ -136,9 +125,9 @@ class FusedModel:
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Run:
-        """Let every part search, and fuse what they found for each query.
+        """Let every part search, and fuse the rankings of each query.
 
-        A document that a part did not retrieve gets nothing from it.
+        A document gets no score from a part that did not retrieve it.
         """
         runs = [
             part.search(
@@ -169,7 +158,15 @@ class FusedModel:
             for meta, weight in zip(metas, self._weights, strict=True)
         ]
         content = json.dumps([self._method, RRF_K, parts], sort_keys=True, default=str)
-        meta = _meta("fusion", f"{self._method}-{names}", _digest(content)[:40])
+        short = re.sub(r"[^\w.+-]", "_", f"{self._method}-{names}")
+        meta = model_meta(
+            {
+                "name": f"fusion/{short}",
+                "revision": _digest(content)[:40],
+                "model_type": ["hybrid"],
+                "use_instructions": False,
+            }
+        )
         if len(set(self._weights)) == 1:
             return meta
         weights = ",".join(f"{weight:g}" for weight in self._weights)
@@ -177,7 +174,7 @@ class FusedModel:
 
 
 def check_parts(count: int, weights: Sequence[float] | None) -> None:
-    """Check that there is something to fuse, and a weight for each part.
+    """Check that there are two parts or more, and a weight for each.
 
     Raises:
         UsageError: there is one part only, or the weights do not fit.
@@ -200,7 +197,7 @@ def parse_weights(text: str) -> list[float]:
     """Read ``"1,0.5"``.
 
     Raises:
-        UsageError: there is something else than numbers between commas.
+        UsageError: the text is not numbers with commas.
     """
     try:
         weights = [float(part) for part in text.split(",")]
@@ -221,20 +218,6 @@ def _fuser(
     if method is Fusion.DBSF:
         return hybrid_wrappers.fuse_dbsf
     return lambda scores, weights: hybrid_wrappers.fuse_rrf(scores, weights, rrf_k=RRF_K)
-
-
-def _meta(organisation: str, name: str, revision: str) -> ModelMeta:
-    from mteb.models import ModelMeta
-
-    short = re.sub(r"[^\w.+-]", "_", name.rsplit("/", 1)[-1])
-    return ModelMeta.create_empty(
-        overwrites={
-            "name": f"{organisation}/{short}",
-            "revision": revision,
-            "model_type": ["hybrid"],
-            "use_instructions": False,
-        }
-    )
 
 
 def _digest(text: str) -> str:

@@ -1,9 +1,9 @@
-"""BGE-M3: dense, sparse and multi-vector retrieval by one forward pass, and their weighted sum.
+"""BGE-M3: dense, sparse and multi-vector retrieval by one forward pass, and their weighted mean.
 
 The heads are the files that FlagEmbedding reads: ``sparse_linear.pt`` gives every token a
 weight (a text's weight of a word piece is the largest of its tokens), ``colbert_linear.pt`` a
 vector. Dense and sparse scores are computed for the whole corpus; the multi-vector score, as in
-BGE-M3's own evaluations, for the first documents of what the others found.
+BGE-M3's own evaluations, for the best documents of the others.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.settings import Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
+from bge_eval.models.base import Model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
@@ -53,7 +54,7 @@ class Mode(StrEnum):
 
 
 _WEIGHTS = {Mode.DENSE: 1.0, Mode.SPARSE: 0.3, Mode.COLBERT: 1.0}
-"""What BGE-M3 was evaluated with on MIRACL."""
+"""The weights of BGE-M3's evaluation on MIRACL."""
 _HEADS = {Mode.SPARSE: "sparse_linear.pt", Mode.COLBERT: "colbert_linear.pt"}
 
 
@@ -89,33 +90,31 @@ def parse_modes(modes: str, weights: str | None) -> dict[Mode, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Vectors:
-    """Some texts, compared in up to three ways."""
+    """The representations of some texts, in up to three modes."""
 
     dense: npt.NDArray[np.float32]
     """``(n, dim)``."""
     sparse: Any
     """``(n, vocabulary)`` scipy CSR matrix, or None."""
     tokens: list[npt.NDArray[np.float32]]
-    """For each text ``(tokens, dim)``; empty where the mode is not wanted."""
+    """For each text ``(tokens, dim)``; empty without the mode."""
 
 
-class M3Model:
+class M3Model(Model):
     """mteb's SearchProtocol over BGE-M3."""
-
-    packages: tuple[str, ...] = ()
 
     def __init__(self, model: EncoderModel, weights: Mapping[Mode, float]) -> None:
         """Take the encoder, whose files must hold the heads.
 
         Args:
-            model: the encoder as it runs densely.
+            model: the dense encoder.
             weights: weight of each mode.
 
         Raises:
             MissingError: a head's file is not there.
         """
-        self.progress = model.progress
-        self.task_prompts: dict[str, Mapping[str, str]] = model.task_prompts
+        super().__init__(model.progress)
+        self.task_prompts = model.task_prompts
         self.encoder_model = model
         self._weights = dict(weights)
         for mode in weights:
@@ -124,7 +123,6 @@ class M3Model:
                     f"{model.files.name} has no {_HEADS[mode]}, which --m3-mode {mode} needs; only"
                     " BGE-M3 and models trained from it have one."
                 )
-        self._corpus: Dataset | None = None
         self._loaded: dict[Mode, Any] | None = None
 
     @property
@@ -143,21 +141,17 @@ class M3Model:
         depth = {"depth": DEPTH} if Mode.COLBERT in self._weights else {}
         return {**self.encoder_model.identity(task), "m3": {**m3, **depth}}
 
-    def __str__(self) -> str:
-        """Return one line for people."""
+    def introduction(self) -> tuple[str, ...]:
+        """Return the modes with their weights, and the length."""
         files = self.encoder_model.files
         modes = " + ".join(f"{weight:g} {mode}" for mode, weight in self._weights.items())
         below = f" (multi-vector for the first {DEPTH})" if Mode.COLBERT in self._weights else ""
         length = self.encoder_model.settings.max_length
-        return f"{files.name} at {files.revision[:12]}: {modes}{below}, {length} tokens"
+        return (f"{files.name} at {files.revision[:12]}: {modes}{below}, {length} tokens",)
 
     def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score."""
+        """Return the encoder's settings."""
         return self.encoder_model.machine_settings()
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus; it is encoded while it is searched."""
-        self._corpus = corpus
 
     def search(
         self,
@@ -170,13 +164,12 @@ class M3Model:
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Run:
-        """Search the indexed corpus, or score given candidates.
+        """Search the corpus, or score candidates; see `Model.search`.
 
-        Scores are the weighted mean of the modes' scores; where the multi-vector score takes
-        part, documents below its depth follow in their order, as after a reranker.
+        Scores are the weighted mean of the modes' scores. With the multi-vector mode, documents
+        below its depth keep their order, as after a reranker.
         """
-        assert self._corpus is not None, "mteb calls index() before search()"
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         query_ids = list(queries["id"])
         prompt = self.encoder_model.prompt(task_metadata, Role.QUERY)
         asked = self.vectors(query_texts(queries), prompt, "encode queries", set(self._weights))
@@ -191,16 +184,16 @@ class M3Model:
         heads = self._score(corpus, prompt, query_ids, asked, candidates)
         return {query: with_tail(heads[query], run[query]) for query in query_ids}
 
-    # ── the three ways ──────────────────────────────────────────────────────────────────────
+    # ── the three modes ─────────────────────────────────────────────────────────────────────
 
     def vectors(self, texts: list[str], prompt: str, phase: str, modes: set[Mode]) -> _Vectors:
-        """Encode texts in all wanted ways at once.
+        """Encode texts in several modes by one forward pass.
 
         Args:
             texts: the inputs.
             prompt: put before each.
             phase: the step's name on the screen.
-            modes: what is wanted besides dense vectors.
+            modes: the modes besides dense, which is always computed.
         """
         import torch
         from scipy.sparse import csr_matrix
@@ -225,7 +218,7 @@ class M3Model:
                 batch_tokens=encoder.batch_tokens,
             ):
                 pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
-                # A cosine is the product of unit vectors, whatever the model's files say of them.
+                # The cosine needs unit vectors, even where the model's files do not normalise.
                 if settings.normalize or settings.similarity is Similarity.COSINE:
                     pooled = torch.nn.functional.normalize(pooled, dim=-1)
                 dense[states.rows] = pooled.cpu().numpy()
@@ -274,7 +267,7 @@ class M3Model:
         return self._loaded
 
     def _single(self) -> dict[Mode, float]:
-        """Return the modes that search the whole corpus; dense if there is none."""
+        """Return the modes that search the whole corpus; dense if no other does."""
         single: dict[Mode, float] = {
             mode: weight
             for mode, weight in self._weights.items()
@@ -292,8 +285,8 @@ class M3Model:
         rows = np.empty((count, 0), np.int64)
         start = 0
         for texts in document_texts(corpus, None, _CHUNK):
-            found = self.vectors(texts, prompt, "encode corpus", set(single))
-            new = _compared(asked, found, single)
+            documents = self.vectors(texts, prompt, "encode corpus", set(single))
+            new = _compared(asked, documents, single)
             scores = np.concatenate([scores, new], axis=1)
             place = np.arange(start, start + len(texts))
             rows = np.concatenate([rows, np.broadcast_to(place, new.shape)], axis=1)
@@ -321,7 +314,7 @@ class M3Model:
             for document in candidates[query]:
                 askers.setdefault(document, []).append(index)
         rows = np.array([i for i, doc in enumerate(corpus["id"]) if doc in askers], np.int64)
-        found: list[dict[str, float]] = [{} for _ in query_ids]
+        scored: list[dict[str, float]] = [{} for _ in query_ids]
         start, whole = 0, sum(self._weights.values())
         dimension = self.encoder_model.encoder.forward.dimension
         together = held_together(self.encoder_model.settings.max_length, dimension, _CHUNK)
@@ -341,18 +334,18 @@ class M3Model:
                         [late_interaction(asked.tokens[q], vectors.tokens[index]) for q in who]
                     )
                 for asker, score in zip(who, total.tolist(), strict=True):
-                    found[asker][document] = score / whole
+                    scored[asker][document] = score / whole
             start += len(texts)
-        return {query: best(scores) for query, scores in zip(query_ids, found, strict=True)}
+        return {query: best(scores) for query, scores in zip(query_ids, scored, strict=True)}
 
 
 def _compared(
-    asked: _Vectors, found: _Vectors, weights: Mapping[Mode, float]
+    asked: _Vectors, documents: _Vectors, weights: Mapping[Mode, float]
 ) -> npt.NDArray[np.float32]:
     """Return the weighted mean of dense and sparse scores, ``(n_queries, n_documents)``."""
-    total = np.zeros((len(asked.dense), len(found.dense)), np.float32)
+    total = np.zeros((len(asked.dense), len(documents.dense)), np.float32)
     if dense := weights.get(Mode.DENSE, 0.0):
-        total += np.float32(dense) * (asked.dense @ found.dense.T)
+        total += np.float32(dense) * (asked.dense @ documents.dense.T)
     if sparse := weights.get(Mode.SPARSE, 0.0):
-        total += np.float32(sparse) * (asked.sparse @ found.sparse.T).toarray()
+        total += np.float32(sparse) * (asked.sparse @ documents.sparse.T).toarray()
     return total / np.float32(sum(weights.values()))

@@ -113,10 +113,10 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         refuse(NAME, options)
         return BM25Model(progress=progress)
     if name.startswith(_RUN):
-        from bge_eval.models.saved_runs import given_runs
+        from bge_eval.models.saved_runs import open_runs
 
         refuse(name, options)
-        return given_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
+        return open_runs(Path(name.removeprefix(_RUN)).expanduser(), progress)
     if is_address(name):
         return _served(name, options, progress)
     if options.api is not None and not options.shared:

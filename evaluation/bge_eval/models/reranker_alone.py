@@ -1,4 +1,4 @@
-"""A reranker evaluated by itself on the candidate lists of reranking tasks, as mteb does."""
+"""A reranker without a retriever, on the candidate lists of reranking tasks, as mteb runs it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.errors import UsageError
+from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.rerank.filing import own_experiment
@@ -18,50 +19,40 @@ if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
 
-class RerankerAlone:
-    """mteb's SearchProtocol over the candidates that a reranking task brings."""
+class RerankerAlone(Model):
+    """mteb's SearchProtocol over the candidates of a reranking task."""
 
     def __init__(self, reranker: Reranker, progress: Progress | None = None) -> None:
         """Take a reranker.
 
         Args:
             reranker: scores pairs.
-            progress: told of what is done.
+            progress: receives every step.
         """
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
+        super().__init__(progress)
         self._reranker = reranker
-        self._corpus: Dataset | None = None
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return the packages, beside those of every run, whose version can change a score."""
+        """Return the reranker's packages."""
         return self._reranker.packages
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
         """Return the reranker's own record; settings that are not its own are its experiment."""
-        from mteb.models import ModelMeta
-        from mteb.models.model_implementations import MODEL_REGISTRY
-
-        said = self._reranker.identity()
+        identity = self._reranker.identity()
         own = {
-            "name": said["name"],
-            "revision": said["revision"],
-            "experiment_kwargs": own_experiment(said) or None,
+            "name": identity["name"],
+            "revision": identity["revision"],
+            "experiment_kwargs": own_experiment(identity) or None,
         }
-        registered = MODEL_REGISTRY.get(said["name"])
-        if registered is not None:
-            return registered.model_copy(update=own, deep=True)
-        return ModelMeta.create_empty(
-            overwrites={**own, "framework": ["PyTorch"], "model_type": ["cross-encoder"]}
-        )
+        return model_meta(own, framework=["PyTorch"], model_type=["cross-encoder"])
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return everything the scores of one task depend on.
+        """Return the reranker's identity.
 
         Raises:
-            UsageError: the task gives no candidates to re-order.
+            UsageError: the task has no candidates to re-order.
         """
         if not task.type.endswith("Reranking"):
             raise UsageError(
@@ -72,14 +63,6 @@ class RerankerAlone:
             )
         return self._reranker.identity()
 
-    def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score."""
-        return {}
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus; only candidates are read from it."""
-        self._corpus = corpus
-
     def search(
         self,
         queries: Dataset,
@@ -87,13 +70,12 @@ class RerankerAlone:
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> Run:
-        """Score the candidates of every query.
+        """Score the candidates of every query; see `Model.search`.
 
         Raises:
-            UsageError: the task gives no candidates.
+            UsageError: the task has no candidates.
         """
-        assert self._corpus is not None, "mteb calls index() before search()"
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         if top_ranked is None:
             raise UsageError("This task gives a reranker no candidates to re-order.")
         candidates = {query: list(top_ranked.get(query, ())) for query in queries["id"]}

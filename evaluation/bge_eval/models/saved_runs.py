@@ -1,4 +1,4 @@
-"""Runs that were made before, by bge-eval or any other tool, in the place of a retriever.
+"""Saved runs of bge-eval or any other tool as a first stage.
 
 ::
 
@@ -6,8 +6,9 @@
     runs/bm25/SciFact.run, NFCorpus.trec.gz …                  TREC runs named by task
     runs/bm25-scifact.txt                                      one TREC run
 
-A saved run keeps its model's name, revision, settings and prompts, so what is made of it is
-filed beside it. A foreign run is filed as ``runs/<name>``, its revision made from its content.
+A run that bge-eval saved has its model's name, revision, settings and prompts, so its results
+are filed under that model. Another run is filed as ``runs/<name>``; its revision is a hash of its
+content.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run, SplitKey
 from bge_eval.results.identity import packages
@@ -36,12 +38,12 @@ if TYPE_CHECKING:
 _RUN_NAME = re.compile(r"(?P<stem>.+?)\.(run\.tsv|run\.txt|run|trec|txt|tsv)(\.gz)?")
 
 
-def given_runs(place: Path, progress: Progress | None = None) -> GivenRuns:
-    """Look at what lies in a file or folder; runs are read when their task is evaluated.
+def open_runs(place: Path, progress: Progress | None = None) -> SavedRuns:
+    """Return the runs of a file or folder, which are read when their task is evaluated.
 
     Args:
         place: a run file or a folder of run files.
-        progress: told of queries that a run lacks.
+        progress: receives a note of queries that a run lacks.
 
     Raises:
         MissingError: there is no such file or folder, or it holds no run.
@@ -57,52 +59,26 @@ def given_runs(place: Path, progress: Progress | None = None) -> GivenRuns:
         )
     meta_file = folder / "model_meta.json"
     meta = json.loads(meta_file.read_text(encoding="utf-8")) if meta_file.is_file() else {}
-    # What a reranker has made is a first stage like any foreign run.
-    plain = bool(meta) and "reranker" not in (meta.get("experiment_kwargs") or {})
-    saved = place.is_dir() or read_record(folder / f"{_label(place)}.json") is not None
-    if plain and saved:
-        return SavedRuns(folder, meta, progress)
-    return ForeignRuns(place, progress)
+    # A reranked run is treated like one of another tool: it is no longer the model's own.
+    retrieved = bool(meta) and "reranker" not in (meta.get("experiment_kwargs") or {})
+    recorded = place.is_dir() or read_record(folder / f"{_label(place)}.json") is not None
+    if retrieved and recorded:
+        return RecordedRuns(folder, meta, progress)
+    return TrecRuns(place, progress)
 
 
-class GivenRuns(ABC):
+class SavedRuns(Model):
     """mteb's SearchProtocol over run files."""
 
-    packages: tuple[str, ...] = ()
-
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress or Progress()
-        self.task_prompts: dict[str, Mapping[str, str]] = {}
-        self._corpus: Dataset | None = None
-
-    @property
-    @abstractmethod
-    def mteb_model_meta(self) -> ModelMeta:
-        """Return the record under which results are filed."""
+    is_saved: ClassVar[bool] = True
 
     @abstractmethod
-    def identity(self, task: TaskMetadata) -> dict[str, Any]:
-        """Return what made the run of a task.
+    def _file(self, task: str, key: SplitKey) -> Path:
+        """Return the file that holds a run.
 
         Raises:
             MissingError: there is no run of this task.
         """
-
-    @abstractmethod
-    def check_data(self, task: str, data: Mapping[str, Any]) -> None:
-        """Refuse a run that is known to be of other data than those at hand."""
-
-    @abstractmethod
-    def _file(self, task: str, key: SplitKey) -> Path:
-        """Return the file that holds a run."""
-
-    def machine_settings(self) -> dict[str, Any]:
-        """Return nothing: no model runs."""
-        return {}
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus, to check the run's documents against it."""
-        self._corpus = corpus
 
     def search(
         self,
@@ -114,13 +90,13 @@ class GivenRuns(ABC):
         top_k: int,
         **kwargs: Any,
     ) -> Run:
-        """Return the run as it was read, cut at ``top_k``: by score, as trec_eval orders.
+        """Return the saved run, ordered as trec_eval orders it and cut at ``top_k``.
 
         Raises:
             MissingError: there is no run of this task.
             DamagedError: the run is of other queries or documents.
         """
-        assert self._corpus is not None, "mteb calls index() before search()"
+        corpus = self._take_corpus()
         task, path = task_metadata.name, self._file(task_metadata.name, (hf_subset, hf_split))
         run, wanted = read_run(path), list(queries["id"])
         absent = [query for query in wanted if query not in run]
@@ -134,61 +110,56 @@ class GivenRuns(ABC):
                 f"{task}: the run has no documents for {len(absent)} of {len(wanted)} queries;"
                 " they score 0"
             )
-        strange = {document for query in wanted for document in run.get(query, {})}
-        for batch in self._corpus.select_columns(["id"]).iter(10_000):
-            strange.difference_update(batch["id"])
-        self._corpus = None
-        if strange:
+        unknown = {document for query in wanted for document in run.get(query, {})}
+        for batch in corpus.select_columns(["id"]).iter(10_000):
+            unknown.difference_update(batch["id"])
+        if unknown:
             raise DamagedError(
-                f"{path} holds the document '{min(strange)}', which the corpus of {task} lacks."
+                f"{path} holds the document '{min(unknown)}', which the corpus of {task} lacks."
             )
         return {query: best(run.get(query, {}), top_k) for query in wanted}
 
 
-class SavedRuns(GivenRuns):
-    """Runs that bge-eval saved, beside their results."""
+class RecordedRuns(SavedRuns):
+    """Runs that bge-eval saved, with a record of what made them."""
 
     def __init__(self, folder: Path, meta: Mapping[str, Any], progress: Progress | None) -> None:
         """Take a model's folder.
 
         Args:
-            folder: where ``model_meta.json``, results and runs lie.
+            folder: the folder with ``model_meta.json``, results and runs.
             meta: the content of ``model_meta.json``.
-            progress: told of queries that a run lacks.
+            progress: receives a note of queries that a run lacks.
         """
         super().__init__(progress)
         self._folder = folder
         records = [read_record(path) for path in sorted(folder.glob("*.json"))]
-        made = [record["identity"].get("packages", {}) for record in records if record]
-        self.packages = tuple(sorted({name for each in made for name in each} - {*packages()}))
+        versions = [record["identity"].get("packages", {}) for record in records if record]
+        self._packages = tuple(sorted({name for each in versions for name in each} - {*packages()}))
         self._own = {name: meta.get(name) for name in ("name", "revision", "experiment_kwargs")}
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the packages that the model of the runs needs beside those of every run."""
+        return self._packages
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
         """Return the record of the model that made the runs."""
-        from mteb.models import ModelMeta
-        from mteb.models.model_implementations import MODEL_REGISTRY
-
-        registered = MODEL_REGISTRY.get(str(self._own["name"]))
-        if registered is not None:
-            return registered.model_copy(update=self._own, deep=True)
-        return ModelMeta.create_empty(overwrites={**self._own, "framework": ["PyTorch"]})
+        return model_meta(self._own, framework=["PyTorch"])
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return the identity of the model that made the run."""
-        made = self._record(task.name)["identity"]
-        model = dict(made["model"])
-        # Other versions of torch or faiss may retrieve otherwise: then it is another first stage.
-        if any(made["packages"].get(n) != found for n, found in packages(*self.packages).items()):
-            model["retrieved_with"] = made["packages"]
+        saved = self._record(task.name)["identity"]
+        model = dict(saved["model"])
+        # Other versions of torch or faiss can retrieve other documents: another first stage.
+        installed = packages(*self.packages).items()
+        if any(saved["packages"].get(name) != version for name, version in installed):
+            model["retrieved_with"] = saved["packages"]
         return model
 
     def check_data(self, task: str, data: Mapping[str, Any]) -> None:
-        """Refuse a run of other data than those at hand.
-
-        Raises:
-            UsageError: it was made on other data.
-        """
+        """Compare the fingerprints of the run's data and the task's; see `Model.check_data`."""
         theirs = self._record(task)["identity"]["data"]
         if theirs.get("fingerprint") != data.get("fingerprint"):
             raise UsageError(
@@ -210,7 +181,7 @@ class SavedRuns(GivenRuns):
         return record
 
 
-class ForeignRuns(GivenRuns):
+class TrecRuns(SavedRuns):
     """TREC runs of any tool: one file, or a folder of files named by task."""
 
     def __init__(self, place: Path, progress: Progress | None) -> None:
@@ -218,7 +189,7 @@ class ForeignRuns(GivenRuns):
 
         Args:
             place: a run, or a folder of runs.
-            progress: told of queries that a run lacks.
+            progress: receives a note of queries that a run lacks.
         """
         super().__init__(progress)
         self._files = [place] if place.is_file() else _run_files(place)
@@ -227,10 +198,8 @@ class ForeignRuns(GivenRuns):
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """Return a record with a name and a revision made from the files."""
-        from mteb.models import ModelMeta
-
-        return ModelMeta.create_empty(overwrites=self._name())
+        """Return a record whose name and revision come from the files."""
+        return model_meta(self._name())
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return the content hashes of the files of a task (for an aggregate, only the name)."""
@@ -241,26 +210,23 @@ class ForeignRuns(GivenRuns):
             raise _no_run(self._place, task.name)
         return {**self._name(), "runs": {path.name: _digest([path])[:16] for path in files}}
 
-    def check_data(self, task: str, data: Mapping[str, Any]) -> None:
-        """Accept any: a foreign run does not say what it was made on."""
-
     def _file(self, task: str, key: SplitKey) -> Path:
         subset, split = key
         files = self._of(task)
-        # X.v2.run is no run of X: other words behind a task's name may be another task's.
+        # X.v2.run is no run of X: a longer name can be another task's.
         stems = (f"{task}.{subset}.{split}", f"{task}.{split}", task)
-        found = files if files == [self._place] else []
-        for stem in stems if not found else ():
-            found = found or [path for path in files if _stem(path) == stem.casefold()]
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+        matching = files if files == [self._place] else []
+        for stem in stems if not matching else ():
+            matching = matching or [path for path in files if _stem(path) == stem.casefold()]
+        if len(matching) > 1:
+            names = ", ".join(path.name for path in matching)
             raise UsageError(f"{self._place} holds several runs of {task}: {names}. Give one.")
-        if not found:
+        if not matching:
             raise MissingError(
                 f"{self._place} holds no run of {task}, {subset}, {split}: expected"
                 f" {' or '.join(f'{stem}.run' for stem in stems)}."
             )
-        path = found[0]
+        path = matching[0]
         if self._used.setdefault(path, (task, key)) != (task, key):
             raise UsageError(
                 f"{path} would stand for two runs, {self._used[path]} and {(task, key)}. Give a"
@@ -295,7 +261,7 @@ def _run_files(folder: Path) -> list[Path]:
 
 
 def _label(path: Path) -> str:
-    """Return what a run is named by: ``SciFact.run.tsv.gz`` → ``SciFact``."""
+    """Return a run's name: ``SciFact.run.tsv.gz`` → ``SciFact``."""
     match = _RUN_NAME.fullmatch(path.name)
     return match["stem"] if match else path.name
 

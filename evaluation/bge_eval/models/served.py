@@ -1,4 +1,4 @@
-"""An embedder behind an HTTP interface, as a model like any other."""
+"""Embedders behind an HTTP interface."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_prompts
 from bge_eval.errors import UsageError
+from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
@@ -17,11 +18,10 @@ from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, ad
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
 from bge_eval.runtime.text_encoder import Distinct
+from bge_eval.search.engines import DEFAULT
 from bge_eval.search.exact import unit_rows
 
 if TYPE_CHECKING:
-    from mteb.models import ModelMeta
-
     from bge_eval.progress import Step
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
@@ -32,18 +32,18 @@ _BATCH_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class ServedSettings:
-    """What is done with a server's vectors."""
+    """How a server's vectors are used."""
 
     similarity: Similarity
     """How vectors are compared."""
     normalize: bool = False
-    """Whether they are scaled to unit L2 norm here, whatever the server did."""
+    """Whether they are scaled to unit L2 norm here, even if the server has scaled them."""
     truncate_dim: int | None = None
     """Keep only the first dimensions; None keeps all."""
 
 
 class ServedEncoder:
-    """Texts to a server, vectors back, checked and in order."""
+    """Sends texts to a server and returns its vectors, checked and in order."""
 
     device = "remote"
 
@@ -55,18 +55,18 @@ class ServedEncoder:
         settings: ServedSettings,
         batch_tokens: int | None = None,
     ) -> None:
-        """Ask for one vector, which tells the dimension and whether the model embeds at all.
+        """Ask for one vector, which gives the dimension and proves that the model embeds.
 
         Args:
             client: the server.
             form: its interface.
             served: the model.
-            settings: what is done with the vectors.
-            batch_tokens: about how many tokens go into a request.
+            settings: how the vectors are used.
+            batch_tokens: most tokens of a request, estimated from the characters.
 
         Raises:
             NotReadyError: the server cannot be used.
-            UsageError: it refuses, or has fewer dimensions than are to be kept.
+            UsageError: it refuses, or has fewer dimensions than ``truncate_dim``.
         """
         self.batch_tokens = min(batch_tokens or _BATCH_TOKENS, served.most_tokens or 10**9)
         self._batch_texts = min(form.most_texts, served.most_texts or 10**9)
@@ -93,20 +93,20 @@ class ServedEncoder:
     ) -> Vectors:
         """Encode texts in their order.
 
-        Equal texts are sent once, texts of like length together. Where the interface refuses
+        Equal texts are sent once, texts of similar length together. Where the interface refuses
         empty texts (all but infinity's), their vector is zero, as in mteb's wrapper of OpenAI.
 
         Args:
             texts: the inputs.
             prompt: put before every text; with Cohere the kind of the input.
-            step: told of every answer (texts, tokens).
+            step: receives every answer (texts, tokens).
             normalize: scale vectors to unit length; None as the settings say.
 
         Returns:
             ``(n_texts, dim)`` float32.
 
         Raises:
-            NotReadyError: the server cannot be used, or what it gives is wrong.
+            NotReadyError: the server cannot be used, or its answer is wrong.
             UsageError: it refuses the texts.
         """
         distinct = Distinct(texts)
@@ -140,7 +140,7 @@ class ServedEncoder:
         return batches
 
     def _ask(self, texts: Sequence[str], prompt: str) -> tuple[Vectors, int]:
-        """Send one request, or two halves of it if the server finds it too large."""
+        """Send one request, or two halves of it if the server refuses it as too large."""
         path, body = self._form.embed(texts, self._served, prompt)
         try:
             answer = self._client.post(path, body)
@@ -178,7 +178,7 @@ class ServedEncoder:
 
 
 class ServedModel(DenseModel):
-    """An encoder whose vectors come from a server; it searches as any encoder does."""
+    """An encoder whose vectors come from a server."""
 
     def __init__(
         self,
@@ -191,27 +191,29 @@ class ServedModel(DenseModel):
         limits: Limits | None = None,
         batch_tokens: int | None = None,
         offline: bool = False,
+        index: str = DEFAULT,
         progress: Progress | None = None,
     ) -> None:
-        """Ask the server what it serves.
+        """Ask the server which model it serves.
 
         Args:
             url: ``http://host:port``, perhaps with a path.
             api: the interface that the server speaks.
             model: the model's name on the server; None takes the only one.
-            version: what its results are filed under; None takes what the server tells.
-            overrides: similarity, prompts, dimension; None for what mteb knows of the name.
+            version: the revision that its results are filed under; None takes the server's.
+            overrides: similarity, prompts, dimension; None takes mteb's entry for the name.
             limits: concurrency, time limit, tries.
-            batch_tokens: about how many tokens go into a request.
-            offline: only a server on this machine may be asked.
-            progress: told of encoding and searching.
+            batch_tokens: most tokens of a request, estimated from the characters.
+            offline: ask only a server on this machine.
+            index: the engine that searches.
+            progress: receives the steps of encoding and searching.
 
         Raises:
-            UsageError: the address or the name cannot be meant.
+            UsageError: the address or the name is wrong.
             MissingError: the server cannot be reached.
         """
         progress = progress or Progress()
-        said = overrides or Overrides()
+        overrides = overrides or Overrides()
         self.api = api
         self._form = wire(api)
         self._client = Client(
@@ -224,36 +226,43 @@ class ServedModel(DenseModel):
         if isinstance(self._form, Cohere):
             prompts = Prompts(self._form.input_types, "other", "Cohere's input types")
         self._settings = ServedSettings(
-            said.similarity or stated or Similarity.COSINE, bool(said.normalize), said.truncate_dim
+            overrides.similarity or stated or Similarity.COSINE,
+            bool(overrides.normalize),
+            overrides.truncate_dim,
         )
         super().__init__(
             files,
             prompts,
-            said,
+            overrides,
             comparison=self._settings.similarity,
             normalize=self._settings.normalize,
+            index=index,
             progress=progress,
         )
         self._batch_tokens = batch_tokens
         self._encoder: ServedEncoder | None = None
-        self._meta = self._make_meta()
+        registered = registered_meta(files.name)
+        api_model = registered is not None and "API" in registered.framework
+        if not isinstance(self._form, Cohere) and not api_model:
+            self._refuse_own_loader()
+        self._meta = self._make_meta(self._experiment(), framework=["API"])
 
-    def __str__(self) -> str:
-        """Say what is asked, and how, for people."""
+    def introduction(self) -> tuple[str, ...]:
+        """Return the server, its model and the settings."""
         parts = [str(self._settings.similarity)]
         if self._settings.truncate_dim:
             parts.append(f"first {self._settings.truncate_dim} dimensions")
-        said = self.overrides.query_prompt
-        query = self.prompts.texts.get("query", "") if said is None else said
-        source = self.prompts.source if said is None else "--query-prompt"
+        override = self.overrides.query_prompt
+        query = self.prompts.texts.get("query", "") if override is None else override
+        source = self.prompts.source if override is None else "--query-prompt"
         parts.append(f"query prompt {query!r} ({source})" if query else "no query prompt")
         return (
             f"{self.files.name} ({self.files.revision}) served at {self._client.url},"
-            f" {self.api}: {', '.join(parts)}"
+            f" {self.api}: {', '.join(parts)}",
         )
 
     def identity(self, task: Any) -> dict[str, Any]:
-        """Return everything about the served model that can be known."""
+        """Return everything that the server tells about its model, the settings and the prompts."""
         dtype = self.served.details.get("model_dtype")
         return {
             "name": self.files.name,
@@ -265,7 +274,7 @@ class ServedModel(DenseModel):
         }
 
     def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score."""
+        """Return interface, batch size, dimension and concurrency, once the server was asked."""
         if self._encoder is None:
             return {}
         return {
@@ -288,32 +297,11 @@ class ServedModel(DenseModel):
     def _vectors(
         self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
-        # What a server gives today it may not give tomorrow: nothing of it is stored.
+        # A server's model can change without notice, so its vectors are not stored.
         return self.encoder.encode(texts, prompt, step, normalize=normalize)
 
-    def _make_meta(self) -> ModelMeta:
-        from mteb.models import ModelMeta
-        from mteb.models.model_implementations import MODEL_REGISTRY
-        from mteb.models.model_meta import ScoringFunction
-
-        own: dict[str, Any] = {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "similarity_fn_name": {
-                Similarity.COSINE: ScoringFunction.COSINE,
-                Similarity.DOT: ScoringFunction.DOT_PRODUCT,
-            }[self._settings.similarity],
-            "experiment_kwargs": self._experiment(),
-        }
-        registered = MODEL_REGISTRY.get(self.files.name)
-        if registered is None:
-            return ModelMeta.create_empty(overwrites={**own, "framework": ["API"]})
-        if not isinstance(self._form, Cohere) and "API" not in registered.framework:
-            self._refuse_foreign_prompts(registered)
-        return registered.model_copy(update=own, deep=True)
-
     def _experiment(self) -> dict[str, str | int | bool]:
-        """Tell a served model from a local one of the same name, and the settings given here."""
+        """Return the interface, which tells it from a local model, and the user's settings."""
         own = asdict(ServedSettings(self._settings.similarity))
         changed: dict[str, str | int | bool] = {"api": str(self.api)}
         if self.overrides.similarity is not None:

@@ -1,8 +1,7 @@
-"""The object that mteb evaluates, over any Hugging Face encoder.
+"""Any Hugging Face encoder behind mteb's protocols.
 
-It encodes (mteb's EncoderProtocol) and searches (SearchProtocol). It works in
-``mteb.evaluate(bge_eval.load_model("BAAI/bge-base-en-v1.5"), tasks)`` as well as under
-bge-eval's own command line.
+It encodes (mteb's EncoderProtocol) and searches (SearchProtocol), in
+``mteb.evaluate(bge_eval.load_model("BAAI/bge-base-en-v1.5"), tasks)`` as in ``bge-eval run``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
     Backend,
     Overrides,
-    Similarity,
     apply_overrides,
     read_model_config,
 )
@@ -31,10 +29,10 @@ from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.runtime.text_encoder import Distinct, finished
+from bge_eval.search.engines import DEFAULT
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.models import ModelMeta
 
     from bge_eval.encode.store import Space
     from bge_eval.progress import Step
@@ -47,8 +45,8 @@ _VECTOR_PACKAGES = ("tokenizers", "torch", "transformers")
 class EncoderModel(DenseModel):
     """A Hugging Face encoder behind mteb's protocols.
 
-    Settings are read at once; weights are loaded when the first text must be encoded, so that a
-    run whose results are all there costs nothing.
+    The constructor reads the settings; the first text that must be encoded loads the weights. So
+    a run whose results are all saved loads no weights.
     """
 
     def __init__(
@@ -63,6 +61,7 @@ class EncoderModel(DenseModel):
         store: bool | Path = True,
         trust_remote_code: bool = False,
         offline: bool = False,
+        index: str = DEFAULT,
         progress: Progress | None = None,
     ) -> None:
         """Find the model and read its settings.
@@ -72,31 +71,33 @@ class EncoderModel(DenseModel):
             revision: hub revision.
             device: "cpu", "cuda:0" …; None takes a GPU when there is one.
             overrides: values to use in place of the model's own.
-            batch_tokens: tokens of a batch, padding included; None chooses by device.
+            batch_tokens: tokens of a batch, padding included; None takes the device's default.
             backend: "torch", "openvino", "onnx", or "auto" for the fastest that gives torch's
                 vectors.
             store: the folder of the embedding store; True for the usual one, False for none.
             trust_remote_code: run Python code that comes with the model.
             offline: open no connection.
-            progress: told of encoding and searching.
+            index: the engine that searches.
+            progress: receives the steps of encoding and searching.
 
         Raises:
             UsageError: an option does not fit the model.
-            MissingError: the model is not to be had.
+            MissingError: the model cannot be found.
             DamagedError: its files cannot be used.
         """
         onnx = Backend(backend) is Backend.ONNX
         files = locate(model_name, revision=revision, offline=offline, onnx=onnx)
-        said = overrides or Overrides()
-        config = read_model_config(files, said)
-        self.settings = apply_overrides(config.settings, said)
+        overrides = overrides or Overrides()
+        config = read_model_config(files, overrides)
+        self.settings = apply_overrides(config.settings, overrides)
         super().__init__(
             files,
             config.prompts,
-            said,
+            overrides,
             comparison=self.settings.similarity,
             normalize=self.settings.normalize,
-            protocol=read_protocol(said.protocol or ProtocolName.LEADERBOARD),
+            protocol=read_protocol(overrides.protocol or ProtocolName.LEADERBOARD),
+            index=index,
             progress=progress,
         )
         one_prompt = self.prompts.instructions is None or self.overrides.query_prompt is not None
@@ -116,9 +117,15 @@ class EncoderModel(DenseModel):
         )
         self._store = _open_store(store, self.progress)
         self._encoder: TextEncoder | None = None
-        self._meta = self._make_meta()
+        self._refuse_own_loader()
+        meta = self._make_meta(
+            self._experiment() or None,
+            framework=["PyTorch"],
+            use_instructions=bool(self.prompts.texts),
+        )
+        self._meta = meta.model_copy(update={"max_tokens": self.settings.max_length})
 
-    # ── what a run's identity is made of ────────────────────────────────────────────────────
+    # ── identity ────────────────────────────────────────────────────────────────────────────
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return everything about this model that the scores of one task depend on."""
@@ -133,16 +140,47 @@ class EncoderModel(DenseModel):
         }
 
     @property
-    def packages(self) -> tuple[str, ...]:  # type: ignore[override]
+    def packages(self) -> tuple[str, ...]:
         """Return the package that computes, where its version may change a vector."""
         name = {"onnx": "onnxruntime", "openvino": "openvino"}
         return tuple(name[chosen] for chosen in self._backend_identity().values())
 
-    def unnamed_twin(self) -> str | None:
-        """Return the registered model that a local folder is named like, if it lacks its prompt.
+    def introduction(self) -> tuple[str, ...]:
+        """Return the settings that decide the score, and a hint where a prompt may be missing."""
+        settings, prompts, override = self.settings, self.prompts, self.overrides.query_prompt
+        query = prompts.texts.get("query", "") if override is None else override
+        source = prompts.source if override is None else "--query-prompt"
+        parts = [
+            f"{settings.pooling} pooling",
+            "normalised" if settings.normalize else "not normalised",
+            f"{settings.max_length} tokens",
+            str(settings.similarity),
+            str(settings.dtype),
+            f"query prompt {query!r} ({source})" if query else "no query prompt",
+        ]
+        if prompts.instructions is not None and override is None:
+            parts[-1] = f"mteb's task instructions ({source})"
+        if self.overrides.prompts:
+            parts.append(f"{len(self.overrides.prompts)} prompts of --prompts before them")
+        if self._stated_protocol():
+            parts.append(f"by the rules of {self.protocol.name}")
+        if settings.truncate_dim:
+            parts.insert(2, f"first {settings.truncate_dim} dimensions")
+        line = f"{self.files.name} at {self.files.revision[:12]}: {', '.join(parts)}"
+        twin = self.unnamed_twin()
+        if twin is None:
+            return (line,)
+        return (
+            line,
+            f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
+            " its files have none. If it is that model, add --query-prompt.",
+        )
 
-        Someone who copied ``bge-base-en-v1.5`` to a machine without a network gets no query
-        instruction from the folder: the hub's repository does not hold it either.
+    def unnamed_twin(self) -> str | None:
+        """Return the registered model that a local folder without prompts is named like.
+
+        A copy of ``bge-base-en-v1.5`` holds no query prompt, since the hub's repository holds
+        none: mteb knows it by the model's name, which a local folder has not.
         """
         from mteb.models.model_implementations import MODEL_REGISTRY
 
@@ -155,7 +193,7 @@ class EncoderModel(DenseModel):
         return None
 
     def machine_settings(self) -> dict[str, Any]:
-        """Return what changes the time but not the score, as far as it is known by now."""
+        """Return backend, device, batch size, dimension and parameters, once the model runs."""
         if self._encoder is None:
             return {}
         return {
@@ -194,7 +232,7 @@ class EncoderModel(DenseModel):
     def _vectors(
         self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
-        """Encode texts but those that are stored; equal texts of a call have equal vectors."""
+        """Encode the texts that are not stored; equal texts of a call get equal vectors."""
         space = self._space(prompt)
         if space is None:
             return self.encoder.encode(texts, prompt, step, normalize=normalize)
@@ -202,15 +240,15 @@ class EncoderModel(DenseModel):
         with self.progress.step("store") as stored:
             keys = text_keys(distinct.texts)
             known, vectors = space.get(keys)
-            # Counted apart: what was read again took no model's time.
+            # A step of its own, since the model spent no time on stored vectors.
             stored.advance(int(distinct.copies[known].sum()))
         step.advance(int(distinct.copies[known].sum()))
         missing = np.flatnonzero(~known)
         if vectors is None or len(missing):
             dimension = self.encoder.forward.dimension
-            found, vectors = vectors, np.empty((len(keys), dimension), np.float32)
-            if found is not None:
-                vectors[known] = found
+            stored_vectors, vectors = vectors, np.empty((len(keys), dimension), np.float32)
+            if stored_vectors is not None:
+                vectors[known] = stored_vectors
             rest = [distinct.texts[index] for index in missing.tolist()]
             copies = distinct.copies[missing]
             for window, pooled in self.encoder.windows(rest, prompt, step, copies):
@@ -220,11 +258,11 @@ class EncoderModel(DenseModel):
         return distinct.spread(finished(vectors, self.settings, normalize))
 
     def _space(self, prompt: str) -> Space | None:
-        """Return the store's space of this model with a prompt: what decides its vectors."""
+        """Return the stored vectors of this model with a prompt, by everything they depend on."""
         if self._store is None:
             return None
         settings = asdict(self.settings)
-        # What is stored is neither normalised nor cut nor compared.
+        # Vectors are stored before they are normalised and truncated.
         for name in ("normalize", "truncate_dim", "similarity"):
             del settings[name]
         facts = {
@@ -241,29 +279,6 @@ class EncoderModel(DenseModel):
         chosen = self._chosen_backend
         plain = chosen == "torch" or (chosen == "openvino" and self.settings.dtype == "float32")
         return {} if plain else {"backend": chosen}
-
-    def _make_meta(self) -> ModelMeta:
-        from mteb.models import ModelMeta
-        from mteb.models.model_implementations import MODEL_REGISTRY
-        from mteb.models.model_meta import ScoringFunction
-
-        registered = MODEL_REGISTRY.get(self.files.name)
-        if registered is not None:
-            self._refuse_foreign_prompts(registered)
-        own: dict[str, Any] = {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "max_tokens": self.settings.max_length,
-            "similarity_fn_name": {
-                Similarity.COSINE: ScoringFunction.COSINE,
-                Similarity.DOT: ScoringFunction.DOT_PRODUCT,
-            }[self.settings.similarity],
-            "experiment_kwargs": self._experiment() or None,
-        }
-        if registered is not None:
-            return registered.model_copy(update=own, deep=True)
-        own["use_instructions"] = bool(self.prompts.texts)
-        return ModelMeta.create_empty(overwrites={**own, "framework": ["PyTorch"]})
 
     def _experiment(self) -> dict[str, str | int | bool]:
         """Return the settings that are not the model's own; they name the results' folder.

@@ -1,53 +1,51 @@
 """Exact top-k by inner product, block by block, ties broken as pytrec_eval does.
 
-The corpus passes by once; what is kept is the best k of each query, so memory does not grow
-with the corpus. Almost all of the time is one matrix product: a score is looked at again only if
-it reaches its query's k-th best so far. On a GPU faiss does both.
+The search reads the corpus once and keeps the best k documents of each query, so memory does not
+grow with the corpus. Almost all of the time is one matrix product: numpy selects again only the
+scores that reach their query's k-th best so far. On a GPU faiss multiplies and selects.
 
 trec_eval orders equal scores by document id, descending
 (https://github.com/usnistgov/trec_eval, form_res_rels.c), and mteb keeps the same ones at the
 cut, so ties at the k-th place are settled here by id.
 
-A matrix product adds up in another order at the edges of its panels, so that copies of one
-document differ in the last digit by where they stand. Four bytes a document are kept to know
-copies again, and their scores are made equal in the end.
+A matrix product sums in another order at the edges of its panels, so that identical vectors get
+scores that differ in the last digit, depending on their row. A fingerprint of four bytes per
+document identifies them, and their scores are made equal in the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from bge_eval.records import Vectors
+from bge_eval.search.index import IdsOf, Rows
 
-Rows = npt.NDArray[np.int64]
 Prints = npt.NDArray[np.uint32]
-IdsOf = Callable[[Rows], Sequence[str]]
-"""Given row numbers of the corpus, the document ids in those rows."""
+"""Fingerprints of vectors."""
 
 _CHUNK_BYTES = 64 * 2**20
 _CHUNK_ROWS = (1024, 65536)
 _GPU_K_LIMIT = 2048
-"""The deepest list that faiss makes on a GPU
+"""The deepest list that faiss returns on a GPU
 (https://github.com/facebookresearch/faiss/wiki/Faiss-on-the-GPU)."""
 _BLOCK_BYTES = 4 * 2**20
-"""Scores of one block: so few that they are still in the cache when they are looked at."""
+"""Scores of one block: few enough to stay in the processor's cache until they are selected."""
 _BLOCK_ROWS = (256, 8192)
 _PART_QUERIES = 64
-"""Queries below which it does not pay to share them out among threads."""
+"""Fewest queries worth a thread of their own."""
 _LANES = 16
 """Documents that BLAS multiplies at once; blocks are a multiple of it."""
 _ROUNDING = 1e-5
-"""Furthest that the scores of copies can be from each other, over the largest score."""
+"""Largest relative difference between scores of identical vectors."""
 _REDUCED_AT_ONCE = 64
-"""Queries reduced together: so few that their kept scores and rows stay in the core's own cache."""
+"""Queries reduced together: few enough for their scores and rows to stay in the core's cache."""
 _ROOM = 8_000_000
-"""Kept scores up to which every query gets as much room for new ones again."""
+"""Kept scores up to which every query gets room for as many new ones."""
 
 
 def chunk_rows(dimension: int) -> int:
@@ -67,13 +65,16 @@ def unit_rows(vectors: Vectors) -> Vectors:
 class ExactSearch:
     """The best k documents of every query among all chunks added so far."""
 
+    name: ClassVar[str] = "flat"
+    """faiss's name for an index without compression, in the identity of every result."""
+
     def __init__(self, queries: Vectors, k: int, ids_of: IdsOf) -> None:
         """Start a search.
 
         Args:
             queries: ``(n_queries, dim)`` float32.
-            k: how many documents to keep for each query.
-            ids_of: gives document ids for row numbers; asked only to settle ties.
+            k: documents to keep for each query.
+            ids_of: gives document ids for row numbers; called only to order equal scores.
         """
         queries = np.ascontiguousarray(queries, np.float32)
         gpu = _gpu_resources() if k < _GPU_K_LIMIT else None
@@ -86,21 +87,21 @@ class ExactSearch:
         self._pool = ThreadPoolExecutor(parts) if parts > 1 else None
         self._prints: list[tuple[int, Prints]] = []
 
-    def add(self, documents: Vectors, first_row: int) -> None:
-        """Search one chunk.
+    def add(self, vectors: Vectors, first_row: int) -> None:
+        """Search one chunk of the corpus.
 
         Args:
-            documents: ``(n_documents, dim)`` float32.
+            vectors: ``(n_documents, dim)`` float32.
             first_row: the corpus row of the chunk's first document.
         """
-        documents = np.ascontiguousarray(documents, np.float32)
+        documents = np.ascontiguousarray(vectors, np.float32)
         if self._pool is None:
             for part in self._parts:
                 part.add(documents, first_row)
             self._prints.append((first_row, _prints(documents)))
             return
-        # One thread for each share of the queries, in which BLAS makes none of its own: both the
-        # matrix product and the choosing then use every core.
+        # One thread for each share of the queries, in which BLAS starts none: then the matrix
+        # product and the selection both use every core.
         with self._blas.limit(limits=1):
             done = [self._pool.submit(part.add, documents, first_row) for part in self._parts]
             self._prints.append((first_row, _prints(documents)))
@@ -108,18 +109,18 @@ class ExactSearch:
                 future.result()
 
     def results(self) -> list[tuple[Rows, Vectors]]:
-        """Return for each query the rows and scores it kept, in no particular order."""
+        """Return for each query the rows and scores of its best documents, in any order."""
         if self._pool is not None:
             self._pool.shutdown()
         copies = self._copies()
-        found = [found for part in self._parts for found in part.results()]
+        results = [result for part in self._parts for result in part.results()]
         if copies is not None:
-            for rows, scores in found:
+            for rows, scores in results:
                 _equalise(scores, copies[rows])
-        return found
+        return results
 
     def _copies(self) -> Prints | None:
-        """Return by corpus row the fingerprint of what may have a copy, else 0; None if nothing."""
+        """Return by row the fingerprint if it is not unique, else 0; None if all are unique."""
         rows = max((first + len(prints) for first, prints in self._prints), default=0)
         copies = np.zeros(rows, np.uint32)
         for first, prints in self._prints:
@@ -177,29 +178,29 @@ class _Best:
             first_row: the corpus row of the first column.
         """
         scores = np.ascontiguousarray(scores)
-        found, counts = self._reaching(scores)
+        places, counts = self._reaching(scores)
         if (self._filled + counts > self._scores.shape[1]).any():
             self._reduce()
-            found, counts = self._reaching(scores)
+            places, counts = self._reaching(scores)
             if (self._filled + counts > self._scores.shape[1]).any():
                 half = scores.shape[1] // 2
                 self._take(scores[:, :half], first_row)
                 self._take(scores[:, half:], first_row + half)
                 return
         starts = np.repeat(np.arange(self._count) * scores.shape[1] - first_row, counts)
-        self._put(counts, scores.reshape(-1)[found], found - starts)
+        self._put(counts, scores.reshape(-1)[places], places - starts)
 
     def _reaching(self, scores: Vectors) -> tuple[Rows, Rows]:
-        """Return the flat positions of scores that reach the k-th best, and how many by query."""
+        """Return the flat positions of scores that reach the k-th best; their count by query."""
         # numpy's nonzero in two dimensions takes ten times as long as in one.
         mask = self._mask[: scores.size]
         np.greater_equal(scores, self._reached[:, None], out=mask.reshape(scores.shape))
-        found = np.flatnonzero(mask)
-        ends = np.searchsorted(found, np.arange(self._count + 1) * scores.shape[1])
-        return found, np.diff(ends)
+        places = np.flatnonzero(mask)
+        ends = np.searchsorted(places, np.arange(self._count + 1) * scores.shape[1])
+        return places, np.diff(ends)
 
     def _put(self, counts: Rows, scores: Vectors, rows: Rows) -> None:
-        """Append scores, sorted by query, behind what every query has."""
+        """Append scores, sorted by query, to the scores that every query keeps."""
         starts = np.arange(self._count) * self._scores.shape[1] + self._filled
         before = np.cumsum(counts) - counts
         place = np.repeat(starts - before, counts) + np.arange(len(scores))
@@ -246,15 +247,16 @@ class _Best:
             part = slice(start, start + room)
             query, column = np.nonzero((rows[:, part] >= 0) & (scores[:, part] > -np.inf))
             counts = np.bincount(query, minlength=self._count)
-            found = scores[:, part][query, column], first_row + rows[:, part][query, column]
-            self._put(counts, *found)
+            kept = scores[:, part][query, column], first_row + rows[:, part][query, column]
+            self._put(counts, *kept)
 
     def _nearest(self, queries: Vectors, documents: Vectors, k: int) -> tuple[Vectors, Rows]:
         import faiss
 
         k = min(k, len(documents))
-        found = faiss.knn_gpu(self._gpu, queries, documents, k, metric=faiss.METRIC_INNER_PRODUCT)
-        return found[0], found[1].astype(np.int64, copy=False)
+        metric = faiss.METRIC_INNER_PRODUCT
+        scores, rows = faiss.knn_gpu(self._gpu, queries, documents, k, metric=metric)
+        return scores, rows.astype(np.int64, copy=False)
 
     def _complete_ties(
         self, scores: Vectors, rows: Rows, documents: Vectors
@@ -268,7 +270,7 @@ class _Best:
             depth = min(depth * 2, len(documents))
             if depth < _GPU_K_LIMIT:
                 wider = self._nearest(self._queries[open_ended], documents, depth)
-            else:  # thousands of copies: few queries, if any, and the GPU lists no more
+            else:  # thousands of copies: rare, and beyond the GPU's longest list
                 depth = len(documents)
                 product = np.matmul(self._queries[open_ended], documents.T)
                 wider = product, np.tile(np.arange(depth), (len(open_ended), 1))
@@ -290,22 +292,24 @@ def _prints(documents: Vectors) -> Prints:
 
 
 def _equalise(scores: Vectors, copies: Prints) -> None:
-    """Give copies among what a query found the highest of their scores, in place."""
+    """Give identical documents of one query the highest of their scores, in place."""
     places = np.flatnonzero(copies)
     if len(places) < 2:
         return
     places = places[np.lexsort((-scores[places], copies[places]))]
-    by_print, found = copies[places], scores[places]
-    # Two documents may share a fingerprint by chance, hardly ever with nearly the same score.
-    near = found[:-1] - found[1:] <= _ROUNDING * np.abs(scores).max()
+    by_print, ordered = copies[places], scores[places]
+    # Different documents can share a fingerprint, but hardly ever with nearly equal scores.
+    near = ordered[:-1] - ordered[1:] <= _ROUNDING * np.abs(scores).max()
     begins = np.r_[True, ~((by_print[1:] == by_print[:-1]) & near)]
-    scores[places] = found[np.flatnonzero(begins)][np.cumsum(begins) - 1]
+    scores[places] = ordered[np.flatnonzero(begins)][np.cumsum(begins) - 1]
 
 
 def _gpu_resources() -> Any:
-    """Return faiss's GPU resources where the installed faiss has any use of a GPU, else None."""
-    import faiss
-
+    """Return faiss's GPU resources where faiss is installed and can use a GPU, else None."""
+    try:
+        import faiss
+    except ImportError:
+        return None
     if hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
         return faiss.StandardGpuResources()
     return None
