@@ -1,4 +1,4 @@
-"""bge-eval beside its peers, alternating in one run; prints Markdown and writes RESULTS.md.
+"""Compare bge-eval with its peers in one run, alternating; print Markdown, write RESULTS.md.
 
     make bench         # peers in an environment of their own, full sizes
     make bench-quick   # main environment, small sizes
@@ -21,9 +21,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import collections_made
 import encode_task
 import load_corpus
+import make_collections
 import rerank_pairs
 import search_top_k
 from measuring import Clock, Measured, alternate, compared, figure, measure, table
@@ -40,7 +40,7 @@ _SECTIONS = ("encode", "search", "second", "start", "rerank", "load")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much of everything."""
+    """Sizes of the benchmark."""
 
     documents: int
     queries: int
@@ -60,7 +60,7 @@ _QUICK_ENCODERS = (encode_task.OURS, "bge-eval float32, torch", "mteb, sentence-
 
 @dataclass(frozen=True)
 class Bench:
-    """What every section needs."""
+    """Settings that every section shares."""
 
     sizes: Sizes
     quick: bool
@@ -69,11 +69,11 @@ class Bench:
     kind: str
     clock: Clock
     emulate: bool = False
-    """Measure bfloat16 where the processor has none, too: several times slower than float32."""
+    """Measure bfloat16 also where the processor emulates it, several times slower than float32."""
 
     @cached_property
     def peak(self) -> dict[str, Any]:
-        """What the machine's cores give in float32 products; empty where it was not measured."""
+        """The machine's peak in float32 matrix products; empty where it was not measured."""
         found = measure("encode_task", encode_task.PEAK, {}, self.clock.left())
         return {} if "failure" in found else found
 
@@ -138,7 +138,7 @@ class Bench:
             arguments: dict[str, Any] = {
                 "documents": documents, "queries": asked, "k": k, "folder": str(folder)
             }  # fmt: skip
-            # Beyond the first size only our memory is in question.
+            # The larger sizes measure bge-eval's memory only.
             first = documents == self.sizes.searched[0]
             names = list(search_top_k.FILES) if first else [search_top_k.OURS]
             rounds = self.sizes.rounds if first else 1
@@ -236,7 +236,7 @@ class Bench:
 
     def load(self) -> str:
         folder = self.scratch / "loaded"
-        collections_made.generate(folder, self.sizes.loaded, 100)
+        make_collections.generate(folder, self.sizes.loaded, 100)
         found = alternate(
             "load_corpus",
             list(load_corpus.CONTENDERS),
@@ -251,7 +251,7 @@ class Bench:
 
 
 def measure_agreement(arguments: dict[str, Any], clock: Clock) -> dict[str, Any]:
-    """Compare two kept rankings."""
+    """Compare two saved rankings."""
     return measure("search_top_k", "agreement", arguments, clock.left())
 
 
@@ -260,7 +260,7 @@ def _devices() -> list[str]:
 
 
 def _processor() -> tuple[str, set[str]]:
-    """Return the processor's name and what it can; neither is known everywhere."""
+    """Return the processor's name and instruction sets, as far as the system names them."""
     name = platform.processor() or platform.machine()
     if not (info := Path("/proc/cpuinfo")).is_file():
         return name, set()
@@ -349,8 +349,8 @@ def main() -> None:
     print("\n".join(parts), flush=True)
     with tempfile.TemporaryDirectory(prefix="bge-eval-bench-") as folder:
         scratch = Path(folder)
-        collection = scratch / collections_made.NAME
-        kind = collections_made.collection(
+        collection = scratch / make_collections.NAME
+        kind = make_collections.collection(
             collection, arguments.datasets, sizes.documents, sizes.queries
         )
         clock = Clock(arguments.minutes)
@@ -370,7 +370,7 @@ def main() -> None:
 
 
 def _sections(target: Path) -> dict[str, str]:
-    """Return the sections of an earlier run, which `--only` leaves as they are."""
+    """Return the sections of an earlier run, which `--only` does not change."""
     if not target.is_file():
         return {}
     found = {}

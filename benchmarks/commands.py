@@ -1,4 +1,4 @@
-"""Whole commands as a user types them: second runs, and how long a start takes."""
+"""Whole commands as a user types them: second runs and the start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _COMMAND = [sys.executable, "-m", "bge_eval"]
 
 
 def _timed(*words: str) -> tuple[float, float, str]:
-    """Return seconds, peak MiB and what was printed of one command."""
+    """Return the seconds, the peak memory in MiB and the output of one command."""
     start = time.perf_counter()
     with subprocess.Popen([*_COMMAND, *words], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -59,13 +59,13 @@ def other_measure(collection: str, folder: str) -> dict[str, Any]:
 
 
 def many_results(collection: str, folder: str, count: int, made: str) -> dict[str, Any]:
-    """Make ``count`` result files from those of a real run: the one in ``made``, or another."""
+    """Copy the result files of a real run until there are ``count``."""
     shutil.rmtree(folder, ignore_errors=True)
     root = Path(made, "results", "results")
     if not root.is_dir():
         _run(collection, f"{folder}/one", "--no-store")
         root = Path(folder, "one", "results", "results")
-    # The least deep is the model's own, the others are experiments.
+    # The shortest path is the model's own result; the others are experiments.
     source = min(root.rglob("model_meta.json"), key=lambda path: len(path.parts)).parent
     for number in range(count):
         target = Path(folder, "many", "results", f"bench__m{number:04d}", source.name)
@@ -92,7 +92,7 @@ def table_of(folder: str) -> dict[str, Any]:
 
 
 def bare_help() -> dict[str, Any]:
-    """Print the help of the smallest application that typer can be given."""
+    """Print the help of an empty typer application."""
     code = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'])"
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)

@@ -1,4 +1,4 @@
-"""A whole retrieval task: data, model, encoding, search, measures. Imports are not counted."""
+"""A whole retrieval task: data, model, encoding, search, measures. Import time is left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 TOKENS_LIMIT = 256
-"""The built-in model's longest input; every contender gets it."""
+"""The built-in model's maximum length in tokens, for every contender."""
 
 
 def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, Any]:
@@ -126,14 +126,14 @@ def _flag(collection: str, device: str) -> dict[str, Any]:
 
 
 def _import_all() -> None:
-    """Import what a contender imports on its way; that is counted for nobody."""
+    """Import every library that a contender needs, before the clock starts."""
     for name in ("mteb", "faiss", "openvino", "sentence_transformers", "transformers"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
 
 def matrix_peak() -> dict[str, Any]:
-    """Return what this machine's cores give in float32 products of the model's own shape."""
+    """Return this machine's peak in float32 matrix products of the model's shape, in FLOP/s."""
     import torch
 
     config = json.loads((Path(_model()) / "config.json").read_text())

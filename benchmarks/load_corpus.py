@@ -1,4 +1,4 @@
-"""A BEIR folder from the file to texts that an encoder can take."""
+"""Read a BEIR folder into texts for an encoder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def beir(collection: str) -> dict[str, Any]:
 
 
 def mteb_json(collection: str) -> dict[str, Any]:
-    """The JSON reader of the datasets library, which mteb's loader reads corpora with."""
+    """The JSON reader of the datasets library, which mteb's loader uses."""
     from datasets import load_dataset
 
     with tempfile.TemporaryDirectory() as cache:

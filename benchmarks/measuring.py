@@ -1,4 +1,4 @@
-"""One measurement in one process, so that peak memory is that measurement's own.
+"""Run every measurement in a process of its own, so that its peak memory is its own.
 
 ``python benchmarks/measuring.py MODULE CONTENDER JSON`` runs ``MODULE.CONTENDERS[CONTENDER]`` with
 the arguments in JSON and prints what it returns, with the peak resident memory, as JSON.
@@ -30,18 +30,18 @@ class Measured:
     """The rounds of one contender."""
 
     rounds: list[dict[str, Any]]
-    """What each round gave: ``seconds``, ``peak_mib`` and the like."""
+    """The figures of every round: ``seconds``, ``peak_mib`` and others."""
     failure: str = ""
-    """Why there are no rounds."""
+    """The reason why no round finished."""
 
     def median(self, key: str) -> float | None:
-        """Return the median over the rounds, None where nothing was measured."""
+        """Return the median over the rounds, or None where nothing was measured."""
         values = [entry[key] for entry in self.rounds if entry.get(key) is not None]
         return statistics.median(values) if values else None
 
 
 class Clock:
-    """The one deadline of a whole benchmark; what does not fit is marked, never guessed."""
+    """The deadline of the whole benchmark; a measurement beyond it is marked as not run."""
 
     def __init__(self, minutes: float | None) -> None:
         self._end = None if minutes is None else time.monotonic() + 60 * minutes
@@ -75,7 +75,7 @@ def measure(
 def alternate(
     module: str, contenders: Sequence[str], arguments: Mapping[str, Any], rounds: int, clock: Clock
 ) -> dict[str, Measured]:
-    """Run every contender once a round, in turn, so that a noisy machine is noisy to all."""
+    """Run the contenders in turn, once per round, so that noise of the machine meets all."""
     found = {name: Measured([]) for name in contenders}
     for number in range(rounds):
         for name in contenders:
@@ -91,13 +91,13 @@ def alternate(
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, all columns but the first to the right."""
+    """Return a Markdown table; all columns but the first are right-aligned."""
     rule = ["---"] + ["---:"] * (len(headings) - 1)
     return "\n".join(f"| {' | '.join(row)} |" for row in [headings, rule, *rows])
 
 
 def figure(value: float | None, digits: int) -> str:
-    """Return a number with thousands set off, or a dash."""
+    """Return a number with thousands separators, or a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
@@ -125,7 +125,7 @@ def compared(
 
 
 def main() -> None:
-    """Run one contender and print what it gave."""
+    """Run one contender and print its figures."""
     module, contender, arguments = sys.argv[1:]
     sys.path.insert(0, str(_HERE))
     run: Contender = importlib.import_module(module).CONTENDERS[contender]

@@ -1,4 +1,4 @@
-"""Scores of (query, document) pairs by a cross-encoder made from the embedded model's weights."""
+"""Score (query, document) pairs with a cross-encoder on the embedded model's weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def make(folder: str) -> dict[str, Any]:
-    """Put a head of one score on the embedded encoder; its scores mean nothing, its cost does."""
+    """Save the embedded encoder with a random scoring head: its cost is real, its scores are not."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 

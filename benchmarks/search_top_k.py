@@ -1,4 +1,4 @@
-"""The best 1,000 documents of 2,000 queries among random unit vectors, made uncounted."""
+"""Exact search: the best 1,000 of N random unit vectors for 2,000 queries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 DIMENSION = 384
 _UNIT = 10_000
-"""Documents are made in units of this many, each from its own seed, so that all see the same."""
+"""Documents generated from one seed; every contender gets the same documents."""
 
 
 def _vectors(seed: int, count: int) -> Any:
@@ -113,7 +113,7 @@ def mteb_chunked(documents: int, queries: int, k: int, folder: str) -> dict[str,
 
 
 def agreement(one: str, other: str) -> dict[str, Any]:
-    """Return how large a share of all places holds the same document."""
+    """Return the share of all ranks at which two rankings have the same document."""
     import numpy as np
 
     first, second = np.load(one), np.load(other)

@@ -46,7 +46,7 @@ def read(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, set[st
 def hard_negatives(
     corpus: dict[str, str], queries: dict[str, str], relevant: dict[str, set[str]]
 ) -> dict[str, list[str]]:
-    """The first 30 abstracts of MiniLM for every training claim, the relevant ones left out."""
+    """Return MiniLM's first 30 irrelevant abstracts for every training claim."""
     model = EncoderModel("builtin:all-MiniLM-L6-v2", offline=True)
     ids = list(corpus)
     documents = model._encode(list(corpus.values()), "", "encode corpus")
@@ -73,7 +73,7 @@ def main() -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).train()
-    # A few minutes are few steps: what lies lowest changes least and costs a third of them.
+    # The lowest layers change least in a few steps and cost a third of the time: freeze them.
     frozen = [model.base_model.embeddings, *model.base_model.encoder.layer[:FROZEN_LAYERS]]
     for part in frozen:
         part.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The collections that benchmarks run on: a sample of SciFact, or generated documents."""
+"""Make the collections of the benchmarks: a sample of SciFact, or generated documents."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _SPREAD = 0.6
 
 
 def sample_scifact(source: Path, target: Path, documents: int, queries: int) -> None:
-    """Write the first queries of SciFact's test split, what is relevant to them, and filler.
+    """Write a sample of SciFact: the first test queries, their relevant documents, and others.
 
     Args:
         source: SciFact in the BEIR layout.
         target: the folder to make.
-        documents: how many documents to keep; relevant ones are all kept.
-        queries: how many queries to keep.
+        documents: number of documents; every relevant one is among them.
+        queries: number of queries.
     """
     judged = [line.split("\t") for line in (source / "qrels" / "test.tsv").read_text().splitlines()]
     chosen = set(list(dict.fromkeys(row[0] for row in judged[1:]))[:queries])
@@ -43,7 +43,7 @@ def sample_scifact(source: Path, target: Path, documents: int, queries: int) -> 
 
 
 def generate(target: Path, documents: int, queries: int) -> None:
-    """Write documents of made-up words, log-normal in length as abstracts are, Zipfian in words.
+    """Write documents of invented words: log-normal lengths, as abstracts have, and Zipfian words.
 
     A query is twelve consecutive words of its one relevant document, a third of them replaced.
     """
@@ -67,7 +67,7 @@ def generate(target: Path, documents: int, queries: int) -> None:
 
 
 def collection(target: Path, datasets: Path | None, documents: int, queries: int) -> str:
-    """Make the collection in ``target`` and return what it is, in words."""
+    """Make the collection in ``target`` and return its description."""
     shutil.rmtree(target, ignore_errors=True)
     if datasets is not None and (datasets / "SciFact" / "corpus.jsonl").is_file():
         sample_scifact(datasets / "SciFact", target, documents, queries)
