@@ -9,7 +9,7 @@ from typing import Any
 
 
 def make(folder: str) -> dict[str, Any]:
-    """Save the embedded encoder with a random scoring head: its cost is real, its scores are not."""
+    """Save the embedded encoder with a random scoring head: real cost, random scores."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
