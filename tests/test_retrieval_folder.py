@@ -189,7 +189,7 @@ def test_both_ways_of_reading_agree(
 ) -> None:
     (folder / "corpus.jsonl").write_text(content, encoding="utf-8", newline="")
     fast = load(folder).corpus.to_dict()
-    monkeypatch.setattr("bge_eval.data.retrieval_folder._parsed", lambda *_: None)
+    monkeypatch.setattr("bge_eval.data.jsonl_table._parse_with_arrow", lambda *_: None)
     assert load(folder).corpus.to_dict() == fast
     assert fast["id"] == ["d0", "d1", "d2"] and fast["title"] == ["", "", "T"]
     assert fast["text"] == ["a\0😀 中", "", " 文本 "]
@@ -207,7 +207,7 @@ def test_what_arrow_would_accept(folder: Path, content: str) -> None:
 
 
 def test_plain_files_are_parsed_by_arrow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(RetrievalFolder, "_line_by_line")
+    monkeypatch.delattr("bge_eval.data.jsonl_table._line_by_line")
     assert load(folder).corpus["id"][:] == ["d0", "d1", "d2"]
     gzip_in_place(folder / "corpus.jsonl")
     assert load(folder).corpus["id"][:] == ["d0", "d1", "d2"]

@@ -10,7 +10,7 @@ import mteb
 import pytest
 
 from bge_eval.data.finding import find_source
-from bge_eval.data.sources import RetrievalSource
+from bge_eval.data.retrieval_folder import RetrievalSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
 from bge_eval.suites.catalogue import _read_suite, plan, suites, task_names

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.expected import refuse_other_data
+from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, UnforeseenError, UsageError
 from bge_eval.judge import (

@@ -1,1 +1,1 @@
-"""A task's corpus, queries and qrels, from where the user has them."""
+"""A task's corpus, queries and qrels: read from local files, the Hugging Face cache or the hub."""

@@ -1,4 +1,4 @@
-"""Retrieval judged by answer strings: a passage is right if it holds one of a question's answers.
+"""Retrieval judged by answer strings: a passage is relevant if it contains an answer.
 
 ::
 
@@ -7,9 +7,9 @@
     <folder>/<language>/test_qrels.jsonl        {"qid", "answers": ["…"]}
     or <folder>/<language>.jsonl                {"id", "question", "answers": ["…"]}
 
-This is how BGE-M3's authors measure MKQA (Recall@20, Recall@100): the share of questions for
-which one of the first k passages holds an answer. That is Success@k with the passages that hold
-an answer as the relevant ones, so scores are filed under mteb's ``hit_rate_at_k``.
+BGE-M3's authors evaluate MKQA in this way. Their Recall@20 and Recall@100 are the share of
+questions for which one of the first k passages contains an answer. That is Success@k, so the scores
+are stored under mteb's ``hit_rate_at_k``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.files import Place, find_file, fingerprint, records, text_of
-from bge_eval.data.identity import DataIdentity
 from bge_eval.data.retrieval_folder import FLAG, RetrievalFolder
-from bge_eval.data.sources import holding
+from bge_eval.data.sources import DataIdentity, LocalSource, attached
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
 from bge_eval.search.ranking import ranked
@@ -36,29 +35,17 @@ if TYPE_CHECKING:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 _DEPTH = 100
-"""How many of the first passages are searched for answers."""
+"""Number of top passages that are searched for answers."""
 _NONE = "(no passage with an answer)"
-"""Stands for the relevant document of a question none of whose first passages holds an answer."""
+"""Relevant document of a question without an answer in its top passages."""
 
 
 @dataclass(frozen=True, slots=True)
-class AnswersSource:
+class AnswersSource(LocalSource):
     """A corpus, and the questions with their answers in each language."""
 
-    root: Place
-    """What was found under the task's name."""
     languages: tuple[str, ...]
     """The task's subsets."""
-
-    @property
-    def origin(self) -> str:
-        """Return the folder."""
-        return str(self.root)
-
-    @property
-    def is_copy(self) -> bool:
-        """A folder of the user's."""
-        return True
 
     def identity(self, task: AbsTask) -> DataIdentity:
         """Fingerprint the corpus and the languages that are scored."""
@@ -67,7 +54,7 @@ class AnswersSource:
         )
 
     def check(self, task: AbsTask) -> None:
-        """See that every file is there."""
+        """Raise MissingError if a file is absent."""
         self._files()
 
     @contextmanager
@@ -93,72 +80,79 @@ class AnswersSource:
                     "top_ranked": None,
                 }
                 dataset[language] = dict.fromkeys(task.eval_splits, split)
-            with holding(task, dataset):
+            with attached(task, dataset):
                 yield
 
     def _files(self) -> dict[str, Place]:
-        """Return the files by their logical name.
+        """Return logical name → file.
 
         Raises:
-            MissingError: one is not there; says what is.
+            MissingError: a file is absent; the message lists the folder's content.
         """
-        found: dict[str, Place] = {}
+        files: dict[str, Place] = {}
         for name in ("corpus.jsonl", *self.languages):
             if name == "corpus.jsonl":
-                here = {name: find_file(self.root, name)}
+                parts = {name: find_file(self.root, name)}
             elif (single := find_file(self.root, f"{name}.jsonl")) is not None:
-                here = {f"{name}.jsonl": single}
+                parts = {f"{name}.jsonl": single}
             else:
-                parts = (f"{name}/test_queries.jsonl", f"{name}/test_qrels.jsonl")
-                here = {part: find_file(self.root, part) for part in parts}
-            for logical, place in here.items():
+                names = (f"{name}/test_queries.jsonl", f"{name}/test_qrels.jsonl")
+                parts = {part: find_file(self.root, part) for part in names}
+            for logical, place in parts.items():
                 if place is None:
-                    inside = sorted(entry.name for entry in self.root.iterdir())
+                    content = sorted(entry.name for entry in self.root.iterdir())
                     raise MissingError(
-                        f"{self.root} has no {logical}. It holds: {', '.join(inside[:30])}."
+                        f"{self.root} has no {logical}. It holds: {', '.join(content[:30])}."
                         " Expected corpus.jsonl and for every language <language>.jsonl (id,"
                         " question, answers), or <language>/test_queries.jsonl (id, text) and"
                         " <language>/test_qrels.jsonl (qid, answers). To run only some languages,"
-                        " say --subset."
+                        " add --subset."
                     )
-                found[logical] = place
-        return found
+                files[logical] = place
+        return files
+
+
+def answers_source(task: AbsTask, root: Place, dangling: bool) -> AnswersSource | None:
+    """Return the source of a task that is judged by answer strings."""
+    return AnswersSource(root, tuple(task.hf_subsets)) if hasattr(task, "answers") else None
 
 
 def _read(
     files: Mapping[str, Place], language: str
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Read one language: question id → text, and question id → answers.
+    """Read the questions and answers of one language: id → text, and id → answers.
 
     Raises:
-        DamagedError: names file and line of what is wrong.
+        DamagedError: a line is invalid; the message names file and line.
     """
     single = files.get(f"{language}.jsonl")
-    asked = single or files[f"{language}/test_queries.jsonl"]
-    answered = single or files[f"{language}/test_qrels.jsonl"]
+    question_file = single or files[f"{language}/test_queries.jsonl"]
+    answer_file = single or files[f"{language}/test_qrels.jsonl"]
     questions: dict[str, str] = {}
-    for number, record in records(asked):
+    for number, record in records(question_file):
         key = str(record.get("id", ""))
         if not key or key in questions:
             what = f"id '{key}' is used twice" if key else "no id"
-            raise DamagedError(f"{asked}, line {number}: {what}.")
-        questions[key] = text_of(record, "question" if single else "text", asked, number)
+            raise DamagedError(f"{question_file}, line {number}: {what}.")
+        questions[key] = text_of(record, "question" if single else "text", question_file, number)
     answers: dict[str, tuple[str, ...]] = {}
-    for number, record in records(answered):
+    for number, record in records(answer_file):
         key = str(record.get("id" if single else "qid", ""))
         texts = record.get("answers")
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise DamagedError(f"{answered}, line {number}: answers is no list of texts.")
+            raise DamagedError(f"{answer_file}, line {number}: answers is no list of texts.")
         if key not in questions:
-            raise DamagedError(f"{answered}, line {number}: question '{key}' is not in {asked}.")
+            raise DamagedError(
+                f"{answer_file}, line {number}: question '{key}' is not in {question_file}."
+            )
         answers[key] = tuple(texts)
     if missing := [key for key in questions if key not in answers]:
         raise DamagedError(
-            f"{answered}: no answers of {len(missing)} questions of {asked}, such as"
+            f"{answer_file}: no answers to {len(missing)} questions of {question_file}, such as"
             f" '{missing[0]}'."
         )
     if not questions:
-        raise DamagedError(f"{asked} is empty: expected one JSON object a line.")
+        raise DamagedError(f"{question_file} is empty: expected one JSON object a line.")
     return questions, answers
 
 
@@ -167,7 +161,7 @@ def answer_task() -> type[AbsTaskRetrieval]:
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     class AnswerRetrieval(AbsTaskRetrieval):
-        """Keeps of mteb's scores only those that mean something without judged passages."""
+        """Retrieval measured by the rank of the first passage with an answer."""
 
         answers: Mapping[str, Mapping[str, Sequence[str]]] = {}
         k_values = (1, 3, 5, 10, 20, 100)
@@ -184,7 +178,7 @@ def answer_task() -> type[AbsTaskRetrieval]:
             hf_split: str,
             hf_subset: str,
         ) -> dict[str, float]:
-            """Find each question's first passage with an answer and make it the relevant one."""
+            """Make each question's first passage with an answer the relevant one, and score it."""
             corpus = self.dataset[hf_subset][hf_split]["corpus"]
             rows = {key: row for row, key in enumerate(corpus["id"])}
             ranks: list[float] = []
@@ -196,34 +190,34 @@ def answer_task() -> type[AbsTaskRetrieval]:
                 first = next(holding, None)
                 qrels[question] = {_NONE if first is None else head[first]: 1}
                 ranks.append(float("inf") if first is None else first + 1)
-            found = {}
+            measured = {}
             for k in self.k_values:
-                found[f"hit_rate_at_{k}"] = sum(rank <= k for rank in ranks) / len(ranks)
+                measured[f"hit_rate_at_{k}"] = sum(rank <= k for rank in ranks) / len(ranks)
                 within = [1 / rank if rank <= k else 0.0 for rank in ranks]
-                found[f"mrr_at_{k}"] = sum(within) / len(ranks)
-            return found
+                measured[f"mrr_at_{k}"] = sum(within) / len(ranks)
+            return measured
 
         def _evaluate_subset(self, *args: Any, **kwargs: Any) -> Any:
             whole = super()._evaluate_subset(*args, **kwargs)
-            kept = ("hit_rate_at_", "mrr_at_")
-            return {key: value for key, value in whole.items() if key.startswith(kept)}
+            prefixes = ("hit_rate_at_", "mrr_at_")
+            return {key: value for key, value in whole.items() if key.startswith(prefixes)}
 
     return AnswerRetrieval
 
 
 def has_answer(text: str, answers: Sequence[str]) -> bool:
-    """Tell whether a passage holds one of some answers, as DPR and its successors decide it.
+    """Tell whether a passage contains one of the answers, by the rule of DPR.
 
-    Compared are tokens, letter case aside, in canonical decomposition (NFD): runs of letters,
-    digits and combining marks, and single other visible characters. An answer without a token
-    is in no passage.
+    Both are compared as lower-case tokens in canonical decomposition (NFD). A token is a run of
+    letters, digits and combining marks, or a single other visible character. An answer without a
+    token is in no passage.
     """
     tokens = _tokens(text)
     for answer in answers:
-        wanted = _answer_tokens(answer)
-        width = len(wanted)
+        answer_tokens = _answer_tokens(answer)
+        width = len(answer_tokens)
         if width and any(
-            tokens[at : at + width] == wanted for at in range(len(tokens) - width + 1)
+            tokens[at : at + width] == answer_tokens for at in range(len(tokens) - width + 1)
         ):
             return True
     return False

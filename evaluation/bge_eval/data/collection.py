@@ -1,16 +1,16 @@
-"""A folder of one's own as an mteb task.
+"""A user's own data set as an mteb task.
 
 A folder in the BEIR or FlagEmbedding layout, or a dataset repository with a corpus, is a
-retrieval task; a folder of ``<split>.jsonl`` files is an STS or a reranking task, by its
-columns. ``task.toml`` in the folder says what cannot be seen::
+retrieval task. A folder of ``<split>.jsonl`` files is an STS or a reranking task, by its
+columns. ``task.toml`` in the folder holds the options::
 
     name = "Tickets"               # default: the folder's name
     split = "test"                 # default: test, or the only split
     languages = ["deu-Latn"]       # mteb's codes; default: eng-Latn
     main_measure = "RR@10"         # or mteb's key; default: by task type
-    drop_identical_ids = true      # queries are documents of the corpus; default: false
-    query_prompt = "query: "       # before every query of this task
-    document_prompt = "passage: "  # likewise
+    drop_identical_ids = true      # leave out the query's own document; default: false
+    query_prompt = "query: "       # put before every query of this task
+    document_prompt = "passage: "  # put before every document of it
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.answers import answer_task
-from bge_eval.data.candidates import is_candidates
-from bge_eval.data.retrieval_folder import RetrievalFolder
-from bge_eval.data.rows import RowsFolder
-from bge_eval.data.snapshot import Snapshot
+from bge_eval.data.layouts import recognise_collection
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line
 from bge_eval.measures.mteb_keys import measure_of_key, parse_key
 
@@ -53,30 +50,30 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A data set that is no task of mteb's."""
+    """A data set that mteb has no task for."""
 
     name: str
-    """The task's name, as results are filed."""
+    """The task's name, under which results are stored."""
     folder: Path
-    """Where it lies."""
+    """Its folder."""
     description: str
-    """One sentence on what it is."""
+    """One sentence that describes it."""
     languages: Sequence[str]
     """mteb's language codes, e.g. ("eng-Latn", "zho-Hans")."""
     split: str = "test"
     """The split to score."""
     shipped: bool = True
-    """Whether the folder is there; otherwise it is looked for in data folders by its name."""
+    """Whether ``folder`` exists; else data folders are searched for its name."""
     type: str = "Retrieval"
     """mteb's task type: Retrieval, Reranking or STS."""
     main_measure: str | None = None
-    """mteb's key of the main score; None for the type's usual one."""
+    """mteb's key of the main score; None for the default of its type."""
     drop_identical_ids: bool = False
-    """Whether a document with the query's own id is left out."""
+    """Whether to leave out the document that has the query's own id."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Prompts of this task by role ("query", "document")."""
     repositories: tuple[str, ...] = ()
-    """Public dataset repositories whose files, put together, are the folder."""
+    """Public dataset repositories whose files together make up the folder."""
     subsets: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Subset → mteb's language codes, where the collection has subsets."""
     answers: bool = False
@@ -84,18 +81,18 @@ class Collection:
 
 
 def read_collection(folder: Path) -> Collection:
-    """Recognise a folder of the user's as a collection.
+    """Read a user's folder as a collection.
 
     Raises:
-        MissingError: it is in no layout that can be run, or has no such split.
-        DamagedError: its task.toml is wrong.
+        MissingError: the folder is in no known layout, or lacks the split.
+        DamagedError: its task.toml is invalid.
     """
     options = _options(folder / "task.toml")
-    kind, splits = _kind(folder)
+    kind, splits = recognise_collection(folder)
     split = options.get("split") or ("test" if "test" in splits else splits[0])
     if split not in splits or (not options.get("split") and "test" not in splits and splits[1:]):
         raise MissingError(
-            f"{folder} has the splits {', '.join(splits)}, and no '{split}' to score: say which"
+            f"{folder} has the splits {', '.join(splits)}, and no '{split}' to score: name one"
             ' in its task.toml (split = "…").'
         )
     prompts = {
@@ -103,7 +100,7 @@ def read_collection(folder: Path) -> Collection:
         for role in ("query", "document")
         if f"{role}_prompt" in options
     }
-    said = options.get("main_measure")
+    measure = options.get("main_measure")
     name = options.get("name") or re.sub(r"[^\w.-]", "_", folder.resolve().name)
     return Collection(
         name=name,
@@ -112,17 +109,17 @@ def read_collection(folder: Path) -> Collection:
         languages=tuple(options.get("languages", ("eng-Latn",))),
         split=split,
         type=kind,
-        main_measure=_main_key(folder, kind, said) if said else None,
+        main_measure=_main_key(folder, kind, measure) if measure else None,
         drop_identical_ids=options.get("drop_identical_ids", False),
         prompts=prompts,
     )
 
 
 def collection_task(collection: Collection) -> AbsTask:
-    """Return a fresh mteb task for a collection; its data are attached like any local folder's.
+    """Return a fresh mteb task for a collection; its data are attached when it runs.
 
     Raises:
-        DamagedError: a language code is none of mteb's.
+        DamagedError: mteb rejects the options, e.g. an unknown language code.
     """
     from mteb.abstasks import AbsTask
     from mteb.abstasks.retrieval import AbsTaskRetrieval
@@ -158,7 +155,7 @@ def collection_task(collection: Collection) -> AbsTask:
         )
     except ValueError as error:
         reason = one_line(error)
-        raise DamagedError(f"{collection.folder}: its options make no task ({reason}).") from error
+        raise DamagedError(f"{collection.folder}: mteb rejects its options ({reason}).") from error
     body: dict[str, Any] = {"metadata": metadata}
     base: type[AbsTask] = AbsTaskSTS
     if collection.type != "STS":
@@ -169,51 +166,19 @@ def collection_task(collection: Collection) -> AbsTask:
     return task
 
 
-def _kind(folder: Path) -> tuple[str, list[str]]:
-    """Return the task type that a folder's content makes, and its splits."""
-    plain = RetrievalFolder.recognise(folder)
-    if plain and plain.splits():
-        return "Retrieval", plain.splits()
-    snapshot = Snapshot.recognise(folder) if (folder / "README.md").is_file() else None
-    if snapshot and "corpus" in snapshot.configs:
-        kind = "Reranking" if "top_ranked" in snapshot.configs else "Retrieval"
-        qrels = snapshot.configs.get("default") or snapshot.configs.get("qrels")
-        if not qrels:
-            raise MissingError(
-                f"{folder} holds a corpus, and no judgements: its README names no configuration"
-                " 'default' or 'qrels'."
-            )
-        return kind, list(qrels)
-    if plain and not snapshot:
-        raise MissingError(
-            f"{folder} holds a corpus and queries, and no judgements: expected qrels/<split>.tsv."
-        )
-    rows = RowsFolder.recognise(folder, ())
-    if rows:
-        splits = rows.splits()
-        first = rows.files(splits[:1])[splits[0]]
-        return ("Reranking" if is_candidates(first) else "STS"), splits
-    inside = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
-    raise MissingError(
-        f"{folder} is no collection: it holds {inside}. Expected corpus.jsonl, queries.jsonl and"
-        " qrels/<split>.tsv; or <split>.jsonl with sentence1, sentence2, score (STS) or query,"
-        " positive, negative (reranking)."
-    )
-
-
 def _main_key(folder: Path, kind: str, name: str) -> str:
-    """Return mteb's key of a collection's main measure, which is given by its name or its key."""
+    """Return mteb's key of a main measure, given as a measure's name or as mteb's key."""
     key = measure_of_key(name)
     if kind == "STS":
         if name in _STS_KEYS:
             return name
-        known = f"the measures of an STS task are {', '.join(_STS_KEYS)}"
+        expected = f"the measures of an STS task are {', '.join(_STS_KEYS)}"
     else:
         try:
             return parse_key(str(key or name))
         except UsageError as error:
-            known = str(error)
-    raise DamagedError(f"{folder / 'task.toml'}: main_measure is '{name}': {known}")
+            expected = str(error)
+    raise DamagedError(f"{folder / 'task.toml'}: main_measure is '{name}': {expected}")
 
 
 def _options(path: Path) -> dict[str, Any]:
@@ -234,8 +199,8 @@ def _options(path: Path) -> dict[str, Any]:
             raise DamagedError(f"{path}: {name} must be a {kind.__name__}, not {value!r}.")
     if not re.fullmatch(r"[\w.-]+", options.get("name", "a")):
         raise DamagedError(
-            f"{path}: the name '{options['name']}' names files, so it has letters, digits, '.', '_'"
-            " and '-' alone."
+            f"{path}: the name '{options['name']}' becomes a file name: only letters, digits,"
+            " '.', '_' and '-' are allowed."
         )
     for language in options.get("languages", ()):
         if not isinstance(language, str) or not re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", language):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bge_eval.data.expected import counts, other_counts, other_script
-from bge_eval.data.finding import recognise
+from bge_eval.data.layouts import recognise_source
 from bge_eval.data.manifest import Fetched, write_manifest
+from bge_eval.data.plausibility import counts, other_counts, other_script
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError
 from bge_eval.progress import Progress
@@ -77,7 +77,7 @@ def fetch_dataset(
             ) from error
         files += listed
     write_manifest(target, commits, files)
-    recognise(task, target / below).check(task)
+    recognise_source(task, target / below).check(task)
     return target
 
 

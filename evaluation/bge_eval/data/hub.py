@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.identity import DataIdentity
+from bge_eval.data.sources import DataIdentity
 from bge_eval.errors import BgeEvalError, MissingError, NotCachedError, one_line
 from bge_eval.progress import Progress
 

@@ -1,4 +1,4 @@
-"""Read and check a retrieval data set of plain text files, in BEIR's layout or FlagEmbedding's.
+"""Retrieval tasks as plain text files, in BEIR's layout or FlagEmbedding's.
 
 ::
 
@@ -9,47 +9,46 @@
                      <split>_queries.jsonl  {"id", "text"}
                      <split>_qrels.jsonl    {"qid", "docid", "relevance"}
 
-Each file may be gzipped, and the whole folder may be a zip. The corpus streams from the file
-into an Arrow table on disk and is memory-mapped from there: what stays in memory is eight bytes
-a document.
+Each file may be gzipped, and the folder may be a zip.
 """
 
 from __future__ import annotations
 
-import json
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from bge_eval.data.files import (
-    NotPlainError,
-    Place,
-    find_file,
-    fingerprint,
-    lines,
-    plain_records,
-    records,
-    text_of,
+from bge_eval.data.files import Place, find_file, fingerprint
+from bge_eval.data.jsonl_table import read_table
+from bge_eval.data.qrels import (
+    Judgement,
+    jsonl_judgements,
+    read_qrels,
+    report_dangling,
+    tsv_judgements,
 )
-from bge_eval.data.tables import TableWriter, open_table
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.data.sources import (
+    DataIdentity,
+    LocalSource,
+    attached,
+    is_retrieval,
+    require_subsets,
+    scratch_folder,
+    subset_folders,
+)
+from bge_eval.errors import MissingError
+from bge_eval.progress import Progress
 from bge_eval.records import Qrels
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from mteb.abstasks import AbsTask
 
-    from bge_eval.progress import Progress, Step
-
-_ROWS_PER_BATCH = 4096
-_QRELS_HEADER = ("query-id", "corpus-id", "score")
-
-Judgement = tuple[int, str, str, str]
-"""Line number, query id, document id, grade as it stands in the file."""
+    from bge_eval.progress import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class RetrievalSplit:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one layout names its files and fields."""
+    """The names of files and fields in one layout."""
 
     name: str
     """The layout's name in a run's identity."""
@@ -75,14 +74,16 @@ class Dialect:
     queries: str
     """The queries' file; ``{split}`` stands for the split."""
     qrels: str
-    """The judgements' file, likewise."""
+    """The judgements' file; ``{split}`` stands for the split."""
     judgements: Callable[[Place], Iterator[Judgement]]
     """Reads the judgements' file."""
+    qrels_mark: str = ""
+    """Part of a file name that only this layout has; "" for the layout of all other folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalFolder:
-    """A folder known to be in one of the layouts."""
+    """A folder in one of the layouts."""
 
     place: Place
     """The folder, or a folder inside a zip."""
@@ -95,8 +96,8 @@ class RetrievalFolder:
         if not find_file(place, "corpus.jsonl"):
             return None
         names = [entry.name for entry in place.iterdir()]
-        flag = any("_qrels.jsonl" in name for name in names)
-        return RetrievalFolder(place, FLAG if flag else BEIR)
+        dialect = next(d for d in DIALECTS if any(d.qrels_mark in name for name in names))
+        return RetrievalFolder(place, dialect)
 
     def splits(self) -> list[str]:
         """Return the names of the splits that have qrels."""
@@ -117,19 +118,19 @@ class RetrievalFolder:
         )
 
     def files(self, splits: Iterable[str]) -> dict[str, Place]:
-        """Return the files that some splits need, by their logical name.
+        """Return logical name → file for the files that some splits need.
 
         Raises:
-            MissingError: one is not there; says which splits are.
+            MissingError: a file is absent; the message lists the splits that have qrels.
         """
-        needed = {"corpus.jsonl": None}
+        needed = ["corpus.jsonl"]
         for split in splits:
-            needed |= {self._queries(split): None, self._qrels(split): None}
-        found: dict[str, Place] = {}
-        for name in needed:
+            needed += [self._queries(split), self._qrels(split)]
+        files: dict[str, Place] = {}
+        for name in dict.fromkeys(needed):
             place = find_file(self.place, name)
             if place is not None:
-                found[name] = place
+                files[name] = place
             elif "qrels" in name:
                 present = ", ".join(self.splits()) or "none"
                 raise MissingError(
@@ -141,54 +142,60 @@ class RetrievalFolder:
                     f"{self.place} has no {name} (or {name}.gz). The BEIR layout is corpus.jsonl,"
                     " queries.jsonl and qrels/<split>.tsv."
                 )
-        return found
+        return files
 
     def fingerprint(self, splits: Iterable[str]) -> str:
-        """Return 16 hexadecimal digits made from the content that these splits are scored on."""
+        """Return a hash of the content that some splits are scored on: 16 hexadecimal digits."""
         return fingerprint(self.files(splits))
 
     def corpus(self, scratch: Path, step: Step) -> Dataset:
-        """Read and check the corpus alone; arguments and errors are those of `load`."""
+        """Read and check only the corpus; arguments and errors are those of `load`."""
         place = self.files(())["corpus.jsonl"]
         target = scratch / "corpus.arrow"
-        return self._table(place, target, ("title", "text"), step.advance)[0]
+        return read_table(place, self.dialect.id_key, target, ("title", "text"), step.advance)[0]
 
     def load(
         self, splits: Sequence[str], scratch: Path, progress: Progress, *, dangling: bool = False
     ) -> dict[str, RetrievalSplit]:
-        """Read and check everything that these splits need.
+        """Read and check corpus, queries and qrels of some splits.
 
         Args:
             splits: split names.
             scratch: an empty folder for the memory-mapped tables; it must outlive the result.
-            progress: told of the reading.
+            progress: receives the number of documents read.
             dangling: accept (and report) judgements of documents that the corpus lacks.
 
         Returns:
             Split name → its data; the corpus is shared.
 
         Raises:
-            DamagedError: names file and line of what is wrong.
-            MissingError: a file is not there.
+            DamagedError: a line is invalid; the message names file and line.
+            MissingError: a file is absent.
         """
         files = self.files(splits)
         with progress.step("load", None, "documents") as step:
-            corpus, known = self._table(
-                files["corpus.jsonl"], scratch / "corpus.arrow", ("title", "text"), step.advance
+            corpus, hashes = read_table(
+                files["corpus.jsonl"],
+                self.dialect.id_key,
+                scratch / "corpus.arrow",
+                ("title", "text"),
+                step.advance,
             )
-        documents = np.sort(known)
+        documents = np.sort(hashes)
         queries: dict[str, Dataset] = {}
         result: dict[str, RetrievalSplit] = {}
         for split in splits:
             name = self._queries(split)
             if name not in queries:
                 target = scratch / f"queries-{len(queries)}.arrow"
-                queries[name], _ = self._table(files[name], target, ("text",))
+                queries[name], _ = read_table(files[name], self.dialect.id_key, target, ("text",))
             ids = list(queries[name]["id"])
             place = files[self._qrels(split)]
-            qrels, lost = self._read_qrels(place, name, set(ids), documents)
-            if lost:
-                _report_dangling(place, lost, progress, accepted=dangling)
+            qrels, absent = read_qrels(
+                self.dialect.judgements(place), place, name, set(ids), documents
+            )
+            if absent:
+                report_dangling(place, absent, progress, accepted=dangling)
             judged = [row for row, query in enumerate(ids) if query in qrels]
             result[split] = RetrievalSplit(corpus, queries[name].select(judged), qrels)
         return result
@@ -199,207 +206,109 @@ class RetrievalFolder:
     def _qrels(self, split: str) -> str:
         return self.dialect.qrels.format(split=split)
 
-    def _records(self, place: Place) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Yield (line number, id, record), checking that there is an id."""
-        for number, record in records(place):
-            key = record.get(self.dialect.id_key)
-            if isinstance(key, int) and not isinstance(key, bool):
-                key = str(key)
-            if not isinstance(key, str) or not key:
-                raise DamagedError(
-                    f"{place}, line {number}: no {self.dialect.id_key} (found the keys"
-                    f" {', '.join(map(str, record))})."
-                )
-            yield number, key, record
 
-    def _table(
-        self,
-        place: Place,
-        target: Path,
-        columns: tuple[str, ...],
-        advance: Callable[[int], None] = lambda count: None,
-    ) -> tuple[Dataset, npt.NDArray[np.int64]]:
-        """Stream a jsonl file into a memory-mapped table; also return a hash of every id."""
-        names = (self.dialect.id_key, *columns)
-        known = _parsed(place, target, names, advance)
-        if known is None:
-            known = self._line_by_line(place, target, columns, advance)
-        if not len(known):
-            raise DamagedError(f"{place} is empty: expected one JSON object a line.")
-        self._refuse_duplicates(place, known)
-        return open_table(target), known
+@dataclass(frozen=True, slots=True)
+class RetrievalSource(LocalSource):
+    """The text files of a retrieval task, in one folder for each subset."""
 
-    def _line_by_line(
-        self, place: Place, target: Path, columns: tuple[str, ...], advance: Callable[[int], None]
-    ) -> npt.NDArray[np.int64]:
-        """Read what is not plain: either it can be taken all the same, or the fault has a line."""
-        import pyarrow as pa
+    folders: Mapping[str, RetrievalFolder]
+    """Subset → its folder."""
+    dangling: bool = False
+    """Accept judgements of documents that the corpus lacks."""
 
-        schema = pa.schema([(name, pa.string()) for name in ("id", *columns)])
-        hashes = array("q")
-        rows: dict[str, list[str]] = {name: [] for name in schema.names}
-        with TableWriter(target, schema) as table:
+    def identity(self, task: AbsTask) -> DataIdentity:
+        """Fingerprint the files of the task's splits."""
+        splits = tuple(task.eval_splits)
+        prints = [folder.fingerprint(splits) for folder in self.folders.values()]
+        layout = next(iter(self.folders.values())).dialect.name
+        return DataIdentity(layout, "+".join(prints), splits, tuple(self.folders))
 
-            def flush() -> None:
-                table.write(pa.record_batch([rows[name] for name in schema.names], schema))
-                advance(len(rows["id"]))
-                for values in rows.values():
-                    values.clear()
+    def check(self, task: AbsTask) -> None:
+        """Raise MissingError if a file is absent."""
+        for folder in self.folders.values():
+            folder.files(task.eval_splits)
 
-            for number, key, record in self._records(place):
-                hashes.append(hash(key))
-                rows["id"].append(key)
-                for name in columns:
-                    rows[name].append(text_of(record, name, place, number))
-                if len(rows["id"]) == _ROWS_PER_BATCH:
-                    flush()
-            if rows["id"]:
-                flush()
-        return np.frombuffer(hashes, np.int64)
-
-    def _refuse_duplicates(self, place: Place, hashes: npt.NDArray[np.int64]) -> None:
-        """Raise if an id stands twice. Equal hashes only say where to look; the ids decide."""
-        ordered = np.sort(hashes)
-        suspects = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-        if not suspects:
-            return
-        seen: dict[str, int] = {}
-        for number, key, _ in self._records(place):
-            if hash(key) not in suspects:
-                continue
-            if key in seen:
-                raise DamagedError(
-                    f"{place}, line {number}: {self.dialect.id_key} '{key}' was already used in"
-                    f" line {seen[key]}."
-                )
-            seen[key] = number
-
-    def _read_qrels(
-        self, place: Place, query_file: str, queries: set[str], documents: npt.NDArray[np.int64]
-    ) -> tuple[Qrels, list[tuple[str, int]]]:
-        """Read judgements; also return (document, line) of those outside the corpus.
-
-        ``documents`` are the sorted hashes of the corpus ids: 64 bits, so that taking a missing
-        document for a present one is as good as impossible.
-        """
-        qrels: Qrels = {}
-        lost: list[tuple[str, int]] = []
-        for number, query, document, grade in self.dialect.judgements(place):
-            try:
-                score = int(grade)
-            except ValueError as error:
-                raise DamagedError(
-                    f"{place}, line {number}: the score '{grade}' is no integer."
-                ) from error
-            if query not in queries:
-                raise DamagedError(
-                    f"{place}, line {number}: query '{query}' is not in {query_file}."
-                )
-            judged = qrels.setdefault(query, {})
-            if judged.get(document, score) != score:
-                raise DamagedError(
-                    f"{place}, line {number}: '{query}' and '{document}' were already judged"
-                    f" {judged[document]}, now {score}."
-                )
-            judged[document] = score
-            key = hash(document)
-            spot = int(np.searchsorted(documents, key))
-            if spot == len(documents) or int(documents[spot]) != key:
-                lost.append((document, number))
-        if not qrels:
-            raise DamagedError(f"{place} holds no judgements.")
-        return qrels, lost
+    @contextmanager
+    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
+        """Read the folders into the task; the memory-mapped tables are removed at the end."""
+        with scratch_folder() as scratch:
+            dataset: dict[str, dict[str, Any]] = {}
+            for number, (subset, folder) in enumerate(self.folders.items()):
+                place = scratch / str(number)
+                place.mkdir()
+                splits = folder.load(task.eval_splits, place, progress, dangling=self.dangling)
+                dataset[subset] = {
+                    split: {
+                        "corpus": data.corpus,
+                        "queries": data.queries,
+                        "relevant_docs": data.qrels,
+                        "top_ranked": None,
+                    }
+                    for split, data in splits.items()
+                }
+            with attached(task, dataset):
+                yield
 
 
-def _parsed(
-    place: Place, target: Path, names: Sequence[str], advance: Callable[[int], None]
-) -> npt.NDArray[np.int64] | None:
-    """Write the table with Arrow's parser, several times as fast as line by line.
+def retrieval_source(task: AbsTask, root: Place, dangling: bool) -> RetrievalSource | None:
+    """Return the source of a folder with corpus, queries and qrels.
 
-    ``names`` begins with the id's. Returns a hash of every id, or None where the file is anything
-    but one object a line with an id and texts that are strings.
+    Raises:
+        MissingError: a subset is absent, or the task needs more than these files.
     """
-    import pyarrow as pa
-
-    schema = pa.schema([(name, pa.string()) for name in ("id", *names[1:])])
-    hashes = array("q")
-    plain = False
-    with TableWriter(target, schema) as table:
-        try:
-            for batch in plain_records(place, names):
-                texts = [
-                    column.fill_null("") if name == "title" else column
-                    for name, column in zip(names, batch.columns, strict=True)
-                ]
-                ids = texts[0].to_pylist()
-                if not all(ids) or any(column.null_count for column in texts):
-                    break
-                hashes.extend(map(hash, ids))
-                table.write(pa.record_batch(texts, schema))
-                advance(len(ids))
-            else:
-                plain = True
-        except NotPlainError:
-            pass
-    if plain:
-        return np.frombuffer(hashes, np.int64)
-    # It begins again from the first line.
-    advance(-len(hashes))
-    return None
-
-
-def _report_dangling(
-    place: Place, lost: list[tuple[str, int]], progress: Progress, *, accepted: bool
-) -> None:
-    document, line = lost[0]
-    if not accepted:
-        raise DamagedError(
-            f"{place}, line {line}: document '{document}' is not in corpus.jsonl ({len(lost)} such"
-            " in the file). If the set is published like that, --allow-dangling-qrels keeps them"
-            " as documents that cannot be found."
+    if not is_retrieval(task):
+        return None
+    recognised = {
+        subset: RetrievalFolder.recognise(place)
+        for subset, place in subset_folders(task, root).items()
+        if place.is_dir()
+    }
+    folders = {subset: folder for subset, folder in recognised.items() if folder}
+    if not folders:
+        return None
+    require_subsets(task, root, list(folders), retrieval_marker(task))
+    if task.metadata.type != "Retrieval":
+        raise MissingError(
+            f"{root} holds a corpus, queries and qrels, but {task.metadata.name} is a task of type"
+            f" {task.metadata.type}, which needs candidate lists or instructions too: give a copy"
+            " of its dataset repository (hf download --repo-type dataset --local-dir …)."
         )
-    progress.note(
-        f"{place}: {len(lost)} judged documents are not in the corpus and count as never found."
-    )
+    return RetrievalSource(root, folders, dangling)
 
 
-def _tsv_judgements(place: Place) -> Iterator[Judgement]:
-    header = True
-    for number, line in lines(place):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if header:
-            header = False
-            if tuple(cells[:3]) != _QRELS_HEADER:
-                raise DamagedError(
-                    f"{place}, line {number}: expected the header"
-                    f" 'query-id<TAB>corpus-id<TAB>score', found '{line[:60]}'."
-                )
-            continue
-        if len(cells) != 3:
-            raise DamagedError(
-                f"{place}, line {number}: expected three columns with tabs between, found"
-                f" {len(cells)} ('{line[:60]}')."
-            )
-        yield number, cells[0], cells[1], cells[2]
+def retrieval_marker(task: AbsTask) -> str:
+    """Return the file by which a folder with a corpus is recognised."""
+    return "corpus.jsonl (or corpus.jsonl.gz)" if is_retrieval(task) else ""
 
 
-def _jsonl_judgements(place: Place) -> Iterator[Judgement]:
-    for number, record in records(place):
-        missing = [key for key in ("qid", "docid", "relevance") if key not in record]
-        if missing:
-            raise DamagedError(f"{place}, line {number}: no {missing[0]}.")
-        yield (
-            number,
-            str(record["qid"]),
-            str(record["docid"]),
-            json.dumps(record["relevance"]).strip('"'),
+def retrieval_collection(folder: Path) -> tuple[str, list[str]] | None:
+    """Return the task type and the splits of a user's folder with corpus, queries and qrels.
+
+    Raises:
+        MissingError: it has a corpus, but no qrels.
+    """
+    plain = RetrievalFolder.recognise(folder)
+    if plain is None:
+        return None
+    if not (splits := plain.splits()):
+        raise MissingError(
+            f"{folder} holds a corpus and queries, and no judgements: expected qrels/<split>.tsv."
         )
+    return "Retrieval", splits
 
 
-BEIR = Dialect("beir", "_id", "queries.jsonl", "qrels/{split}.tsv", _tsv_judgements)
+BEIR = Dialect("beir", "_id", "queries.jsonl", "qrels/{split}.tsv", tsv_judgements)
 """BEIR's own layout."""
 
 FLAG = Dialect(
-    "flagembedding", "id", "{split}_queries.jsonl", "{split}_qrels.jsonl", _jsonl_judgements
+    "flagembedding",
+    "id",
+    "{split}_queries.jsonl",
+    "{split}_qrels.jsonl",
+    jsonl_judgements,
+    qrels_mark="_qrels.jsonl",
 )
 """The layout of FlagEmbedding's evaluation."""
+
+DIALECTS = (FLAG, BEIR)
+"""Every layout with a corpus file, in the order in which they are tried; BEIR's is the rest."""

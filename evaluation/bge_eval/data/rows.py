@@ -1,4 +1,4 @@
-"""Plain one-file data sets of the types that are no retrieval: one row a line.
+"""Tasks that are no retrieval, as plain jsonl files with one row a line.
 
 ::
 
@@ -6,30 +6,43 @@
                                 pair classification  {"sentence1", "sentence2", "label"}
                                 classification       {"text", "label"}
 
-and whatever columns another type's task reads. A task with language subsets has a folder for
-each. Rows keep their order, since few-shot sampling depends on it.
+Other task types use the columns that mteb's task reads. A task with language subsets has one
+folder for each. Rows keep their order, because few-shot sampling depends on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.files import Place, find_file, fingerprint, records
+from bge_eval.data.sources import (
+    DataIdentity,
+    LocalSource,
+    attached,
+    columns_of,
+    is_retrieval,
+    require_subsets,
+    split_names,
+    subset_folders,
+)
 from bge_eval.errors import DamagedError, MissingError
+from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks import AbsTask
 
-_OTHER_NAMES = {
+_ALIASES = {
     "labels": "label",
     "label": "labels",
     "sentences": "text",
     "text": "sentences",
 }
-"""The column a task reads → another name that plain files give it."""
+"""The column a task reads → another name that plain files use for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +53,25 @@ class RowsFolder:
     """The folder, or a folder inside a zip."""
 
     @staticmethod
-    def recognise(place: Place, splits: Iterable[str]) -> RowsFolder | None:
-        """Return the folder if it has a file for one of the splits, or any rows file."""
+    def recognise(place: Place) -> RowsFolder | None:
+        """Return the folder if it has any jsonl file, else None."""
         folder = RowsFolder(place)
         return folder if folder.splits() else None
 
     def splits(self) -> list[str]:
-        """Return the splits that are there."""
+        """Return the names of the splits that have a file."""
         if not self.place.is_dir():
             return []
         names = (entry.name.removesuffix(".gz") for entry in self.place.iterdir())
         return sorted({name[: -len(".jsonl")] for name in names if name.endswith(".jsonl")})
 
     def files(self, splits: Iterable[str]) -> dict[str, Place]:
-        """Return the files of some splits by name.
+        """Return split → file for some splits.
 
         Raises:
-            MissingError: one is not there; says which are.
+            MissingError: a split has no file; the message lists those that have.
         """
-        found: dict[str, Place] = {}
+        files: dict[str, Place] = {}
         for split in splits:
             place = find_file(self.place, f"{split}.jsonl")
             if place is None:
@@ -66,76 +79,106 @@ class RowsFolder:
                     f"{self.place} has no {split}.jsonl (or {split}.jsonl.gz). Splits there:"
                     f" {', '.join(self.splits()) or 'none'}."
                 )
-            found[split] = place
-        return found
+            files[split] = place
+        return files
 
     def fingerprint(self, splits: Iterable[str]) -> str:
-        """Return 16 hexadecimal digits made from the content of these splits."""
+        """Return a hash of the content of some splits: 16 hexadecimal digits."""
         return fingerprint(self.files(splits))
 
     def load(self, task: AbsTask, splits: Iterable[str]) -> dict[str, Dataset]:
-        """Read the splits, with columns named as the task reads them.
+        """Read some splits, with the columns named as the task reads them.
 
         Raises:
-            DamagedError: names file and line of what is wrong.
+            DamagedError: a line is invalid; the message names file and line.
         """
         from datasets import Dataset
 
-        wanted = columns_of(task)
+        required = columns_of(task)
         return {
-            split: Dataset.from_dict(_columns(place, wanted))
+            split: Dataset.from_dict(_columns(place, required))
             for split, place in self.files(splits).items()
         }
 
 
-def columns_of(task: AbsTask) -> tuple[str, ...]:
-    """Return the columns that a task's evaluation reads."""
-    names: list[str] = []
-    pair = getattr(task, "column_names", None)
-    if pair is not None and task.metadata.type == "STS":
-        names += [*pair, "score"]
-    for attribute in (
-        "input1_column_name",
-        "input2_column_name",
-        "input_column_name",
-        "label_column_name",
-        "text_column_name",
-        "human_summaries_column_name",
-        "machine_summaries_column_name",
-        "relevancy_column_name",
-    ):
-        value = getattr(task, attribute, None)
-        if isinstance(value, str):
-            names.append(value)
-    if task.metadata.type == "BitextMining":
-        names += ["sentence1", "sentence2"]
-    return tuple(dict.fromkeys(names))
+@dataclass(frozen=True, slots=True)
+class RowsSource(LocalSource):
+    """The rows files of a task, in one folder for each subset."""
+
+    folders: Mapping[str, RowsFolder]
+    """Subset → its folder."""
+
+    def identity(self, task: AbsTask) -> DataIdentity:
+        """Fingerprint the splits that the task scores and trains on."""
+        prints = [folder.fingerprint(split_names(task)) for folder in self.folders.values()]
+        return DataIdentity("rows", "+".join(prints), tuple(task.eval_splits), tuple(self.folders))
+
+    def check(self, task: AbsTask) -> None:
+        """Raise MissingError if a split has no file, the training split included."""
+        for folder in self.folders.values():
+            folder.files(split_names(task))
+
+    @contextmanager
+    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
+        """Read the files into the task and run the task's own transformation."""
+        from datasets import DatasetDict
+
+        with progress.step("load"):
+            splits = split_names(task)
+            tables = {
+                subset: DatasetDict(folder.load(task, splits))
+                for subset, folder in self.folders.items()
+            }
+            dataset = tables if task.metadata.is_multilingual else tables["default"]
+        with attached(task, dataset, transform=True):
+            yield
 
 
-def split_names(task: AbsTask) -> tuple[str, ...]:
-    """Return the splits that a task's evaluation reads: its own, and the one it trains on."""
-    train = getattr(task, "train_split", None)
-    own = [*task.eval_splits]
-    return tuple(dict.fromkeys([*own, *([train] if isinstance(train, str) else [])]))
+def rows_folders(task: AbsTask, root: Place) -> dict[str, RowsFolder]:
+    """Return subset → folder for the subsets of a task that have rows files."""
+    folders = {
+        subset: RowsFolder.recognise(place) for subset, place in subset_folders(task, root).items()
+    }
+    return {subset: folder for subset, folder in folders.items() if folder}
 
 
-def _columns(place: Place, wanted: tuple[str, ...]) -> dict[str, list[Any]]:
+def rows_source(task: AbsTask, root: Place, dangling: bool) -> RowsSource | None:
+    """Return the source of a folder of rows files, for tasks that are no retrieval."""
+    if is_retrieval(task) or not (folders := rows_folders(task, root)):
+        return None
+    require_subsets(task, root, list(folders), rows_marker(task))
+    return RowsSource(root, folders)
+
+
+def rows_marker(task: AbsTask) -> str:
+    """Return the file by which a folder of rows is recognised."""
+    return "" if is_retrieval(task) else f"{task.eval_splits[0]}.jsonl"
+
+
+def rows_collection(folder: Path) -> tuple[str, list[str]] | None:
+    """Return the task type and the splits of a user's folder of rows: an STS task."""
+    rows = RowsFolder.recognise(folder)
+    return ("STS", rows.splits()) if rows else None
+
+
+def _columns(place: Place, required: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Read a file into column → values; required columns may have another name in the file."""
     columns: dict[str, list[Any]] = {}
     names: dict[str, str] = {}
     for number, record in records(place):
         if not columns:
-            for name in wanted:
-                other = _OTHER_NAMES.get(name, name)
-                names[name] = name if name in record or other not in record else other
-            columns = {name: [] for name in [*wanted, *(set(record) - set(names.values()))]}
+            for name in required:
+                alias = _ALIASES.get(name, name)
+                names[name] = name if name in record or alias not in record else alias
+            columns = {name: [] for name in [*required, *(set(record) - set(names.values()))]}
         for name, values in columns.items():
-            source = names.get(name, name)
-            if source not in record:
+            key = names.get(name, name)
+            if key not in record:
                 raise DamagedError(
-                    f"{place}, line {number}: no {source} (found the keys"
+                    f"{place}, line {number}: no {key} (its keys are"
                     f" {', '.join(map(str, record))})."
                 )
-            values.append(record[source])
+            values.append(record[key])
     if not columns:
         raise DamagedError(f"{place} is empty: expected one JSON object a line.")
     return columns

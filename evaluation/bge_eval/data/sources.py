@@ -1,58 +1,67 @@
-"""A task's data on this machine, in each layout, and how they get into mteb's task object."""
+"""The contract of a data source, and how its data are attached to mteb's task object.
+
+Each layout of files has its own source, in the layout's module; `bge_eval.data.layouts` lists them.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bge_eval.data.candidates import load_candidates
 from bge_eval.data.files import Place
-from bge_eval.data.identity import DataIdentity
-from bge_eval.data.retrieval_folder import RetrievalFolder
-from bge_eval.data.rows import RowsFolder, columns_of, split_names
-from bge_eval.data.snapshot import Snapshot, check_snapshot, load_retrieval, load_rows
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
 
+@dataclass(frozen=True, slots=True)
+class DataIdentity:
+    """The data that a score was computed on; part of the run's identity."""
+
+    layout: str
+    """"beir", "flagembedding", "rows", "candidates", "answers" or "snapshot" for local files,
+    "hub" for mteb's own loading, "code" for a task class of the user's."""
+    fingerprint: str
+    """Hash of the files' content, or the dataset's repository and revision."""
+    splits: tuple[str, ...]
+    """The splits that are scored."""
+    subsets: tuple[str, ...]
+    """The subsets (languages) that are scored; ("default",) where a task has none."""
+
+
 class DataSource(Protocol):
-    """Data of one task that can be put into mteb's task object."""
+    """Data of one task that can be attached to mteb's task object."""
 
     @property
     def origin(self) -> str:
-        """Return where the data are, for people: a folder or a repository."""
+        """Return the folder or repository of the data, for messages."""
 
     @property
     def is_copy(self) -> bool:
-        """Tell whether they are a local copy that nothing proves to be mteb's own revision."""
+        """Tell whether this is a local copy whose revision is unknown."""
 
     def identity(self, task: AbsTask) -> DataIdentity:
-        """Return what the task will be scored on, without loading it."""
+        """Return the identity of the data without attaching them to the task."""
 
     def check(self, task: AbsTask) -> None:
-        """Raise MissingError if a file, configuration or split that the task needs is not there."""
+        """Raise MissingError if the task needs a file, configuration or split that is absent."""
 
     def loaded(self, task: AbsTask, progress: Progress) -> Any:
         """Return a context manager inside which the task holds its data."""
 
 
 @dataclass(frozen=True, slots=True)
-class RetrievalSource:
-    """Folders of plain text files, one for each subset of a retrieval task."""
+class LocalSource:
+    """Base of the sources that read a folder or zip of the user's."""
 
-    folders: Mapping[str, RetrievalFolder]
-    """Subset → its folder."""
     root: Place
-    """What was found under the task's name."""
-    dangling: bool = False
-    """Accept judgements of documents that the corpus lacks."""
+    """The task's folder."""
 
     @property
     def origin(self) -> str:
@@ -61,198 +70,73 @@ class RetrievalSource:
 
     @property
     def is_copy(self) -> bool:
-        """A folder of the user's."""
+        """Return True: plain files do not state their revision."""
         return True
-
-    def identity(self, task: AbsTask) -> DataIdentity:
-        """Fingerprint the files of the task's splits."""
-        splits = tuple(task.eval_splits)
-        prints = [folder.fingerprint(splits) for folder in self.folders.values()]
-        layout = next(iter(self.folders.values())).dialect.name
-        return DataIdentity(layout, "+".join(prints), splits, tuple(self.folders))
-
-    def check(self, task: AbsTask) -> None:
-        """See that every file is there."""
-        for folder in self.folders.values():
-            folder.files(task.eval_splits)
-
-    @contextmanager
-    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
-        """Read the folders into the task; the memory-mapped tables go when the context ends."""
-        with _scratch() as scratch:
-            dataset: dict[str, dict[str, Any]] = {}
-            for number, (subset, folder) in enumerate(self.folders.items()):
-                place = scratch / str(number)
-                place.mkdir()
-                splits = folder.load(task.eval_splits, place, progress, dangling=self.dangling)
-                dataset[subset] = {
-                    split: {
-                        "corpus": data.corpus,
-                        "queries": data.queries,
-                        "relevant_docs": data.qrels,
-                        "top_ranked": None,
-                    }
-                    for split, data in splits.items()
-                }
-            with holding(task, dataset):
-                yield
-
-
-@dataclass(frozen=True, slots=True)
-class RowsSource:
-    """Plain files of rows, one folder for each subset."""
-
-    folders: Mapping[str, RowsFolder]
-    """Subset → its folder."""
-    root: Place
-    """What was found under the task's name."""
-
-    @property
-    def origin(self) -> str:
-        """Return the folder."""
-        return str(self.root)
-
-    @property
-    def is_copy(self) -> bool:
-        """A folder of the user's."""
-        return True
-
-    def identity(self, task: AbsTask) -> DataIdentity:
-        """Fingerprint the splits that the task scores and trains on."""
-        prints = [folder.fingerprint(split_names(task)) for folder in self.folders.values()]
-        return DataIdentity("rows", "+".join(prints), tuple(task.eval_splits), tuple(self.folders))
-
-    def check(self, task: AbsTask) -> None:
-        """See that every split is there, the one the task trains on too."""
-        for folder in self.folders.values():
-            folder.files(split_names(task))
-
-    @contextmanager
-    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
-        """Read the files into the task and let it transform them as it does after loading."""
-        from datasets import DatasetDict
-
-        with progress.step("load"):
-            splits = split_names(task)
-            tables = {
-                subset: DatasetDict(folder.load(task, splits))
-                for subset, folder in self.folders.items()
-            }
-            dataset = tables if task.metadata.is_multilingual else tables["default"]
-        with holding(task, dataset, transform=True):
-            yield
-
-
-@dataclass(frozen=True, slots=True)
-class CandidatesSource:
-    """Plain files of reranking rows, one folder for each subset."""
-
-    folders: Mapping[str, RowsFolder]
-    """Subset → its folder."""
-    root: Place
-    """What was found under the task's name."""
-
-    @property
-    def origin(self) -> str:
-        """Return the folder."""
-        return str(self.root)
-
-    @property
-    def is_copy(self) -> bool:
-        """A folder of the user's."""
-        return True
-
-    def identity(self, task: AbsTask) -> DataIdentity:
-        """Fingerprint the splits that the task scores."""
-        splits = tuple(task.eval_splits)
-        prints = [folder.fingerprint(splits) for folder in self.folders.values()]
-        return DataIdentity("candidates", "+".join(prints), splits, tuple(self.folders))
-
-    def check(self, task: AbsTask) -> None:
-        """See that every split is there."""
-        for folder in self.folders.values():
-            folder.files(task.eval_splits)
-
-    @contextmanager
-    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
-        """Read the rows into corpus, queries, judgements and candidate lists."""
-        with progress.step("load"):
-            dataset = {
-                subset: {
-                    split: load_candidates(place, split)
-                    for split, place in folder.files(task.eval_splits).items()
-                }
-                for subset, folder in self.folders.items()
-            }
-        with holding(task, dataset):
-            yield
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotSource:
-    """A copy of the task's dataset repository."""
-
-    snapshot: Snapshot
-    """The repository's files."""
-    revision: str = ""
-    """The commit, where the copy tells it (a snapshot in the hub's cache)."""
-    dangling: bool = False
-    """Accept judgements of documents that the corpus lacks."""
-
-    @property
-    def origin(self) -> str:
-        """Return the folder."""
-        return str(self.snapshot.folder)
-
-    @property
-    def is_copy(self) -> bool:
-        """A copy, unless it is a snapshot of a known commit in the hub's cache."""
-        return not self.revision
-
-    def identity(self, task: AbsTask) -> DataIdentity:
-        """Fingerprint every data file of the repository."""
-        return DataIdentity(
-            "snapshot",
-            self.snapshot.fingerprint(),
-            tuple(task.eval_splits),
-            tuple(task.hf_subsets),
-        )
-
-    def check(self, task: AbsTask) -> None:
-        """See that every configuration and split is there."""
-        check_snapshot(self.snapshot, task, retrieval=is_retrieval(task))
-
-    @contextmanager
-    def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
-        """Read the configurations that the task needs, through mteb's own loader."""
-        with _scratch() as scratch:
-            with progress.step("load"):
-                if is_retrieval(task):
-                    dataset = load_retrieval(
-                        self.snapshot, task, scratch, progress, dangling=self.dangling
-                    )
-                else:
-                    dataset = load_rows(self.snapshot, task, split_names(task), scratch)
-            with holding(task, dataset, transform=True):
-                yield
 
 
 def is_retrieval(task: AbsTask) -> bool:
-    """Tell whether a task searches or ranks documents."""
+    """Tell whether a task searches or reranks documents."""
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     return isinstance(task, AbsTaskRetrieval)
 
 
+def subset_folders(task: AbsTask, root: Place) -> dict[str, Place]:
+    """Return the folder in which each subset of a task is expected."""
+    if not task.metadata.is_multilingual:
+        return {"default": root}
+    return {subset: root.joinpath(subset) for subset in task.hf_subsets}
+
+
+def require_subsets(task: AbsTask, root: Place, present: Sequence[str], marker: str) -> None:
+    """Raise unless a folder holds every subset of a task.
+
+    Args:
+        task: mteb's task.
+        root: the task's folder.
+        present: the subsets that were recognised.
+        marker: the file by which a subset's folder is recognised, for the message.
+
+    Raises:
+        MissingError: a subset is absent; the message lists what the folder holds.
+    """
+    missing = [subset for subset in subset_folders(task, root) if subset not in present]
+    if not missing:
+        return
+    name = task.metadata.name
+    if missing == ["default"]:
+        content = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) or "nothing"
+        raise MissingError(
+            f"{root} has the name of {name}, but it contains no {marker} and is no copy of its"
+            f" dataset repository. It holds: {content}."
+        )
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    raise MissingError(
+        f"{name} has language subsets, and {root} has no folder '{missing[0]}' with a"
+        f" {marker}; there are: {', '.join(folders) or 'none'}. To run only some,"
+        f" add --subset {folders[0] if folders else missing[0]}."
+    )
+
+
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch_folder() -> Iterator[Path]:
+    """Give a temporary folder for memory-mapped tables; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="bge-eval-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @contextmanager
-def holding(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator[None]:
-    """Let the task hold data as if it had loaded them."""
+def attached(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator[None]:
+    """Attach data to a task as if it had loaded them; detach them at the end.
+
+    Args:
+        task: mteb's task.
+        dataset: subset → split → data, in the structure that the task's class expects.
+        transform: run the task's own ``dataset_transform``.
+
+    Raises:
+        DamagedError: the transformation fails for want of a column.
+    """
     task.dataset = dataset
     if transform:
         _transform(task)
@@ -264,22 +148,53 @@ def holding(task: AbsTask, dataset: Any, *, transform: bool = False) -> Iterator
         task.data_loaded = False
 
 
+def columns_of(task: AbsTask) -> tuple[str, ...]:
+    """Return the columns that a task's evaluation reads."""
+    names: list[str] = []
+    pair = getattr(task, "column_names", None)
+    if pair is not None and task.metadata.type == "STS":
+        names += [*pair, "score"]
+    for attribute in (
+        "input1_column_name",
+        "input2_column_name",
+        "input_column_name",
+        "label_column_name",
+        "text_column_name",
+        "human_summaries_column_name",
+        "machine_summaries_column_name",
+        "relevancy_column_name",
+    ):
+        value = getattr(task, attribute, None)
+        if isinstance(value, str):
+            names.append(value)
+    if task.metadata.type == "BitextMining":
+        names += ["sentence1", "sentence2"]
+    return tuple(dict.fromkeys(names))
+
+
+def split_names(task: AbsTask) -> tuple[str, ...]:
+    """Return the splits that a task's evaluation reads: those it scores, and its training split."""
+    train = getattr(task, "train_split", None)
+    training = [train] if isinstance(train, str) else []
+    return tuple(dict.fromkeys([*task.eval_splits, *training]))
+
+
 def _transform(task: AbsTask) -> None:
     """Run the task's own transformation, which is written for the repository's columns.
 
-    Plain files may hold what comes out of it already; then it has nothing to rename and fails,
-    and the data stay as they are.
+    Plain files may already have the transformed columns. The transformation then fails because it
+    finds nothing to rename, and the data stay as they are.
     """
     before = task.dataset
     try:
         task.dataset_transform(num_proc=None)
     except (ValueError, KeyError) as error:
         tables = [table for table in _tables(before) if hasattr(table, "column_names")]
-        wanted = set(columns_of(task))
-        if not tables or not all(wanted <= set(table.column_names) for table in tables):
+        required = set(columns_of(task))
+        if not tables or not all(required <= set(table.column_names) for table in tables):
             raise DamagedError(
-                f"The data of {task.metadata.name} have not the columns that its task expects"
-                f" ({', '.join(sorted(wanted))}): {error}"
+                f"The data of {task.metadata.name} lack columns that the task reads"
+                f" ({', '.join(sorted(required))}): {error}"
             ) from error
         task.dataset = before
 

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
 from bge_eval.data.files import Place
-from bge_eval.data.finding import find_place, find_source, recognise
-from bge_eval.data.own_loading import OwnLoading, loads_itself
+from bge_eval.data.finding import find_place, find_source
+from bge_eval.data.layouts import recognise_source
 from bge_eval.data.sources import DataSource
+from bge_eval.data.task_class import TaskClassSource, loads_itself
 from bge_eval.data.zips import PublishedZip
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 from bge_eval.resources import tasks_folder
@@ -109,9 +110,9 @@ class PlannedTask:
             MissingError: they are in no folder and may not be downloaded, or lack a part.
         """
         if self.code:
-            return OwnLoading(self.code)
+            return TaskClassSource(self.code)
         if self.shipped:
-            return recognise(self.task, self.shipped, dangling=dangling)
+            return recognise_source(self.task, self.shipped, dangling=dangling)
         return find_source(
             self.task,
             data_dirs,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.identity import DataIdentity
+from bge_eval.data.sources import DataIdentity
 from bge_eval.errors import BgeEvalError, DamagedError, one_line
 from bge_eval.progress import Progress
 
@@ -20,7 +20,7 @@ _ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class OwnLoading:
+class TaskClassSource:
     """A task whose class, named as ``package.module:Class``, has a ``load_data`` of its own."""
 
     name: str
