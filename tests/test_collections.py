@@ -79,7 +79,7 @@ def test_options(tickets: Path, tmp_path: Path, measure: str) -> None:
         ("spilt = 'dev'", "there is no option 'spilt'. Did you mean split"),
         ("split = 3", "split must be a str"),
         ("= 3", "is not TOML"),
-        ("name = 'Support/Tickets'", "the name 'Support/Tickets' names files"),
+        ("name = 'Support/Tickets'", "the name 'Support/Tickets' becomes a file name"),
         ("main_measure = 'nDGC@10'", "main_measure is 'nDGC@10': .* Did you mean nDCG@10"),
         ("main_measure = 'ndcg_at_7'", "results hold the cutoffs 1, 3, 5, 10, 20, 100, 1000"),
         ("main_measure = 'max_f1'", "'max_f1' is not a measure"),

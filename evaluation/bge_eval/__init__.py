@@ -24,7 +24,7 @@ reads this list and checks every import::
     report        the HTML page
     compare       two or more systems on the same tasks, with significance
     leaderboard   rows, averages, intervals, published models, costs
-    data          readers, sources, checking, own collections; texts and tables
+    data          layouts of data sets and their readers, checks, own collections; texts and tables
     measures      measures by name, values of single queries, rescoring
     results       identity, run record, TREC runs, the output folder, export
     statistics    intervals, paired tests, corrections

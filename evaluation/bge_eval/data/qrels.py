@@ -80,8 +80,8 @@ def report_dangling(
     if not accepted:
         raise DamagedError(
             f"{place}, line {line}: document '{document}' is not in corpus.jsonl"
-            f" ({len(dangling)} such in the file). If the data set is published like that, --allow-dangling-qrels keeps"
-            " them as documents that cannot be retrieved."
+            f" ({len(dangling)} such in the file). If the data set is published like that,"
+            " --allow-dangling-qrels keeps them as documents that cannot be retrieved."
         )
     progress.note(
         f"{place}: {len(dangling)} judged documents are not in the corpus; they count as"

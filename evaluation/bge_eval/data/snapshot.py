@@ -111,7 +111,7 @@ class Snapshot:
             ) from error
 
     def columns(self, config: str, split: str) -> list[str]:
-        """Return the columns of a split from its first file; [] if its format is not self-describing."""
+        """Return the columns of a split from its first file; [] if its format does not state them."""
         files = self.configs.get(config, {}).get(split, [])
         return _columns(files[0]) if files else []
 
