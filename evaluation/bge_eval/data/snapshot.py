@@ -111,7 +111,7 @@ class Snapshot:
             ) from error
 
     def columns(self, config: str, split: str) -> list[str]:
-        """Return the columns of a split from its first file; [] if its format does not state them."""
+        """Return the columns of a split from its first file; [] of other formats."""
         files = self.configs.get(config, {}).get(split, [])
         return _columns(files[0]) if files else []
 
