@@ -19,10 +19,10 @@ from bge_eval.models.base import Model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs
 from bge_eval.models.transformer import EncoderModel
-from bge_eval.rerank.batches import token_batches
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.results.store import read_record
 from bge_eval.results.trec import read_run, write_run
+from bge_eval.runtime.batches import pair_batches
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine, write_beir
 
@@ -70,7 +70,7 @@ def test_batches_keep_to_the_budget() -> None:
         asked.extend(texts)
         return [len(text.split()) for text in texts]
 
-    batches = list(token_batches(pairs, lengths_of, budget=400, limit=80, extra=3))
+    batches = list(pair_batches(pairs, lengths_of, batch_tokens=400, max_length=80, extra_tokens=3))
     rows = np.concatenate([batch.rows for batch in batches])
     assert sorted(rows.tolist()) == list(range(500)), "every pair once"
     assert len(asked) == len(set(asked)), "no text is measured twice"

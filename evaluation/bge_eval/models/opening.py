@@ -15,7 +15,7 @@ from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
 from bge_eval.remote.client import Limits, is_address
-from bge_eval.runtime.devices import one_device
+from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
     from bge_eval.models.base import Model
@@ -159,7 +159,7 @@ def _transformer(name: str, options: ModelOptions, progress: Progress | None) ->
     if options.m3_mode is not None and options.backend is Backend.AUTO:
         common["backend"] = Backend.TORCH  # the heads need the hidden states
     if options.m3_mode is not None or options.adapter is not None:
-        common["device"] = one_device(options.device)
+        common["device"] = first_device(options.device)
     encoder: EncoderModel
     in_form = name_of(name) == _WITH_EXAMPLES
     if options.examples or options.adapter or in_form:

@@ -17,6 +17,7 @@ from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 from bge_eval.runtime.text_encoder import Distinct
 from bge_eval.search.engines import DEFAULT
 from bge_eval.search.exact import unit_rows
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
 """The environment variable with the key of the server of ``--model``."""
-
-_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class ServedEncoder:
             NotReadyError: the server cannot be used.
             UsageError: it refuses, or has fewer dimensions than ``truncate_dim``.
         """
-        self.batch_tokens = min(batch_tokens or _BATCH_TOKENS, served.most_tokens or 10**9)
+        self.batch_tokens = min(batch_tokens or BATCH_TOKENS["server"], served.most_tokens or 10**9)
         self._batch_texts = min(form.most_texts, served.most_texts or 10**9)
         self._client = client
         self._form = form
@@ -129,15 +128,9 @@ class ServedEncoder:
         takes_empty = self._form.takes_empty
         rows = [row for row, text in enumerate(texts) if takes_empty or (prompt + text).strip()]
         rows.sort(key=lambda row: -sizes[row])
-        batches: list[list[int]] = []
-        room = 0
-        for row in rows:
-            if not batches or sizes[row] > room or len(batches[-1]) >= self._batch_texts:
-                batches.append([])
-                room = self.batch_tokens
-            batches[-1].append(row)
-            room -= sizes[row]
-        return batches
+        return request_batches(
+            sizes, rows, batch_tokens=self.batch_tokens, max_texts=self._batch_texts
+        )
 
     def _ask(self, texts: Sequence[str], prompt: str) -> tuple[Vectors, int]:
         """Send one request, or two halves of it if the server refuses it as too large."""

@@ -15,8 +15,9 @@ from bge_eval.encode.positions import token_positions
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.batches import BUDGETS, token_batches
 from bge_eval.rerank.reranker import checked
+from bge_eval.runtime.batches import default_batch_tokens, pair_batches
+from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -103,12 +104,12 @@ class CrossEncoderReranker:
 
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for batch in token_batches(
+            for batch in pair_batches(
                 pairs,
                 lengths_of,
-                budget=self._batch_tokens or BUDGETS.get(model.device.type, 8192),
-                limit=limit,
-                extra=tokenizer.num_special_tokens_to_add(pair=True),
+                batch_tokens=self._batch_tokens or default_batch_tokens(model.device.type),
+                max_length=limit,
+                extra_tokens=tokenizer.num_special_tokens_to_add(pair=True),
             ):
                 part = [pairs[row] for row in batch.rows]
                 predicted = np.asarray(
@@ -130,11 +131,12 @@ class CrossEncoderReranker:
         from mteb.models.sentence_transformer_wrapper import CrossEncoderWrapper
         from sentence_transformers import CrossEncoder
 
+        device = first_device(self._device)
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 model = CrossEncoder(
                     str(self.files.folder),
-                    device=self._device,
+                    device=device,
                     max_length=self._max_length,
                     trust_remote_code=self._trust_remote_code,
                     local_files_only=True,

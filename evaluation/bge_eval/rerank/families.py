@@ -21,7 +21,6 @@ from bge_eval.rerank.late import LateInteractionReranker
 from bge_eval.rerank.layered import layerwise, lightweight
 from bge_eval.rerank.llm import PREDICT, YES_OR_NO, LLMReranker, load_yes_logit
 from bge_eval.rerank.reranker import Reranker
-from bge_eval.runtime.devices import one_device
 
 _COMPRESS_LAYERS = (8,)
 """Where FlagEmbedding compresses unless told otherwise."""
@@ -72,7 +71,7 @@ def load_reranker(
     machine: dict[str, Any] = {
         "dtype": options.dtype,
         "max_length": options.max_length,
-        "device": one_device(options.device),
+        "device": options.device,
         "batch_tokens": options.batch_tokens,
         "trust_remote_code": options.trust_remote_code,
         "progress": progress,

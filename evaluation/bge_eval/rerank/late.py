@@ -17,8 +17,9 @@ import numpy.typing as npt
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.batches import BUDGETS
 from bge_eval.rerank.reranker import checked
+from bge_eval.runtime.batches import default_batch_tokens
+from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
     held_together,
     late_interaction,
@@ -122,7 +123,7 @@ class LateInteractionReranker:
             model,
             texts,
             max_length=self._max_length or MAX_LENGTH,
-            batch_tokens=self._batch_tokens or BUDGETS.get(model.device.type, 8192),
+            batch_tokens=self._batch_tokens or default_batch_tokens(model.device.type),
         ):
             for row, vectors in zip(states.rows, token_vectors(states, head), strict=True):
                 made[row] = vectors
@@ -134,7 +135,7 @@ class LateInteractionReranker:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        device = torch.device(self._device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(first_device(self._device))
         common: dict[str, Any] = {
             "trust_remote_code": self._trust_remote_code,
             "local_files_only": True,

@@ -20,8 +20,10 @@ import numpy.typing as npt
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.batches import BUDGETS, token_batches
 from bge_eval.rerank.reranker import checked
+from bge_eval.runtime.batches import default_batch_tokens, pair_batches
+from bge_eval.runtime.batches import padded as padded_rows
+from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
     import torch
@@ -133,23 +135,20 @@ class LLMReranker:
         tokenizer, scorer = self._load()
         limit = self._max_length or MAX_LENGTH
         form = _Form(tokenizer, self._question, limit)
-        budget = self._batch_tokens or BUDGETS.get(self._torch_device().type, 8192)
+        device = torch.device(first_device(self._device))
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
-            for batch in token_batches(
-                pairs, form.lengths, budget=budget, limit=form.longest, extra=form.extra
+            for batch in pair_batches(
+                pairs,
+                form.lengths,
+                batch_tokens=self._batch_tokens or default_batch_tokens(device.type),
+                max_length=form.longest,
+                extra_tokens=form.extra,
             ):
                 questions = form.questions([pairs[row] for row in batch.rows])
                 scores[batch.rows] = scorer(questions).float().cpu().numpy()
                 step.advance(len(questions), batch.tokens)
         return checked(scores, self.files.name, self._dtype)
-
-    def _torch_device(self) -> torch.device:
-        import torch
-
-        if self._device is not None:
-            return torch.device(self._device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def _load(self) -> tuple[PreTrainedTokenizerBase, Scorer]:
         if self._loaded is not None:
@@ -157,6 +156,7 @@ class LLMReranker:
         import torch
         from transformers import AutoTokenizer
 
+        device = torch.device(first_device(self._device))
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(
@@ -165,7 +165,7 @@ class LLMReranker:
                     local_files_only=True,
                 )
                 scorer = self._load_scorer(
-                    self.files, tokenizer, getattr(torch, self._dtype), self._torch_device()
+                    self.files, tokenizer, getattr(torch, self._dtype), device
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = one_line(error)
@@ -228,12 +228,9 @@ def padded(
     import torch
 
     longest = max(len(question.ids) for question in questions)
-    ids = np.zeros((len(questions), longest), np.int64)
-    mask = np.zeros_like(ids)
-    for row, question in enumerate(questions):
-        place = slice(longest - len(question.ids), longest) if left else slice(len(question.ids))
-        ids[row, place] = question.ids
-        mask[row, place] = 1
+    ids = padded_rows([question.ids for question in questions], longest, 0, left=left)
+    ones = [[1] * len(question.ids) for question in questions]
+    mask = padded_rows(ones, longest, 0, left=left)
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 

@@ -13,11 +13,10 @@ from bge_eval.records import ModelFiles
 from bge_eval.remote.apis import Api, Served, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 
 KEY_VARIABLE = "BGE_EVAL_RERANKER_API_KEY"
 """The environment variable with the key of the server of ``--reranker``."""
-
-_BATCH_TOKENS = 8192
 
 
 class ServedReranker:
@@ -61,7 +60,9 @@ class ServedReranker:
         with self.progress.step("ask the server"):
             self.served = self._form.served(self._client, model)
         self.files: ModelFiles = served_files(self._client, self.served, None)
-        self._batch_tokens = min(batch_tokens or _BATCH_TOKENS, self.served.most_tokens or 10**9)
+        self._batch_tokens = min(
+            batch_tokens or BATCH_TOKENS["server"], self.served.most_tokens or 10**9
+        )
         self._batch_texts = min(self._form.most_texts, self.served.most_texts or 10**9)
 
     def __str__(self) -> str:
@@ -114,20 +115,14 @@ class ServedReranker:
         by_query: dict[str, list[int]] = {}
         for row, (query, _) in enumerate(pairs):
             by_query.setdefault(query, []).append(row)
-        batches: list[list[int]] = []
-        for query, rows in by_query.items():
-            asked, room = estimated_tokens(query), 0
-            batches.append([])
-            for row in rows:
-                size = asked + estimated_tokens(pairs[row][1])
-                if not batches[-1]:
-                    room = self._batch_tokens
-                elif size > room or len(batches[-1]) >= self._batch_texts:
-                    batches.append([])
-                    room = self._batch_tokens
-                batches[-1].append(row)
-                room -= size
-        return batches
+        sizes = [estimated_tokens(query) + estimated_tokens(text) for query, text in pairs]
+        return [
+            batch
+            for rows in by_query.values()
+            for batch in request_batches(
+                sizes, rows, batch_tokens=self._batch_tokens, max_texts=self._batch_texts
+            )
+        ]
 
     def _ask(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         documents = [document for _, document in pairs]

@@ -19,7 +19,7 @@ from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageErro
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.runtime.conversions import worth_converting
-from bge_eval.runtime.devices import may_have_accelerator
+from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer
 
 
@@ -166,11 +166,8 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
         return False
     if not worth_converting(transformer_folder(files.folder)):
         return False
-    if device is None and may_have_accelerator():
-        from bge_eval.runtime.torch_forward import pick_device
-
-        if pick_device(None).type != "cpu":
-            return False
+    if device is None and first_device(None) != "cpu":
+        return False
     return _openvino_supports(settings.dtype)
 
 

@@ -11,6 +11,7 @@ import onnxruntime
 from bge_eval.encode.settings import Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.batches import BATCH_TOKENS
 from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
 from bge_eval.runtime.pooling import pooled
 from bge_eval.runtime.text_encoder import Batch
@@ -22,7 +23,7 @@ class OnnxForward:
     """A published ONNX model; what is pooled are its token vectors."""
 
     backend = "onnx"
-    batch_tokens = 4096
+    batch_tokens = BATCH_TOKENS["onnx"]
     parameters = 0
 
     def __init__(self, files: ModelFiles, settings: Settings, *, device: str | None = None) -> None:

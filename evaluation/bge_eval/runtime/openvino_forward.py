@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.settings import Dtype, Settings
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.batches import BATCH_TOKENS
 from bge_eval.runtime.converted import Conversion, conversion, given
 from bge_eval.runtime.pooling import pooled
 from bge_eval.runtime.text_encoder import Batch
@@ -17,15 +18,13 @@ from bge_eval.runtime.text_encoder import Batch
 if TYPE_CHECKING:
     import torch
 
-_BATCH_TOKENS = 4096
-
 
 class OpenVinoForward:
     """A converted transformer, with the pooling done on its float32 token vectors."""
 
     backend = "openvino"
     device = "cpu"
-    batch_tokens = _BATCH_TOKENS
+    batch_tokens = BATCH_TOKENS["openvino"]
 
     def __init__(self, converted: Conversion, settings: Settings) -> None:
         """Compile a converted model.

@@ -17,18 +17,13 @@ from bge_eval.encode.settings import Pooling, Settings, transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors
+from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
 from bge_eval.runtime.end_token import keep_end_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from bge_eval.progress import Step
-
-Tokens = npt.NDArray[np.int64]
-"""``(batch, tokens)``."""
-
-WINDOW = 4096
-"""Texts that are tokenised and sorted by length together: enough to batch equal lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,21 +191,19 @@ class TextEncoder:
     def _batches(self, encoded: Mapping[str, list[list[int]]], skipped: int) -> Iterator[Batch]:
         """Yield batches of about one length up to the budget of tokens, longest texts first."""
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
-        order = np.argsort(-lengths, kind="stable")
         left = bool(self.tokenizer.padding_side == "left")
-        start = 0
-        while start < len(order):
-            longest = max(int(lengths[order[start]]), 1)
-            rows = order[start : start + max(self.batch_tokens // longest, 1)]
+        for rows in batches_by_length(lengths, self.batch_tokens):
+            longest = max(int(lengths[rows[0]]), 1)
             features = {
-                name: _pad([column[row] for row in rows], longest, self._pad_value(name), left)
+                name: padded(
+                    [column[row] for row in rows], longest, self._pad_value(name), left=left
+                )
                 for name, column in encoded.items()
             }
             pooled = features["attention_mask"]
             if skipped:
                 pooled = _without_prompt(pooled, skipped)
             yield Batch(rows, features, pooled, int(lengths[rows].sum()))
-            start += len(rows)
 
     def _pad_value(self, name: str) -> int:
         if name == "input_ids":
@@ -299,16 +292,6 @@ def load_failure(files: ModelFiles, error: Exception) -> str:
             " told to. If you trust its authors, add --trust-remote-code."
         )
     return f"{files.name} could not be loaded from {files.folder}: {one_line(error)}"
-
-
-def _pad(rows: list[list[int]], width: int, value: int, left: bool) -> Tokens:
-    padded = np.full((len(rows), width), value, np.int64)
-    for index, row in enumerate(rows):
-        if left:
-            padded[index, width - len(row) :] = row
-        else:
-            padded[index, : len(row)] = row
-    return padded
 
 
 def _without_prompt(mask: Tokens, tokens: int) -> Tokens:

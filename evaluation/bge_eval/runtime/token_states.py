@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.runtime.batches import WINDOW, batches_by_length, padded
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-_WINDOW = 4096
-"""Texts tokenised and sorted by length together."""
 _HELD_BYTES = 2**30
 """Token vectors that are held at once; at 8,192 tokens a document of BGE-M3 has 32 MiB of them."""
 
@@ -57,29 +57,23 @@ def token_states(
     """
     import torch
 
-    for start in range(0, len(texts), _WINDOW):
-        window = list(texts[start : start + _WINDOW])
+    for start in range(0, len(texts), WINDOW):
+        window = list(texts[start : start + WINDOW])
         ids: list[list[int]] = tokenizer(window, truncation=True, max_length=max_length)[
             "input_ids"
         ]
         lengths = np.array([len(row) for row in ids], np.int64)
-        order = np.argsort(-lengths, kind="stable")
-        begin = 0
-        while begin < len(order):
-            longest = max(int(lengths[order[begin]]), 1)
-            rows = order[begin : begin + max(batch_tokens // longest, 1)]
-            begin += len(rows)
-            padded = np.full((len(rows), longest), tokenizer.pad_token_id or 0, np.int64)
-            mask = np.zeros_like(padded)
-            for index, row in enumerate(rows):
-                padded[index, : lengths[row]] = ids[row]
-                mask[index, : lengths[row]] = 1
+        for rows in batches_by_length(lengths, batch_tokens):
+            longest = max(int(lengths[rows[0]]), 1)
+            batch = [ids[row] for row in rows]
+            inputs = padded(batch, longest, tokenizer.pad_token_id or 0, left=False)
+            real = np.arange(longest) < lengths[rows][:, None]
             with torch.inference_mode():
-                at = torch.from_numpy(mask).to(model.device)
-                out = model(input_ids=torch.from_numpy(padded).to(model.device), attention_mask=at)
-            yield TokenStates(
-                start + rows, [ids[row] for row in rows], out.last_hidden_state.float(), at
-            )
+                mask = torch.from_numpy(real.astype(np.int64)).to(model.device)
+                out = model(
+                    input_ids=torch.from_numpy(inputs).to(model.device), attention_mask=mask
+                )
+            yield TokenStates(start + rows, batch, out.last_hidden_state.float(), mask)
 
 
 def token_vectors(

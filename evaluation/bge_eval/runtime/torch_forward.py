@@ -14,10 +14,9 @@ from bge_eval.encode.settings import Dtype, Pooling, Settings, transformer_folde
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles, Vectors
-from bge_eval.runtime.text_encoder import Batch, Tokens, load_failure
-
-_BATCH_TOKENS = {"cpu": 8192, "cuda": 65536, "mps": 16384}
-"""Tokens of a batch, padding included, by kind of device, unless the user says otherwise."""
+from bge_eval.runtime.batches import Tokens, default_batch_tokens
+from bge_eval.runtime.devices import first_device, pick_devices
+from bge_eval.runtime.text_encoder import Batch, load_failure
 
 
 class TorchForward:
@@ -46,9 +45,9 @@ class TorchForward:
             DamagedError: weights do not fit the configuration.
             UsageError: the device does not exist.
         """
-        self._device = pick_device(device)
+        self._device = torch.device(first_device(device))
         self.device = str(self._device)
-        self.batch_tokens = _BATCH_TOKENS.get(self._device.type, 8192)
+        self.batch_tokens = default_batch_tokens(self._device.type)
         self._pooling = settings.pooling
         with quiet_transformers():
             self.model = _load(files, settings, self._device, trust_remote_code)
@@ -145,10 +144,9 @@ def load_torch(
 
     Several GPUs are used when the device is "cuda" and there are several.
     """
-    names = _devices(device)
     loaded = [
         TorchForward(files, settings, device=name, trust_remote_code=trust_remote_code)
-        for name in names
+        for name in pick_devices(device)
     ]
     return loaded[0] if len(loaded) == 1 else Replicas(loaded)
 
@@ -172,35 +170,6 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Te
     else:
         position = mask.shape[1] - 1 - mask.flip(1).to(torch.int32).argmax(dim=1)
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), position]
-
-
-def pick_device(name: str | None) -> torch.device:
-    """Return the device asked for, or the best one of this machine.
-
-    Raises:
-        UsageError: the device does not exist here.
-    """
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"There is no device '{name}' on this machine; use --device cpu,"
-            " or leave the option out for the best there is."
-        ) from error
-    return device
-
-
-def _devices(device: str | None) -> list[str | None]:
-    if device is not None and "," in device:
-        return [name.strip() for name in device.split(",") if name.strip()]
-    if device in (None, "cuda") and torch.cuda.device_count() > 1:
-        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return [device]
 
 
 def _all(forward: TorchForward, batches: list[Batch]) -> list[tuple[Batch, Vectors]]:
