@@ -15,7 +15,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.measures.measure import parse_measure, parse_measures
 from bge_eval.measures.per_query import per_query
-from bge_eval.measures.rescore import judge, parts_of, without_identical_ids
+from bge_eval.measures.rescore import judge, without_identical_ids
 from bge_eval.records import Qrels, Run
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_run, write_qrels, write_run
@@ -189,7 +189,7 @@ def demo_runs(tmp_path_factory: pytest.TempPathFactory, tiny_bge: Path) -> Path:
 
 def test_rescoring_gives_what_was_saved(demo_runs: Path) -> None:
     saved = SavedResult(next(demo_runs.rglob("BgeEvalDemo.json")))
-    [part] = parts_of(saved)
+    [part] = saved.runs()
     assert part.name == "BgeEvalDemo/default/test"
     run, qrels = part.result.run(part.key), part.result.qrels(part.key)
     names, kept = saved.per_query(part.key)
@@ -226,7 +226,7 @@ def test_command(bge_eval: CommandLine, demo_runs: Path, tmp_path: Path) -> None
         row["nDCG@20"]
     ]
     # The same numbers from the bare files, as another tool would have written them.
-    [part] = saved.parts
+    [part] = saved.keys
     run_file, qrels = tmp_path / "other.trec", tmp_path / "test.tsv"
     lines = ["query-id\tcorpus-id\tscore"]
     lines += [
@@ -292,4 +292,4 @@ def test_an_aggregate_without_its_parts(tmp_path: Path) -> None:
     (tmp_path / "Whole.json").write_text('{"scores": {}}')
     (tmp_path / "Whole" / "run.json").write_text('{"aggregate_of": ["One", "Two"]}')
     with pytest.raises(MissingError, match=r"mean over 2 tasks.*One\.json"):
-        parts_of(SavedResult(tmp_path / "Whole.json"))
+        SavedResult(tmp_path / "Whole.json").runs()

@@ -166,7 +166,7 @@ def test_what_stands_beside_a_result(small_scifact: Path, tmp_path: Path) -> Non
     saved = SavedResult(path)
     assert saved.task == "SciFact"
     assert saved.label == saved.model == "builtin/all-MiniLM-L6-v2"
-    [part] = saved.parts
+    [part] = saved.keys
     ranked, qrels, texts = saved.run(part), saved.qrels(part), saved.texts(part)
     # The saved judgements are those that the saved scores come from.
     names, values = saved.per_query(part)
@@ -188,7 +188,7 @@ def test_what_stands_beside_a_result(small_scifact: Path, tmp_path: Path) -> Non
 
 def test_a_file_beside_a_result_is_gone(small_scifact: Path, tmp_path: Path) -> None:
     saved = SavedResult(run(tmp_path / "out", small_scifact).done["SciFact"][0])
-    [part] = saved.parts
+    [part] = saved.keys
     (saved.path.parent / "SciFact.qrels.tsv.gz").unlink()
     with pytest.raises(MissingError, match="no file of qrels for default/test"):
         saved.qrels(part)

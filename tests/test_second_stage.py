@@ -20,7 +20,7 @@ from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
-from bge_eval.results.store import read_record
+from bge_eval.results.record import read_record
 from bge_eval.results.trec import read_run, write_run
 from bge_eval.runtime.batches import pair_batches
 from bge_eval.suites.catalogue import plan
@@ -112,8 +112,7 @@ def scores(path: Path) -> dict[str, Any]:
 
 def digest(path: Path) -> str:
     record = read_record(path)
-    assert record is not None
-    return str(record["identity_digest"])
+    return record.identity_digest
 
 
 def test_saved_run_stands_for_its_model(

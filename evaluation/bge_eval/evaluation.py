@@ -29,7 +29,7 @@ from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
-from bge_eval.results.store import ResultStore, RunRecord
+from bge_eval.results.store import ResultStore, TaskOutput
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
 
@@ -258,7 +258,7 @@ class _Evaluation:
     def _save(
         self, task: AbsTask, stage: _Stage, judged: Judged, origin: str, profile: Profile
     ) -> Path:
-        record = RunRecord(
+        output = TaskOutput(
             identity=stage.identity,
             runs=judged.runs,
             measures=tuple(map(str, PER_QUERY)),
@@ -267,11 +267,11 @@ class _Evaluation:
             texts=judged.texts,
             origin=origin,
             settings=self.model.machine_settings(),
-            profile=asdict(profile),
+            profile=profile,
             task_type=task.metadata.type,
             main_measure=task.metadata.main_score,
         )
-        return self.store.save(stage.meta, judged.result, record)
+        return self.store.save(stage.meta, judged.result, output)
 
     def _average(self, planned: PlannedTask, parts: list[_Scored]) -> _Scored:
         """Average one stage of an aggregate's parts."""
@@ -287,14 +287,14 @@ class _Evaluation:
         path = self._find(stage)
         if path is not None:
             return _Scored(path, stage.identity, all(part.reused for part in parts))
-        record = RunRecord(
+        output = TaskOutput(
             stage.identity,
             aggregate_of=tuple(part.identity.task for part in parts),
             task_type=task.metadata.type,
             main_measure=task.metadata.main_score,
         )
         result = average(task, [part.path for part in parts])
-        return _Scored(self.store.save(stage.meta, result, record), stage.identity, False)
+        return _Scored(self.store.save(stage.meta, result, output), stage.identity, False)
 
     def _identity(
         self, task: AbsTask, data: dict[str, Any], reranker: dict[str, Any] | None = None

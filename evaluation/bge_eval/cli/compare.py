@@ -138,7 +138,7 @@ def _planned(
             part
             for results in saved
             for result in results.values()
-            for part in result.record.get("aggregate_of") or []
+            for part in result.record.aggregate_of
         }
         tasks = dict.fromkeys(task for results in saved for task in results)
         chosen = [task for task in tasks if task not in parts]

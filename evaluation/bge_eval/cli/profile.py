@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from bge_eval.progress import Profile
+from bge_eval.results.record import read_record
 
 _ORDER = ("load", "tokenise", "store", "encode", "search", "rerank", "measure")
 
@@ -25,14 +27,13 @@ def show_profiles(paths: Sequence[Path], console: Console) -> None:
     for heading in ("seconds", "share", "items", "items/s", "tokens/s"):
         table.add_column(heading, justify="right")
     for path in paths:
-        record = path.parent / path.stem / "run.json"
-        profile = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        seconds: dict[str, float] = profile.get("seconds", {})
+        profile = read_record(path).profile or Profile()
+        seconds = profile.seconds
         whole = sum(seconds.values())
         for number, phase in enumerate(sorted(seconds, key=_place)):
             spent = seconds[phase]
-            count = profile.get("counts", {}).get(phase)
-            tokens = profile.get("tokens", {}).get(phase)
+            count = profile.counts.get(phase)
+            tokens = profile.tokens.get(phase)
             table.add_row(
                 path.stem if number == 0 else "",
                 phase,

@@ -130,8 +130,8 @@ class _Job:
 
     def whole_corpus(self, deepest: int) -> bool:
         """Whether a saved run ends because there are no more documents, not by its depth."""
-        search = self.source.part.result.identity.get("search", {}) if self.source.part else {}
-        return deepest < int(search.get("top_k") or 0)
+        identity = self.source.saved.result.identity if self.source.saved else None
+        return identity is not None and deepest < identity.depth
 
     @property
     def name(self) -> str:
@@ -182,7 +182,6 @@ def _jobs(
     from bge_eval.compare.outputs import Source
     from bge_eval.compare.sides import Side, distinguish, find_side, sides_in
     from bge_eval.errors import UsageError
-    from bge_eval.measures.rescore import parts_of
 
     sides: list[Side] = []
     for place in places or [str(DEFAULT_RUNS)]:
@@ -204,16 +203,14 @@ def _jobs(
         for task, result in side.results.items():
             if wanted and task not in wanted:
                 continue
-            if result.record.get("aggregate_of") and not wanted:
+            if result.record.aggregate_of and not wanted:
                 continue  # its parts are results of their own
-            parts = parts_of(result)
+            parts = result.runs()
             if not parts:
                 without.setdefault(task)
-            tasks = [part.result.task for part in parts]
             for part in parts:
                 shown = part.name.removeprefix(f"{task}/") if len(parts) > 1 else ""
-                weight = 1 / len(set(tasks)) / tasks.count(part.result.task)
-                jobs.append(_Job(label, task, shown, Source(part, None, qrels), weight))
+                jobs.append(_Job(label, task, shown, Source(part, None, qrels), part.weight))
     return jobs, list(without)
 
 

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bge_eval.compare.sides import Side
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.leaderboard.board import Column
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key
-from bge_eval.measures.rescore import Part, judge, parts_of
+from bge_eval.measures.rescore import judge
 from bge_eval.records import Excerpts, Qrels, Run
-from bge_eval.results.saved import SavedResult
+from bge_eval.results.saved import TOLERANCE, SavedResult, SavedRun
 from bge_eval.results.trec import read_qrels, read_run
 
 MAIN = "main"
@@ -26,38 +25,35 @@ QUERIES = "queries"
 EXPERIMENTS = "experiments"
 """The unit of values of mteb's repetitions with other training samples."""
 
-_SAME = 1e-4
-"""mteb saves most measures with five decimals."""
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A run and its judgements, read when they are asked for."""
 
-    part: Part | None = None
-    """Of a saved result; else the files are these:"""
+    saved: SavedRun | None = None
+    """A saved run; None for files of other tools."""
     run_file: Path | None = None
     """A TREC run."""
     qrels_file: Path | None = None
-    """Its judgements, if not those of ``part``."""
+    """Its judgements, if not those of the saved run."""
 
     def run(self) -> Run:
         """Return the run."""
         if self.run_file is not None:
             return read_run(self.run_file)
-        assert self.part is not None
-        return self.part.result.run(self.part.key)
+        assert self.saved is not None
+        return self.saved.result.run(self.saved.key)
 
     def qrels(self) -> Qrels:
         """Return the judgements."""
         if self.qrels_file is not None:
             return read_qrels(self.qrels_file)
-        assert self.part is not None
-        return self.part.result.qrels(self.part.key)
+        assert self.saved is not None
+        return self.saved.result.qrels(self.saved.key)
 
     def texts(self) -> Excerpts:
         """Return the beginnings of texts, where they were kept."""
-        return self.part.result.texts(self.part.key) if self.part else Excerpts()
+        return self.saved.result.texts(self.saved.key) if self.saved else Excerpts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ def output(side: Side, task: str, metric: str) -> Output | None:
     result = side.results.get(task)
     if result is None:
         return None
-    parts = parts_of(result)
+    parts = result.runs()
     measure = _measure(result, parts, metric)
     if parts and measure is not None:
         return _by_query(result, parts, measure)
@@ -131,7 +127,7 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
                 " writes them or as BEIR's tsv."
             )
         [(part, theirs)] = sources.items()
-        source = Source(theirs.part, side.run_file, theirs.qrels_file)
+        source = Source(theirs.saved, side.run_file, theirs.qrels_file)
     else:
         part = next(iter(other.sources)) if other and len(other.sources) == 1 else task
         source = Source(None, side.run_file, qrels)
@@ -144,18 +140,17 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
     )  # fmt: skip
 
 
-def _measure(result: SavedResult, parts: list[Part], metric: str) -> Measure | None:
+def _measure(result: SavedResult, parts: list[SavedRun], metric: str) -> Measure | None:
     """Return the measure to compute of a result's runs; None to compare by score."""
     if metric != MAIN:
         return parse_measure(metric)
     records = [result.record, *(part.result.record for part in parts)]
-    keys = {str(record["main_measure"]) for record in records if record.get("main_measure")}
+    keys = {record.main_measure for record in records if record.main_measure}
     return measure_of_key(keys.pop()) if len(keys) == 1 else None
 
 
-def _by_query(result: SavedResult, parts: list[Part], measure: Measure) -> Output:
+def _by_query(result: SavedResult, parts: list[SavedRun], measure: Measure) -> Output:
     values, sources, digests = {}, {}, []
-    tasks = [part.result.task for part in parts]
     for part in parts:
         source = sources[part.name] = Source(part)
         names, kept = part.result.per_query(part.key)
@@ -168,7 +163,7 @@ def _by_query(result: SavedResult, parts: list[Part], measure: Measure) -> Outpu
             qrels = source.qrels()
             digests.append(_digest(qrels))
             values[part.name] = judge(source.run(), qrels, [measure])[measure].per_query
-    weights = {part.name: 1 / len(set(tasks)) / tasks.count(part.result.task) for part in parts}
+    weights = {part.name: part.weight for part in parts}
     score = sum(weights[name] * sum(found.values()) / len(found) for name, found in values.items())
     facts = {**_facts([part.result for part in parts]), "measure": str(measure)}
     if len(digests) == len(parts):
@@ -181,7 +176,7 @@ def _checked(found: Output, result: SavedResult, measure: Measure) -> Output:
     """Return the output by queries, or by its score where mteb's is not the queries' mean."""
     key = mteb_key(measure)
     stored = Column(result.task).score(result.scores, key) if key else None
-    if stored is None or abs(stored - found.score) <= _SAME:
+    if stored is None or abs(stored - found.score) <= TOLERANCE:
         return found
     note = (
         f"the saved values of its queries have the mean {found.score:.5f}, but the saved score is"
@@ -191,7 +186,7 @@ def _checked(found: Output, result: SavedResult, measure: Measure) -> Output:
 
 
 def _by_score(result: SavedResult, metric: str) -> Output | None:
-    key, name = MAIN_KEY, str(result.record.get("main_measure") or "main score")
+    key, name = MAIN_KEY, result.record.main_measure or "main score"
     if metric != MAIN:
         measured = mteb_key(parse_measure(metric))
         if measured is None:
@@ -225,7 +220,7 @@ def _experiments(result: SavedResult, key: str) -> dict[str, dict[str, float]]:
                 if isinstance(scores, dict) and isinstance(scores.get(key), int | float)
             }
             mean = sum(found.values()) / len(found) if found else float("nan")
-            if not abs(mean - float(entry.get(MAIN_KEY, "nan"))) <= _SAME:
+            if not abs(mean - float(entry.get(MAIN_KEY, "nan"))) <= TOLERANCE:
                 return {}
             values[f"{result.task}/{entry.get('hf_subset', 'default')}/{split}"] = found
     return values
@@ -235,19 +230,19 @@ def _facts(results: list[SavedResult]) -> dict[str, str]:
     """Return what is known of the data that results were scored on."""
     facts: dict[str, list[str]] = {}
     for result in {result.path: result for result in results}.values():
-        data: dict[str, Any] = result.identity.get("data", {})
-        search: dict[str, Any] = result.identity.get("search", {})
+        identity = result.identity
+        dropped = identity.drops_identical_ids if identity else None
         known = {
-            "data": data.get("fingerprint"),
-            "splits": ", ".join(data.get("splits") or result.scores),
-            "subsets": ", ".join(data.get("subsets") or _subsets(result)),
-            "documents with the query's own id": {True: "dropped", False: "kept"}.get(
-                search.get("drop_identical_ids")  # type: ignore[arg-type]
-            ),
+            "data": identity.fingerprint if identity else "",
+            "splits": ", ".join((identity and identity.splits) or result.scores),
+            "subsets": ", ".join((identity and identity.subsets) or _subsets(result)),
+            "documents with the query's own id": {True: "dropped", False: "kept", None: ""}[
+                dropped
+            ],
         }
         for name, value in known.items():
             if value:
-                facts.setdefault(name, []).append(str(value))
+                facts.setdefault(name, []).append(value)
     return {name: " ".join(dict.fromkeys(values)) for name, values in facts.items()}
 
 

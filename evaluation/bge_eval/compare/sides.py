@@ -180,13 +180,15 @@ def differing(one: Side, two: Side, tasks: Sequence[str]) -> dict[str, tuple[str
         ours, theirs = one.results[task].identity, two.results[task].identity
         if not ours or not theirs:
             continue
-        names = differences(ours, theirs)
+        names = differences(ours.as_dict(), theirs.as_dict())
         rooms = {"model", "search", "reranker", "packages"}
         if "model.name" in names:
             rooms.remove("model")
         for name in names:
             if name.split(".")[0] in rooms:
-                found.setdefault(name, (_value(ours, name), _value(theirs, name)))
+                found.setdefault(
+                    name, (_value(ours.as_dict(), name), _value(theirs.as_dict(), name))
+                )
     return found
 
 

@@ -39,7 +39,9 @@ from bge_eval.leaderboard.board import Column
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
 from bge_eval.measures.per_query import PER_QUERY, per_query
-from bge_eval.results.saved import SavedResult, read_json
+from bge_eval.progress import Profile
+from bge_eval.results.record import Environment
+from bge_eval.results.saved import TOLERANCE, SavedResult, read_json
 
 KIND = "bge-eval baseline"
 """What the file says it is."""
@@ -51,8 +53,6 @@ PartValues = dict[str, dict[str, float]]
 
 _DIGITS = 8
 """Decimals of a score in the file; mteb saves five or six."""
-_AGREE = 2e-5
-"""So near must the mean of the queries be to mteb's score, which is rounded, to be its parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +118,14 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         DamagedError: a file of it cannot be read, or the main score is no number.
     """
     record = result.record
-    main_key = str(record.get("main_measure") or "")
+    main_key = record.main_measure
     main_measure = measure_of_key(main_key)
     main = stored_name(main_measure) if main_measure else main_key or "main score"
     asked = [parse_measure(name) for name in measures if name != MAIN]
     # The task's own is not parsed again: mteb has tasks with other cutoffs than the usual ones.
     own = [] if main_measure is None else [main_measure]
     wanted = {stored_name(measure): measure for measure in [*PER_QUERY, *asked, *own]}
-    parts = [
-        SavedResult(result.path.with_name(f"{part}.json"))
-        for part in record.get("aggregate_of") or ()
-    ]
+    parts = result.parts()
     scores = {}
     for name in (MAIN, *wanted):
         key = MAIN_KEY if name == MAIN else mteb_key(wanted[name])
@@ -141,8 +138,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
             " with --overwrite."
         )
     values = _query_values([result, *parts], wanted)
-    memory = record.get("memory") or {}
-    seconds = record.get("seconds") or {}
+    profile = record.profile or Profile()
     return Entry(
         task=result.task,
         model=result.label,
@@ -152,26 +148,28 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         queries={
             name: by_part
             for name, by_part in values.items()
-            if name in scores and abs(mean_of(by_part) - scores[name]) <= _AGREE
+            if name in scores and abs(mean_of(by_part) - scores[name]) <= TOLERANCE
         },
-        seconds=sum(seconds.values()) if seconds else None,
-        tokens=sum((record.get("tokens") or {}).values()),
-        memory_bytes=memory.get("peak_bytes"),
-        machine=_machine(record.get("environment") or {}),
-        created=str(record.get("created") or ""),
+        seconds=sum(profile.seconds.values()) if profile.seconds else None,
+        tokens=sum(profile.tokens.values()),
+        memory_bytes=record.memory.peak_bytes,
+        machine=_machine(record.environment),
+        created=record.created,
         source=str(result.path),
-        aggregate_of=tuple(record.get("aggregate_of") or ()),
+        aggregate_of=record.aggregate_of,
     )
 
 
 def _identity(result: SavedResult, parts: Sequence[SavedResult]) -> Mapping[str, Any]:
     """Return a run's identity; an aggregate's data are its parts', whatever model ran on them."""
+    identity = result.identity.as_dict() if result.identity else {}
     if not parts or not all(part.path.is_file() for part in parts):
-        return result.identity
+        return identity
     named = ("fingerprint", "splits", "subsets")
-    data = [[part.task, *(part.identity.get("data", {}).get(n) for n in named)] for part in parts]
+    stored = [(part.task, part.identity.data if part.identity else {}) for part in parts]
+    data = [[task, *(values.get(name) for name in named)] for task, values in stored]
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
-    return {**result.identity, "data": {"layout": "aggregate", "fingerprint": digest}}
+    return {**identity, "data": {"layout": "aggregate", "fingerprint": digest}}
 
 
 def mean_of(values: PartValues) -> float:
@@ -247,7 +245,7 @@ def _query_values(
     values: dict[str, PartValues] = {}
     for index, result in enumerate(results):
         prefix = f"{result.task}:" if index else ""
-        for part in result.parts:
+        for part in result.keys:
             try:
                 kept, rows = result.per_query(part)
                 others = {name: m for name, m in measures.items() if name not in kept}
@@ -266,11 +264,11 @@ def _query_values(
     return values
 
 
-def _machine(environment: Mapping[str, Any]) -> str:
-    if not environment:
+def _machine(environment: Environment) -> str:
+    if environment == Environment():
         return ""
-    gpus = ", ".join(environment.get("gpus") or ())
-    cores = f"{environment.get('processor', '')}, {environment.get('cores', '?')} cores"
+    gpus = ", ".join(environment.gpus)
+    cores = f"{environment.processor}, {environment.cores or '?'} cores"
     return f"{cores}, {gpus}" if gpus else cores
 
 

@@ -123,7 +123,7 @@ def _name(result: SavedResult) -> str:
 
 def _age(result: SavedResult) -> tuple[str, float]:
     """Return what is larger for a newer run; a result that does not say when is the oldest."""
-    return (str(result.record.get("created", "")), result.path.stat().st_mtime)
+    return (result.record.created, result.path.stat().st_mtime)
 
 
 def _ask(several: Mapping[str, list[SavedResult]], option: str) -> UsageError:
@@ -131,7 +131,7 @@ def _ask(several: Mapping[str, list[SavedResult]], option: str) -> UsageError:
     lines = [f"There are {len(found)} runs of {task}; which is meant?"]
     lines += [
         f"- {result.label} ({str(result.meta.get('revision', ''))[:8]})"
-        f" of {result.record.get('created', 'an unknown time')}: {result.path}"
+        f" of {result.record.created or 'an unknown time'}: {result.path}"
         for result in sorted(found, key=_age, reverse=True)
     ]
     others = [name for name in several if name != task]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.measures.mteb_keys import MAIN_KEY
-from bge_eval.results.saved import read_json
+from bge_eval.results.record import RunRecord, read_record
+from bge_eval.results.saved import TOLERANCE, read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +29,6 @@ MEAN_TYPE = "Mean (TaskType)"
 
 _STAGE = "reranker_"
 """Prefix of a second stage's own settings."""
-_SAME = 5e-6
-"""mteb saves six decimals and most of its retrieval measures with five."""
 
 
 class Aggregates(StrEnum):
@@ -289,7 +288,7 @@ def leaderboard(
         if path in read:
             continue
         read.add(path)
-        record = _record(path)
+        record = read_record(path)
         column = _completed(known.get(path.stem, Column(path.stem)), record)
         known[path.stem] = column
         if path.parent not in metas:
@@ -339,7 +338,7 @@ def fill(
     """
     known = [value for value in parts if value is not None]
     whole = sum(known) / len(known) if known and len(known) == len(column.parts) else None
-    if stored is not None and whole is not None and abs(stored - whole) > _SAME:
+    if stored is not None and whole is not None and abs(stored - whole) > TOLERANCE:
         row.disagreements[column.task] = Disagreement(stored, whole, len(known))
     recompute = whole is not None and (
         aggregates is Aggregates.RECOMPUTED or (stored is None and key != MAIN_KEY)
@@ -363,18 +362,18 @@ def _files(paths: Sequence[Path], chosen: Mapping[str, Column]) -> Iterable[Path
             yield path.with_name(f"{task}.json")
 
 
-def _completed(column: Column, record: Mapping[str, Any]) -> Column:
+def _completed(column: Column, record: RunRecord) -> Column:
     """Add what a run's record says of the task, where the column does not know it."""
-    parts = column.parts or tuple(Column(part) for part in record.get("aggregate_of") or ())
+    parts = column.parts or tuple(Column(part) for part in record.aggregate_of)
     return replace(
         column,
-        type=column.type or str(record.get("task_type") or ""),
-        main=column.main or str(record.get("main_measure") or ""),
+        type=column.type or record.task_type,
+        main=column.main or record.main_measure,
         parts=parts,
     )
 
 
-def _row(meta: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
+def _row(meta: Mapping[str, Any], record: RunRecord) -> Row:
     experiment = meta.get("experiment_kwargs") or {}
     ours, seconds = [], []
     for name in sorted(experiment):
@@ -393,7 +392,7 @@ def _row(meta: Mapping[str, Any], record: Mapping[str, Any]) -> Row:
         revision=str(meta["revision"]),
         settings=settings,
         reranker=reranker,
-        dtype=str(record.get("identity", {}).get("model", {}).get("dtype", "")),
+        dtype=record.identity.dtype if record.identity else "",
         reranker_revision=revision,
     )
 
@@ -447,8 +446,3 @@ def _ordered(rows: Sequence[Row], tasks: Sequence[str]) -> list[Row]:
 
 def _file_score(path: Path, column: Column, key: str) -> float | None:
     return column.score(read_json(path).get("scores", {}), key) if path.is_file() else None
-
-
-def _record(path: Path) -> dict[str, Any]:
-    record = path.parent / path.stem / "run.json"
-    return read_json(record) if record.is_file() else {}

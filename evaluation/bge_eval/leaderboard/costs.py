@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from bge_eval.progress import Profile
+from bge_eval.results.record import RunRecord
 from bge_eval.results.saved import SavedResult
 
 _WORK = ("tokenise", "encode", "search", "rerank")
@@ -39,7 +40,7 @@ def costs(results: Iterable[SavedResult], first_stage: Costs | None = None) -> C
     """
     listed = list(results)
     records = [result.record for result in listed]
-    seconds = [_seconds(record) for record in records if not record.get("aggregate_of")]
+    seconds = [_seconds(record) for record in records if not record.aggregate_of]
     known = [value for value in seconds if value is not None]
     whole = sum(known) if known and len(known) == len(seconds) else None
     machines = {_machine(record) for record in records}
@@ -70,24 +71,25 @@ def size_name(parameters: int) -> str:
     return str(parameters)
 
 
-def _seconds(record: Mapping[str, Any]) -> float | None:
-    if (record.get("counts") or {}).get("store"):
+def _seconds(record: RunRecord) -> float | None:
+    profile = record.profile or Profile()
+    if profile.counts.get("store"):
         return None
-    phases = record.get("seconds") or {}
-    work = [value for name, value in phases.items() if name.startswith(_WORK)]
+    work = [value for name, value in profile.seconds.items() if name.startswith(_WORK)]
     return float(sum(work)) if work else None
 
 
-def _rate(records: Iterable[Mapping[str, Any]]) -> float | None:
+def _rate(records: Iterable[RunRecord]) -> float | None:
     """Return texts a second over the phases whose texts were counted, stored ones aside."""
     texts, seconds = 0.0, 0.0
     for record in records:
-        counts = record.get("counts") or {}
+        profile = record.profile or Profile()
+        counts = profile.counts
         stored = counts.get("store", 0)
         if stored and stored >= sum(counts[name] for name in counts if name.startswith("encode")):
             continue
         texts -= stored
-        for name, value in (record.get("seconds") or {}).items():
+        for name, value in profile.seconds.items():
             if name.startswith("encode") and counts.get(name):
                 texts += counts[name]
                 seconds += value
@@ -96,25 +98,20 @@ def _rate(records: Iterable[Mapping[str, Any]]) -> float | None:
     return texts / seconds if seconds else None
 
 
-def _machine(record: Mapping[str, Any]) -> str:
-    environment = record.get("environment") or {}
-    on_gpu = str((record.get("settings") or {}).get("device", "")).startswith("cuda")
-    gpus = environment.get("gpus") or []
-    if on_gpu and gpus:
-        return str(gpus[0]) if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
-    processor = str(environment.get("processor") or "")
-    cores = environment.get("cores")
+def _machine(record: RunRecord) -> str:
+    gpus = record.environment.gpus
+    if record.device.startswith("cuda") and gpus:
+        return gpus[0] if len(gpus) == 1 else f"{len(gpus)} × {gpus[0]}"
+    processor, cores = record.environment.processor, record.environment.cores
     return f"{processor}, {cores} cores" if processor and cores else processor
 
 
 def _parameters(result: SavedResult) -> int | None:
-    own = (result.record.get("settings") or {}).get("parameters")
-    return own or result.meta.get("n_parameters")
+    return result.record.parameters or result.meta.get("n_parameters")
 
 
 def _dimension(result: SavedResult) -> int | None:
-    own = (result.record.get("settings") or {}).get("dimension")
-    return own or result.meta.get("embed_dim")
+    return result.record.dimension or result.meta.get("embed_dim")
 
 
 def _one(values: Iterable[int | None]) -> int | None:

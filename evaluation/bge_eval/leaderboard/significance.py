@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 from bge_eval.errors import MissingError
@@ -13,12 +12,10 @@ from bge_eval.leaderboard.costs import Costs, costs
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key
 from bge_eval.measures.per_query import per_query
 from bge_eval.records import SplitKey
-from bge_eval.results.saved import SavedResult
+from bge_eval.results.saved import TOLERANCE, SavedResult
 
 LEVEL = 0.05
 """A difference whose p-value is smaller is one that chance does not explain."""
-_SAME = 5e-5
-"""So near the mean over queries must be to the score that it stands for, as mteb rounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +138,7 @@ def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
 
 def _ran(result: SavedResult) -> list[SavedResult]:
     """Return the results that took time: an aggregate's parts in its place."""
-    parts = result.record.get("aggregate_of") or ()
-    return [SavedResult(result.path.with_name(f"{part}.json")) for part in parts] or [result]
+    return result.parts() or [result]
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:
@@ -179,7 +175,7 @@ def _groups(row: Row, column: Column, key: str) -> _Groups:
     groups: _Groups = {}
     tasks = column.parts or (column,)
     for task in tasks:
-        result = SavedResult(_beside(path, task))
+        result = SavedResult(path).beside(task.task)
         found = _task_values(result, task, key) if result.path.is_file() else {}
         if not found:
             return {}
@@ -190,11 +186,7 @@ def _groups(row: Row, column: Column, key: str) -> _Groups:
         group.weight * sum(group.values.values()) / len(group.values) for group in groups.values()
     )
     # Where queries do not give the score (another averaging of mteb's), they say nothing of it.
-    return groups if abs(mean - row.scores[column.task]) <= _SAME else {}
-
-
-def _beside(path: Path, task: Column) -> Path:
-    return path if path.stem == task.task else path.with_name(f"{task.task}.json")
+    return groups if abs(mean - row.scores[column.task]) <= TOLERANCE else {}
 
 
 def _task_values(
@@ -202,11 +194,11 @@ def _task_values(
 ) -> dict[SplitKey, Mapping[str, float]]:
     """Return the measure of every query, by subset and split; nothing where it is not kept."""
     if key == MAIN_KEY:
-        key = column.main or str(result.record.get("main_measure") or "")
+        key = column.main or result.record.main_measure
     measure = measure_of_key(key)
     parts = [
         (subset, split)
-        for subset, split in result.parts
+        for subset, split in result.keys
         if (not column.subsets or subset in column.subsets)
         and (not column.splits or split in column.splits)
     ]

@@ -13,30 +13,13 @@ document counts with the measure's lowest value, as in mteb; a query without qre
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, UsageError
 from bge_eval.measures.measure import Measure
 from bge_eval.measures.registry import Function, definition
 from bge_eval.measures.values import Values
-from bge_eval.records import Qrels, Run, SplitKey
-from bge_eval.results.saved import SavedResult
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One run that a result is scored on: a task, or a split or subset of one."""
-
-    result: SavedResult
-    """The result beside which it stands; for an aggregate, that of one of its parts."""
-    key: SplitKey
-    """(subset, split)."""
-
-    @property
-    def name(self) -> str:
-        """Return the part's name, e.g. "XQuADRetrieval/zh/validation"."""
-        return "/".join((self.result.task, *self.key))
+from bge_eval.records import Qrels, Run
 
 
 def judge(
@@ -71,29 +54,6 @@ def judge(
         if function is not None and measure.cutoff is not None:
             values[measure] = function(ordered, plain, measure.cutoff)
     return {measure: values[measure] for measure in measures}
-
-
-def parts_of(result: SavedResult) -> list[Part]:
-    """Return the runs that a result is the mean of; none for a task that searches nothing.
-
-    For an aggregate (CQADupstackRetrieval) they are the runs of the results that it averages,
-    which stand in the same folder.
-
-    Raises:
-        MissingError: one of those results is not there.
-    """
-    inner = result.record.get("aggregate_of") or []
-    if not inner:
-        return [Part(result, key) for key in result.parts]
-    parts = []
-    for task in inner:
-        path = result.path.with_name(f"{task}.json")
-        if not path.is_file():
-            raise MissingError(
-                f"{result.task} is the mean over {len(inner)} tasks, and {path} is not there."
-            )
-        parts += parts_of(SavedResult(path))
-    return parts
 
 
 def without_identical_ids(run: Run) -> Run:

@@ -25,8 +25,8 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run, SplitKey
-from bge_eval.results.identity import packages
-from bge_eval.results.store import read_record
+from bge_eval.results.identity import Identity, packages
+from bge_eval.results.record import RunRecord, find_record
 from bge_eval.results.trec import read_run
 from bge_eval.search.ranking import best
 
@@ -61,7 +61,7 @@ def open_runs(place: Path, progress: Progress | None = None) -> SavedRuns:
     meta = json.loads(meta_file.read_text(encoding="utf-8")) if meta_file.is_file() else {}
     # A reranked run is treated like one of another tool: it is no longer the model's own.
     retrieved = bool(meta) and "reranker" not in (meta.get("experiment_kwargs") or {})
-    recorded = place.is_dir() or read_record(folder / f"{_label(place)}.json") is not None
+    recorded = place.is_dir() or find_record(folder / f"{_label(place)}.json") is not None
     if retrieved and recorded:
         return RecordedRuns(folder, meta, progress)
     return TrecRuns(place, progress)
@@ -133,8 +133,8 @@ class RecordedRuns(SavedRuns):
         """
         super().__init__(progress)
         self._folder = folder
-        records = [read_record(path) for path in sorted(folder.glob("*.json"))]
-        versions = [record["identity"].get("packages", {}) for record in records if record]
+        records = [find_record(path) for path in sorted(folder.glob("*.json"))]
+        versions = [record.identity.packages for record in records if record and record.identity]
         self._packages = tuple(sorted({name for each in versions for name in each} - {*packages()}))
         self._own = {name: meta.get(name) for name in ("name", "revision", "experiment_kwargs")}
 
@@ -150,33 +150,39 @@ class RecordedRuns(SavedRuns):
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return the identity of the model that made the run."""
-        saved = self._record(task.name)["identity"]
-        model = dict(saved["model"])
+        saved = self._identity(task.name)
+        model = dict(saved.model)
         # Other versions of torch or faiss can retrieve other documents: another first stage.
         installed = packages(*self.packages).items()
-        if any(saved["packages"].get(name) != version for name, version in installed):
-            model["retrieved_with"] = saved["packages"]
+        if any(saved.packages.get(name) != version for name, version in installed):
+            model["retrieved_with"] = saved.packages
         return model
 
     def check_data(self, task: str, data: Mapping[str, Any]) -> None:
         """Compare the fingerprints of the run's data and the task's; see `Model.check_data`."""
-        theirs = self._record(task)["identity"]["data"]
-        if theirs.get("fingerprint") != data.get("fingerprint"):
+        stored = self._identity(task).fingerprint
+        if stored != str(data.get("fingerprint") or ""):
             raise UsageError(
                 f"The run of {task} in {self._folder} was made on other data (fingerprint"
-                f" {theirs.get('fingerprint')}) than those at hand ({data.get('fingerprint')})."
+                f" {stored}) than those at hand ({data.get('fingerprint')})."
                 " Give the data it was made on, or retrieve again with --model."
             )
 
     def _file(self, task: str, key: SplitKey) -> Path:
-        for item in self._record(task)["files"]:
-            if (item["subset"], item["split"]) == key:
-                return self._folder / str(item["run"])
+        for files in self._record(task).files:
+            if files.key == key:
+                return self._folder / files.run
         raise MissingError(f"--first-stage {self._folder} holds no run of {task}, {key[1]}.")
 
-    def _record(self, task: str) -> dict[str, Any]:
-        record = read_record(self._folder / f"{task}.json")
-        if record is None or not (record["files"] or record["aggregate_of"]):
+    def _identity(self, task: str) -> Identity:
+        identity = self._record(task).identity
+        if identity is None:
+            raise _no_run(self._folder, task)
+        return identity
+
+    def _record(self, task: str) -> RunRecord:
+        record = find_record(self._folder / f"{task}.json")
+        if record is None or not (record.files or record.aggregate_of):
             raise _no_run(self._folder, task)
         return record
 

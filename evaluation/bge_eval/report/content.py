@@ -292,7 +292,7 @@ def _without_queries(
     lines = []
     for index, (found, name) in enumerate(zip(saved, names, strict=True)):
         seen = {collection.task for collection in shown if index in collection.results}
-        lacking = [task for task, result in found.items() if result.parts and task not in seen]
+        lacking = [task for task, result in found.items() if result.keys and task not in seen]
         if lacking:
             lines.append(
                 f"{name}: no single queries of {_listed(lacking)}, since their judgements are not"
@@ -368,11 +368,7 @@ def _system(
         costs=row_costs(board, row),
         days=tuple(
             sorted(
-                {
-                    result.record["created"][:10]
-                    for result in found.values()
-                    if result.record.get("created")
-                }
+                {result.record.created[:10] for result in found.values() if result.record.created}
             )
         ),
         facts=_facts(list(found.values())),
@@ -389,19 +385,19 @@ def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
 
     for result in results:
         record, identity = result.record, result.identity
-        model: Mapping[str, Any] = identity.get("model") or {}
+        model: Mapping[str, Any] = identity.model if identity else {}
         for name in ("pooling", "similarity", "dtype", "max_length", "truncate_dim"):
             add(name.replace("_", " "), model.get(name))
         for role, prompt in (model.get("prompts") or {}).items():
             add(f"{role} prompt", prompt)
-        reranker: Mapping[str, Any] = identity.get("reranker") or {}
+        reranker: Mapping[str, Any] = (identity.reranker if identity else None) or {}
         add("reranker", reranker.get("name"))
         add("reranked", reranker.get("top_k"))
-        add("index", (identity.get("search") or {}).get("index"))
-        add("device", (record.get("settings") or {}).get("device"))
+        add("index", identity.index if identity else "")
+        add("device", record.device)
         for package in ("bge-eval", "mteb", "torch", "transformers"):
-            add(package, (identity.get("packages") or {}).get(package))
-        add("run on", str(record.get("created") or "")[:10])
+            add(package, identity.packages.get(package) if identity else "")
+        add("run on", record.created[:10])
     return {name: ", ".join(found) for name, found in values.items()}
 
 

@@ -107,7 +107,7 @@ def collections(task: str, results: Mapping[int, SavedResult]) -> list[Collectio
     """
     groups: dict[tuple[SplitKey, str], Collection] = {}
     for index, result in results.items():
-        for part in result.parts:
+        for part in result.keys:
             try:
                 qrels = result.qrels(part)
                 measures, values = result.per_query(part)

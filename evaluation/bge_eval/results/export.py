@@ -139,8 +139,8 @@ def model_index(results: Sequence[SavedResult]) -> str:
 
 
 def _from_folder(result: SavedResult) -> bool:
-    layout = (result.identity.get("data") or {}).get("layout")
-    return layout not in (None, "hub", "snapshot", "aggregate")
+    layout = result.identity.layout if result.identity else ""
+    return layout not in ("", "hub", "snapshot", "aggregate")
 
 
 def _place(result: SavedResult) -> Path:

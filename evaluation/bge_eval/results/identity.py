@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-from bge_eval.runtime.devices import may_have_accelerator
 
 SCORING_PACKAGES = (
     "bge-eval",
@@ -24,7 +20,6 @@ SCORING_PACKAGES = (
     "pytrec-eval-terrier",
 )
 """Packages whose version can change a score."""
-_OTHER_PACKAGES = ("datasets", "faiss-cpu", "huggingface-hub", "sentence-transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +47,46 @@ class Identity:
         return result
 
     @property
+    def dtype(self) -> str:
+        """Return the precision of the model, or ""."""
+        return str(self.model.get("dtype") or "")
+
+    @property
+    def layout(self) -> str:
+        """Return the layout of the data ("hub", "beir", "aggregate" …), or ""."""
+        return str(self.data.get("layout") or "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the data, or ""."""
+        return str(self.data.get("fingerprint") or "")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that were scored, or () if they are not recorded."""
+        return tuple(self.data.get("splits") or ())
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Return the subsets that were scored, or () if they are not recorded."""
+        return tuple(self.data.get("subsets") or ())
+
+    @property
+    def index(self) -> str:
+        """Return the kind of index, or "" for a task that searches nothing."""
+        return str(self.search.get("index") or "")
+
+    @property
+    def depth(self) -> int:
+        """Return how many documents are kept for a query, 0 if nothing is searched."""
+        return int(self.search.get("top_k") or 0)
+
+    @property
+    def drops_identical_ids(self) -> bool | None:
+        """Return whether documents with the query's own id are dropped; None if unknown."""
+        return self.search.get("drop_identical_ids")
+
+    @property
     def digest(self) -> str:
         """Return 16 hexadecimal digits that differ whenever anything in it differs."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
@@ -64,24 +99,7 @@ def packages(*others: str) -> dict[str, str]:
     Args:
         others: packages that run this model or reranker, besides those of every run.
     """
-    return _versions((*SCORING_PACKAGES, *others))
-
-
-def environment() -> dict[str, Any]:
-    """Return the machine and the versions a run was made with, for the record only."""
-    names: list[str] = []
-    if may_have_accelerator():
-        import torch
-
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpus": names,
-        "packages": _versions((*SCORING_PACKAGES, *_OTHER_PACKAGES)),
-    }
+    return versions((*SCORING_PACKAGES, *others))
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
@@ -97,7 +115,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") ->
     return found
 
 
-def _versions(names: Iterable[str]) -> dict[str, str]:
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
     found = {}
     for name in names:
         try:
@@ -105,14 +124,3 @@ def _versions(names: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 (a kernel table)
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()

@@ -1,4 +1,4 @@
-"""Saved results, found in folders and read as they are needed; neither mteb nor torch is."""
+"""Saved results: found in folders, their files read on demand, without mteb and torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
+from bge_eval.results.identity import Identity
+from bge_eval.results.record import RunRecord, SideFiles, read_record
 from bge_eval.results.trec import read_excerpts, read_heads, read_per_query, read_qrels, read_run
+
+TOLERANCE = 1e-5
+"""Largest difference between mteb's score of a task and the same score from our unrounded values.
+
+mteb rounds retrieval measures to five decimals, an error of at most 5e-6, and an aggregate's score
+is rounded again after the mean over its rounded parts: another 5e-6.
+"""
 
 
 @dataclass(frozen=True)
 class SavedResult:
-    """One task's result: mteb's JSON, and what stands beside it.
+    """One task's result: mteb's JSON and the files beside it, read on first use.
 
-    Everything but the path is read when it is first asked for. A result of mteb's own has no
-    record; then `record` is empty, and there are no runs.
+    mteb's own results have no run.json; their `record` is empty and they have no runs.
     """
 
     path: Path
@@ -36,10 +44,9 @@ class SavedResult:
         return read_json(self.path.parent / "model_meta.json")
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """Return ``run.json``, or an empty mapping where there is none."""
-        path = self.path.parent / self.task / "run.json"
-        return read_json(path) if path.is_file() else {}
+    def record(self) -> RunRecord:
+        """Return the content of run.json; an empty record where there is none."""
+        return read_record(self.path)
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, Any]]]:
@@ -48,10 +55,9 @@ class SavedResult:
         return scores
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """Return the run's identity, or an empty mapping."""
-        identity: dict[str, Any] = self.record.get("identity", {})
-        return identity
+    def identity(self) -> Identity | None:
+        """Return the run's identity, or None if it is not recorded."""
+        return self.record.identity
 
     @property
     def model(self) -> str:
@@ -74,9 +80,37 @@ class SavedResult:
         return f"{label} + {str(reranker).split('@')[0]}" if reranker else label
 
     @property
-    def parts(self) -> list[SplitKey]:
-        """Return the (subset, split) pairs that have a run; none for tasks that search nothing."""
+    def keys(self) -> list[SplitKey]:
+        """Return (subset, split) of every saved run; none for tasks that search nothing."""
         return list(self._files)
+
+    def parts(self) -> list[SavedResult]:
+        """Return the results that an aggregate averages, existing or not; none for other tasks."""
+        return [self.beside(task) for task in self.record.aggregate_of]
+
+    def beside(self, task: str) -> SavedResult:
+        """Return the same model's result on another task, existing or not."""
+        return self if task == self.task else SavedResult(self.path.with_name(f"{task}.json"))
+
+    def runs(self) -> list[SavedRun]:
+        """Return the runs that the score averages, with weights; an aggregate's parts' runs.
+
+        Raises:
+            MissingError: the result of a part does not exist.
+        """
+        parts = self.parts()
+        for part in parts:
+            if not part.path.is_file():
+                raise MissingError(
+                    f"{self.task} is the mean over {len(parts)} tasks, and {part.path} does not"
+                    " exist."
+                )
+        results = parts or [self]
+        return [
+            SavedRun(result, key, 1 / len(results) / len(result.keys))
+            for result in results
+            for key in result.keys
+        ]
 
     def run(self, part: SplitKey) -> Run:
         """Return the run that was scored."""
@@ -98,17 +132,18 @@ class SavedResult:
 
     def texts(self, part: SplitKey) -> Excerpts:
         """Return the beginnings of queries and documents; empty where none were kept."""
-        name = self._files[part].get("texts")
+        name = self._files[part].texts
         path = self.path.parent / name if name else None
-        # Whoever keeps a collection to himself may have removed them.
+        # The owner of a confidential collection may have deleted them.
         return read_excerpts(path) if path is not None and path.is_file() else Excerpts()
 
     @cached_property
-    def _files(self) -> dict[SplitKey, dict[str, str]]:
-        return {(item["subset"], item["split"]): item for item in self.record.get("files", [])}
+    def _files(self) -> dict[SplitKey, SideFiles]:
+        return {files.key: files for files in self.record.files}
 
     def _file(self, part: SplitKey, kind: str) -> Path:
-        name = self._files.get(part, {}).get(kind)
+        files = self._files.get(part)
+        name: str = getattr(files, kind) if files else ""
         path = self.path.parent / name if name else None
         if path is None or not path.is_file():
             raise MissingError(
@@ -116,6 +151,23 @@ class SavedResult:
                 " Run the task again with --overwrite; bge-eval keeps it then."
             )
         return path
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """One saved run of a task, or of one of its splits and subsets."""
+
+    result: SavedResult
+    """The result that the run is saved with; of an aggregate, the result of one of its parts."""
+    key: SplitKey
+    """(subset, split)."""
+    weight: float
+    """Weight of the run's mean in the score; the weights of a result's runs sum to 1."""
+
+    @property
+    def name(self) -> str:
+        """Return task, subset and split, e.g. "XQuADRetrieval/zh/validation"."""
+        return "/".join((self.result.task, *self.key))
 
 
 def find_results(folders: Iterable[Path]) -> list[Path]:

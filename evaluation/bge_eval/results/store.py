@@ -18,7 +18,6 @@ stands one folder down. A task with several splits or subsets has one run file f
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +27,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.progress import Profile
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
-from bge_eval.results.identity import Identity, differences, environment
-from bge_eval.results.memory import peak_memory
+from bge_eval.results.environment import environment, peak_memory
+from bge_eval.results.identity import Identity, differences
+from bge_eval.results.record import RunRecord, SideFiles, find_record, write_record
 from bge_eval.results.trec import (
     read_run,
     write_excerpts,
@@ -49,15 +50,12 @@ SIDE_FILES = {
     "qrels": ".qrels.tsv.gz",
     "texts": ".texts.jsonl.gz",
 }
-"""Key of run.json's ``files`` → how the file beside the result ends."""
-
-RUN_FORMAT = 1
-"""Version of run.json's form."""
+"""Kind of file beside a result → the ending of its name."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What one evaluation produced, besides mteb's scores."""
+class TaskOutput:
+    """Everything that the evaluation of one task produced besides mteb's scores."""
 
     identity: Identity
     """Everything the scores depend on."""
@@ -75,8 +73,8 @@ class RunRecord:
     """Where the data came from, for people."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Device and batch size: they change the time, not the score."""
-    profile: Mapping[str, Any] = field(default_factory=dict)
-    """Seconds, counts and tokens by phase."""
+    profile: Profile | None = None
+    """Seconds, items and tokens of every phase; None for an aggregate."""
     aggregate_of: tuple[str, ...] = ()
     """For an aggregate, the tasks whose scores it averages."""
     task_type: str = ""
@@ -105,8 +103,8 @@ class ResultStore:
     def find(self, meta: ModelMeta, identity: Identity) -> Path | None:
         """Return the complete result of exactly this identity, or None."""
         for path in self._candidates(meta, identity):
-            record = read_record(path)
-            if record is not None and record.get("identity_digest") == identity.digest:
+            record = find_record(path)
+            if record is not None and record.identity_digest == identity.digest:
                 return path
         return None
 
@@ -123,20 +121,18 @@ class ResultStore:
             yield self.result_path(older, identity.task)
 
     def changed_since(self, meta: ModelMeta, identity: Identity) -> list[str]:
-        """Name what differs between a result that is there and this identity."""
-        record = read_record(self.result_path(meta, identity.task))
-        return differences(identity.as_dict(), record["identity"]) if record else []
+        """Name what differs between this identity and that of the stored result, if any."""
+        record = find_record(self.result_path(meta, identity.task))
+        stored = record.identity if record else None
+        return differences(identity.as_dict(), stored.as_dict()) if stored else []
 
     def load_runs(self, path: Path) -> dict[SplitKey, Run]:
-        """Read the runs that stand beside a result."""
-        record = read_record(path)
-        assert record is not None, "only asked for results that find() returned"
-        return {
-            (item["subset"], item["split"]): read_run(path.parent / item["run"])
-            for item in record["files"]
-        }
+        """Read the runs beside a complete result."""
+        record = find_record(path)
+        assert record is not None, "find() returned this result"
+        return {files.key: read_run(path.parent / files.run) for files in record.files}
 
-    def save(self, meta: ModelMeta, result: TaskResult, record: RunRecord) -> Path:
+    def save(self, meta: ModelMeta, result: TaskResult, output: TaskOutput) -> Path:
         """Put a result and its records in place; what stood there before is kept aside.
 
         Everything is written in a staging folder first. The old result leaves, the records
@@ -147,7 +143,7 @@ class ResultStore:
         """
         from mteb.cache import ResultCache
 
-        task = record.identity.task
+        task = output.identity.task
         target = self.result_path(meta, task)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _staging(self.output) as staging:
@@ -158,7 +154,7 @@ class ResultStore:
             if settings.is_file():
                 shutil.copy2(settings, staged.parent)
             staged_cache.save_to_cache(result, meta)
-            self._write_record(staged.parent, task, record)
+            _write_files(staged.parent, task, output)
             self._set_aside(target)
             (target.parent / task).mkdir(exist_ok=True)
             # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
@@ -168,47 +164,17 @@ class ResultStore:
                 (staged.parent / name).replace(target.parent / name)
         return target
 
-    def _write_record(self, folder: Path, task: str, record: RunRecord) -> None:
-        files = []
-        for (subset, split), run in record.runs.items():
-            part = task if len(record.runs) == 1 else f"{task}.{subset}.{split}"
-            key = (subset, split)
-            names = {kind: f"{part}{ending}" for kind, ending in SIDE_FILES.items()}
-            files.append({"subset": subset, "split": split, **names})
-            write_run(folder / names["run"], run, record.identity.model["name"])
-            write_per_query(folder / names["queries"], record.measures, record.per_query[key])
-            write_qrels(folder / names["qrels"], record.qrels[key])
-            write_excerpts(folder / names["texts"], record.texts[key])
-        (folder / task).mkdir()
-        content = {
-            "format": RUN_FORMAT,
-            "identity_digest": record.identity.digest,
-            "identity": record.identity.as_dict(),
-            "task_type": record.task_type,
-            "main_measure": record.main_measure,
-            "aggregate_of": list(record.aggregate_of),
-            "data_origin": record.origin,
-            "settings": dict(record.settings),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "environment": environment(),
-            "memory": peak_memory(),
-            **record.profile,
-            "files": files,
-        }
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (folder / task / "run.json").write_text(text + "\n", encoding="utf-8")
-
     def _set_aside(self, target: Path) -> None:
         """Move an earlier result of another identity to ``<output>/replaced/``."""
-        record = read_record(target)
+        record = find_record(target)
         # Named one by one: "STSBenchmark.*" would take STSBenchmark.v2 along.
         names = [target.name, target.stem]
-        for item in (record or {}).get("files", []):
-            names += [item[kind] for kind in SIDE_FILES if kind in item]
+        for files in record.files if record else ():
+            names += filter(None, (files.run, files.queries, files.qrels, files.texts))
         old = [path for path in (target.parent / name for name in names) if path.exists()]
         if not old:
             return
-        digest = (record or {}).get("identity_digest", "incomplete")
+        digest = record.identity_digest if record else "incomplete"
         place = target.parent.relative_to(self.output / "results") / f"{target.stem}-{digest}"
         aside = self.output / "replaced" / place
         shutil.rmtree(aside, ignore_errors=True)
@@ -218,16 +184,34 @@ class ResultStore:
             shutil.move(path, aside / path.name)
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the ``run.json`` that belongs to a result, or None if there is none to read."""
-    if not path.is_file():
-        return None
-    try:
-        text = (path.parent / path.stem / "run.json").read_text(encoding="utf-8")
-        record = json.loads(text)
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and record.get("format") == RUN_FORMAT else None
+def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
+    """Write everything but mteb's result."""
+    files = []
+    for (subset, split), run in output.runs.items():
+        stem = task if len(output.runs) == 1 else f"{task}.{subset}.{split}"
+        key = (subset, split)
+        names = SideFiles(*key, **{kind: f"{stem}{end}" for kind, end in SIDE_FILES.items()})
+        files.append(names)
+        write_run(folder / names.run, run, output.identity.model["name"])
+        write_per_query(folder / names.queries, output.measures, output.per_query[key])
+        write_qrels(folder / names.qrels, output.qrels[key])
+        write_excerpts(folder / names.texts, output.texts[key])
+    record = RunRecord(
+        identity=output.identity,
+        identity_digest=output.identity.digest,
+        task_type=output.task_type,
+        main_measure=output.main_measure,
+        aggregate_of=output.aggregate_of,
+        data_origin=output.origin,
+        settings=output.settings,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=environment(),
+        memory=peak_memory(),
+        profile=output.profile,
+        files=tuple(files),
+    )
+    (folder / task).mkdir()
+    write_record(folder / task, record)
 
 
 @contextmanager

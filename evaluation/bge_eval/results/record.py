@@ -1,0 +1,237 @@
+"""``run.json``: everything that is known of how a saved result was made, read and written typed.
+
+Names and order of the keys are a format: files written by earlier versions are read, and later
+versions must read these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bge_eval.errors import DamagedError, one_line
+from bge_eval.progress import Profile
+from bge_eval.records import SplitKey
+from bge_eval.results.fields import Fields
+from bge_eval.results.identity import Identity
+
+RUN_FORMAT = 1
+"""Version of the format of run.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideFiles:
+    """The files beside a result that hold one of its runs; a name is "" where none is kept."""
+
+    subset: str
+    """mteb's subset, "default" where a task has none."""
+    split: str
+    """The split, e.g. "test"."""
+    run: str = ""
+    """The TREC run that was scored."""
+    queries: str = ""
+    """The values of every query."""
+    qrels: str = ""
+    """The qrels that it was scored with."""
+    texts: str = ""
+    """Excerpts of the queries and documents."""
+
+    @property
+    def key(self) -> SplitKey:
+        """Return (subset, split)."""
+        return (self.subset, self.split)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine and the installed packages."""
+
+    python: str = ""
+    """Version of Python."""
+    system: str = ""
+    """Operating system, its version and the architecture."""
+    processor: str = ""
+    """The processor's name."""
+    cores: int | None = None
+    """Number of logical cores; None if unknown."""
+    gpus: tuple[str, ...] = ()
+    """The GPUs' names."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Package → version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The most memory that the process used, in bytes."""
+
+    peak_bytes: int | None = None
+    """Resident memory; None if unknown."""
+    gpu_peak_bytes: int | None = None
+    """Memory that torch allocated on the fullest GPU; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The content of one run.json; a result of mteb's own has an empty record."""
+
+    identity: Identity | None = None
+    """Everything that the scores depend on; None if it is not recorded."""
+    identity_digest: str = ""
+    """The identity's digest."""
+    task_type: str = ""
+    """mteb's task type, e.g. "Retrieval"."""
+    main_measure: str = ""
+    """mteb's key of the task's main score, e.g. "ndcg_at_10"."""
+    aggregate_of: tuple[str, ...] = ()
+    """The tasks whose scores an aggregate averages; () for a task that is scored itself."""
+    data_origin: str = ""
+    """Folder or repository of the data, for people."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that change the time and not the score, as the kind of model names them."""
+    created: str = ""
+    """When the result was made: ISO 8601, UTC."""
+    environment: Environment = field(default_factory=Environment)
+    """The machine and the installed packages."""
+    memory: Memory = field(default_factory=Memory)
+    """The most memory that the process used."""
+    profile: Profile | None = None
+    """Seconds, items and tokens of every phase; None for an aggregate."""
+    files: tuple[SideFiles, ...] = ()
+    """The saved runs; () for a task that searches nothing."""
+
+    @property
+    def device(self) -> str:
+        """Return the device that the model ran on, or ""."""
+        return str(self.settings.get("device") or "")
+
+    @property
+    def parameters(self) -> int | None:
+        """Return the number of the model's weights, or None."""
+        return self.settings.get("parameters")
+
+    @property
+    def dimension(self) -> int | None:
+        """Return the length of the model's vectors, or None."""
+        return self.settings.get("dimension")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the content of run.json, in the order of its keys."""
+        memory = {name: peak for name, peak in asdict(self.memory).items() if peak is not None}
+        return {
+            "format": RUN_FORMAT,
+            "identity_digest": self.identity_digest,
+            "identity": self.identity.as_dict() if self.identity else {},
+            "task_type": self.task_type,
+            "main_measure": self.main_measure,
+            "aggregate_of": list(self.aggregate_of),
+            "data_origin": self.data_origin,
+            "settings": dict(self.settings),
+            "created": self.created,
+            "environment": asdict(self.environment),
+            "memory": memory,
+            **(asdict(self.profile) if self.profile else {}),
+            "files": [asdict(files) for files in self.files],
+        }
+
+
+def record_path(result: Path) -> Path:
+    """Return where the run.json of a result lies."""
+    return result.parent / result.stem / "run.json"
+
+
+def read_record(result: Path) -> RunRecord:
+    """Read the run.json of a result; without one the record is empty.
+
+    Raises:
+        DamagedError: the file is not readable, has another format, or a field has a wrong type.
+    """
+    path = record_path(result)
+    if not path.is_file():
+        return RunRecord()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error
+    return _record(Fields(path, content))
+
+
+def find_record(result: Path) -> RunRecord | None:
+    """Return the record of a complete result, or None if there is none or it is damaged."""
+    if not result.is_file():
+        return None
+    try:
+        record = read_record(result)
+    except DamagedError:
+        return None
+    return record if record.identity else None
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write a run.json into a folder."""
+    text = json.dumps(record.as_json(), indent=2, ensure_ascii=False)
+    (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _record(fields: Fields) -> RunRecord:
+    form = fields.whole("format", RUN_FORMAT)
+    if form != RUN_FORMAT:
+        raise DamagedError(
+            f"{fields.path}: format is {form}, and this bge-eval reads {RUN_FORMAT}. Update"
+            " bge-eval, or run the task again with --overwrite."
+        )
+    return RunRecord(
+        identity=_identity(fields.inner("identity")),
+        identity_digest=fields.text("identity_digest"),
+        task_type=fields.text("task_type"),
+        main_measure=fields.text("main_measure"),
+        aggregate_of=fields.texts("aggregate_of"),
+        data_origin=fields.text("data_origin"),
+        settings=fields.mapping("settings"),
+        created=fields.text("created"),
+        environment=_environment(fields.inner("environment")),
+        memory=Memory(**{n: fields.inner("memory").whole(n) for n in Memory.__slots__}),
+        profile=_profile(fields),
+        files=tuple(_side_files(each) for each in fields.inner_list("files")),
+    )
+
+
+def _identity(fields: Fields) -> Identity | None:
+    if not fields.values:
+        return None
+    return Identity(
+        task=fields.text("task"),
+        task_revision=fields.text("task_revision"),
+        model=fields.mapping("model"),
+        data=fields.mapping("data"),
+        search=fields.mapping("search"),
+        reranker=fields.mapping("reranker") or None,
+        packages=fields.versions("packages"),
+    )
+
+
+def _environment(fields: Fields) -> Environment:
+    return Environment(
+        python=fields.text("python"),
+        system=fields.text("system"),
+        processor=fields.text("processor"),
+        cores=fields.whole("cores"),
+        gpus=fields.texts("gpus"),
+        packages=fields.versions("packages"),
+    )
+
+
+def _profile(fields: Fields) -> Profile | None:
+    if not any(name in fields.values for name in Profile.__slots__):
+        return None
+    return Profile(
+        seconds=fields.numbers("seconds"),
+        counts=fields.counts("counts"),
+        tokens=fields.counts("tokens"),
+    )
+
+
+def _side_files(fields: Fields) -> SideFiles:
+    return SideFiles(**{name: fields.text(name) for name in SideFiles.__slots__})
