@@ -24,7 +24,8 @@ from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.results.identity import Identity
-from bge_eval.results.store import RUN_FORMAT, ResultStore
+from bge_eval.results.record import RunRecord, write_record
+from bge_eval.results.store import ResultStore
 from bge_eval.runtime import conversions
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.suites.catalogue import plan
@@ -577,8 +578,7 @@ def test_a_folder_named_after_an_automatic_backend_still_counts(
     assert older.parent.name == "backend_openvino__dtype_bfloat16"
     (older.parent / task.name).mkdir(parents=True)
     older.write_text("{}")
-    record = {"format": RUN_FORMAT, "identity_digest": identity.digest}
-    (older.parent / task.name / "run.json").write_text(json.dumps(record))
+    write_record(older.parent / task.name, RunRecord(identity, identity.digest))
 
     automatic = EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False)
     assert results.find(automatic.mteb_model_meta, identity) == older
