@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bge_eval.cli.forms import tex
+from bge_eval.cli.formats.latex import tex
+from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grid import Look, grid, weights
-from bge_eval.cli.show import Form, show
+from bge_eval.cli.show import show
 from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Column, Leaderboard, Row
 from bge_eval.leaderboard.significance import Evidence
 from bge_eval.measures.mteb_keys import MAIN_KEY
@@ -41,7 +42,7 @@ def look_of(board: Leaderboard) -> Look:
     return Look(standings={task: evidence.mean({task: 1.0}) for task in board.tasks})
 
 
-def shown(board: Leaderboard, form: Form, look: Look) -> str:
+def shown(board: Leaderboard, form: Format, look: Look) -> str:
     output = io.StringIO()
     show(board, form, Console(width=120, file=output), look)
     return output.getvalue()
@@ -49,7 +50,7 @@ def shown(board: Leaderboard, form: Form, look: Look) -> str:
 
 def test_latex(root: Path) -> None:
     board = board_of(root)
-    text = shown(board, Form.LATEX, look_of(board))
+    text = shown(board, Format.LATEX, look_of(board))
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 4
     assert rows[0].startswith("model & precision & Mine")
@@ -91,7 +92,7 @@ class _Cells(HTMLParser):
 def test_html_is_whole_and_escaped(root: Path) -> None:
     save_run(root, "x/<script>alert(1)</script>", a_run(3, 5), QRELS)
     board = board_of(root)
-    text = shown(board, Form.HTML, look_of(board))
+    text = shown(board, Format.HTML, look_of(board))
     assert "<script" not in text
     cells = _Cells()
     cells.feed(text)
@@ -103,14 +104,14 @@ def test_html_is_whole_and_escaped(root: Path) -> None:
 
 def test_markdown_and_terminal_mark_the_best(root: Path) -> None:
     board = board_of(root)
-    markdown = shown(board, Form.MARKDOWN, look_of(board))
+    markdown = shown(board, Format.MARKDOWN, look_of(board))
     assert re.search(r"\| a/good .*\| \*\*0\.\d{5}\*\* \|", markdown) or re.search(
         r"\| b/alike.*\| \*\*0\.\d{5}\*\* \|", markdown
     )
     assert re.search(r"\*0\.\d{5}\* ≈", markdown)
-    terminal = shown(board, Form.TERMINAL, look_of(board))
+    terminal = shown(board, Format.TERMINAL, look_of(board))
     assert terminal.count("≈") == 2  # the tied row, and what the mark means
-    assert "≈" not in shown(board, Form.TERMINAL, Look())
+    assert "≈" not in shown(board, Format.TERMINAL, Look())
 
 
 def test_differences_to_a_row(root: Path) -> None:
@@ -121,9 +122,9 @@ def test_differences_to_a_row(root: Path) -> None:
     expected = board.rows[0].scores["Mine"] - reference.scores["Mine"]
     assert texts[0] == f"{expected:+.5f}"
     assert texts[2] == f"{reference.scores['Mine']:.5f}"
-    rows = json.loads(shown(board, Form.JSON, Look(reference=reference)))["rows"]
+    rows = json.loads(shown(board, Format.JSON, Look(reference=reference)))["rows"]
     assert rows[0]["differences"]["Mine"] == pytest.approx(expected)
-    line = next(csv.DictReader(io.StringIO(shown(board, Form.CSV, Look(reference=reference)))))
+    line = next(csv.DictReader(io.StringIO(shown(board, Format.CSV, Look(reference=reference)))))
     assert float(line["difference:Mine"]) == pytest.approx(expected)
     assert float(line["Mine"]) == board.rows[0].scores["Mine"]
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grid import Look
-from bge_eval.cli.show import Form, notes, show
+from bge_eval.cli.show import notes, show
 from bge_eval.errors import DamagedError
 from bge_eval.leaderboard.board import (
     Aggregates,
@@ -63,7 +64,7 @@ def typed(root: Path, *columns: Column, key: str = MAIN_KEY, **more: Any) -> Lea
     return leaderboard(paths, measure="main score", key=key, columns=columns, **more)
 
 
-def shown(table: Leaderboard, form: Form, width: int = 120, *, types: bool = False) -> str:
+def shown(table: Leaderboard, form: Format, width: int = 120, *, types: bool = False) -> str:
     output = io.StringIO()
     show(table, form, Console(width=width, file=output), Look(types=types))
     return output.getvalue()
@@ -84,13 +85,13 @@ def test_average_is_complete_or_not_shown(root: Path) -> None:
     averages = {row.label: row.average(table.tasks) for row in table.rows}
     assert averages["a/full"] == pytest.approx(0.4)
     assert averages["b/partial"] is None
-    text = shown(table, Form.TERMINAL)
+    text = shown(table, Format.TERMINAL)
     assert "– (1 of 2 tasks)" in text
     assert "b/partial: no average, 1 missing: ArguAna" in text
     frame = table.frame().set_index("model")
     assert frame["average"].isna()["b/partial"]
     assert frame["tasks_done"]["b/partial"] == 1
-    partial = [row for row in json.loads(shown(table, Form.JSON))["rows"] if "b/" in row["model"]]
+    partial = [row for row in json.loads(shown(table, Format.JSON))["rows"] if "b/" in row["model"]]
     assert partial[0]["average"] is None and partial[0]["missing"] == ["ArguAna"]
 
 
@@ -104,8 +105,8 @@ def test_second_stage_stands_beneath_with_its_gain(root: Path) -> None:
     labels = [row.label for row in table.rows]
     assert labels == ["b/partial", "a/full", "a/full + r/tiny (top 50)"]
     assert table.gain(table.rows[2]) == pytest.approx({"SciFact": 0.125})
-    assert "+0.12500" in shown(table, Form.TERMINAL)
-    assert "| gain |" in shown(table, Form.MARKDOWN)
+    assert "+0.12500" in shown(table, Format.TERMINAL)
+    assert "| gain |" in shown(table, Format.MARKDOWN)
 
 
 def test_several_splits_are_averaged_as_mteb_does(tmp_path: Path) -> None:
@@ -124,26 +125,26 @@ def test_aggregate_is_the_mean_of_its_parts(tmp_path: Path) -> None:
 
 def test_forms(root: Path) -> None:
     table = board(root, ("SciFact", "ArguAna"))
-    csv = shown(table, Form.CSV).splitlines()
+    csv = shown(table, Format.CSV).splitlines()
     assert csv[0] == (
         "model,revision,settings,reranker,dtype,SciFact,ArguAna,average,tasks_done,tasks_total"
     )
     assert csv[1].startswith("a/full,rev12345,,,float32,0.5,0.3,0.4,2,2")
-    markdown = shown(table, Form.MARKDOWN).splitlines()
+    markdown = shown(table, Format.MARKDOWN).splitlines()
     assert markdown[2] == "| model | precision | SciFact | ArguAna | average |"
     assert markdown[4] == "| a/full (rev12345) | float32 | 0.50000 | 0.30000 | 0.40000 |"
 
 
 def test_narrow_screen_turns_the_table(root: Path) -> None:
     tasks = ("SciFact", "ArguAna", *(f"Task{i}" for i in range(12)))
-    text = shown(board(root, tasks), Form.TERMINAL, width=80)
+    text = shown(board(root, tasks), Format.TERMINAL, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert all(task in text for task in tasks)
 
 
 def test_chinese_names_keep_their_columns(tmp_path: Path) -> None:
     save(tmp_path, "模型/向量", "检索任务", {"test": 0.5})
-    lines = shown(board(tmp_path), Form.TERMINAL).splitlines()
+    lines = shown(board(tmp_path), Format.TERMINAL).splitlines()
     from rich.cells import cell_len
 
     assert len({cell_len(line) for line in lines if line.startswith(("│", "┃"))}) == 1
@@ -189,7 +190,7 @@ def test_means_by_type(several_types: Path) -> None:
 
 def test_types_in_every_form(several_types: Path) -> None:
     table = typed(several_types, SCIFACT, ARGUANA, STS12)
-    csv = shown(table, Form.CSV, types=True).splitlines()
+    csv = shown(table, Format.CSV, types=True).splitlines()
     assert csv[0] == (
         "model,revision,settings,reranker,dtype,Mean (Task),Mean (TaskType),Retrieval,STS,"
         "tasks_done,tasks_total"
@@ -198,15 +199,15 @@ def test_types_in_every_form(several_types: Path) -> None:
         "a/full,rev12345,,,float32,0.5,0.5625,0.375,0.75,3,3",
         "b/partial,rev12345,,,float32,,,,0.5,2,3",
     ]
-    markdown = shown(table, Form.MARKDOWN, types=True).splitlines()
+    markdown = shown(table, Format.MARKDOWN, types=True).splitlines()
     assert markdown[2] == "| model | precision | Mean (Task) | Mean (TaskType) | Retrieval | STS |"
     assert markdown[5] == (
         "| b/partial (rev12345) | float32 | – (2 of 3) | – (1 of 2) | – (1 of 2) | 0.50000 |"
     )
-    terminal = shown(table, Form.TERMINAL, types=True)
+    terminal = shown(table, Format.TERMINAL, types=True)
     assert "0.56250" in terminal and "– (2 of 3)" in terminal
     assert "b/partial: no average, 1 missing: ArguAna" in terminal
-    partial = json.loads(shown(table, Form.JSON))["rows"][1]["means"]
+    partial = json.loads(shown(table, Format.JSON))["rows"][1]["means"]
     assert partial["Mean (Task)"] == {"value": None, "done": 2, "total": 3}
 
 
@@ -216,7 +217,7 @@ def test_gain_of_means(several_types: Path) -> None:
         save(several_types, "a/full", task, {"test": 0.625}, experiment=reranked)
     table = typed(several_types, SCIFACT, ARGUANA, STS12)
     assert table.gain_of_means(table.rows[1]) == {"Retrieval": 0.25}
-    assert "| gain |  | – | – | +0.25000 | – |" in shown(table, Form.MARKDOWN, types=True)
+    assert "| gain |  | – | – | +0.25000 | – |" in shown(table, Format.MARKDOWN, types=True)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_the_record_tells_type_and_main_measure(tmp_path: Path) -> None:
     assert table.columns == (Column("SciFact", "Retrieval", main="ndcg_at_10"),)
     save(tmp_path, "a/b", "Older", {"test": 0.5})
     older = leaderboard(find_results([tmp_path]), measure="main score", key=MAIN_KEY)
-    assert json.loads(shown(older, Form.JSON))["rows"][0]["means"] is None
+    assert json.loads(shown(older, Format.JSON))["rows"][0]["means"] is None
 
 
 def test_a_measure_that_is_not_there_is_missing(several_types: Path) -> None:
@@ -290,7 +291,7 @@ def test_aggregate_and_its_parts(
     line = "* a/b: Whole: saved 0.250000, over its 2 parts 0.625000"
     assert notes(table) == ([line] if disagrees else [])
     if disagrees:
-        assert "| a/b (rev12345) \\* |" in shown(table, Form.MARKDOWN)
+        assert "| a/b (rev12345) \\* |" in shown(table, Format.MARKDOWN)
 
 
 def test_a_thousand_results_are_read_at_once(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_wide_table_comes_in_pieces(tmp_path: Path) -> None:
     for model in range(7):
         for task in tasks:
             save(tmp_path, f"a/model{model}", task, {"test": 0.5})
-    lines = shown(board(tmp_path), Form.TERMINAL, width=80).splitlines()
+    lines = shown(board(tmp_path), Format.TERMINAL, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert all(sum(task in line for line in lines) == 1 for task in tasks)
 
@@ -315,7 +316,7 @@ def test_wide_table_comes_in_pieces(tmp_path: Path) -> None:
 def test_a_reranker_with_settings_stands_beneath_its_first_stage(root: Path) -> None:
     stage = {"reranker": "r/other@12345678", "rerank_top_k": 20, "reranker_max_length": 160}
     save(root, "a/full", "SciFact", {"test": 0.75}, experiment=stage)
-    lines = shown(board(root, ("SciFact",)), Form.TERMINAL).splitlines()
+    lines = shown(board(root, ("SciFact",)), Format.TERMINAL).splitlines()
     place = next(index for index, line in enumerate(lines) if "a/full" in line)
     assert "r/other (top 20, max_length=160)" in lines[place + 1]
     assert "+0.25000" in lines[place + 2]
@@ -344,4 +345,4 @@ def test_a_second_stage_without_its_first_names_the_retriever(root: Path) -> Non
     save(root, "a/full", "SciFact", {"test": 0.75}, experiment=stage)
     table = board(root, ("SciFact",))
     alone = replace(table, rows=tuple(row for row in table.rows if row.reranker))
-    assert "a/full + r/other (top 20) (rev12345)" in shown(alone, Form.MARKDOWN)
+    assert "a/full + r/other (top 20) (rev12345)" in shown(alone, Format.MARKDOWN)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bge_eval.cli.forms import CheckForm
+from bge_eval.cli.formats.registry import Format, write
+from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.tasks import split_names
 
@@ -15,33 +17,36 @@ if TYPE_CHECKING:
     from bge_eval.gate.gate import Request
 
 
-def check(  # one parameter for each option of the command
+@dataclass(frozen=True, slots=True)
+class CheckFlags:
+    """The baseline, the runs and the rules of the gate."""
+
     baseline: Annotated[
         str,
         typer.Option(
             help="A baseline's file, its name in results/baselines, or a run to compare with."
         ),
-    ],
+    ]
     runs: Annotated[
         list[Path] | None,
         typer.Argument(help="Folders of runs. Default: results/runs.", show_default=False),
-    ] = None,
+    ] = None
     update: Annotated[
         bool, typer.Option("--update", help="Write the runs into the baseline's file.")
-    ] = False,
+    ] = False
     tasks: Annotated[
         list[str] | None,
         typer.Option(help="Only these suites and tasks of the baseline; repeat."),
-    ] = None,
+    ] = None
     model: Annotated[
         str,
         typer.Option(
             help="Of several runs of a task: the one of this name, or part of a name or revision."
         ),
-    ] = "",
+    ] = ""
     latest: Annotated[
         bool, typer.Option("--latest", help="Of several runs of a task: the newest.")
-    ] = False,
+    ] = False
     rules: Annotated[
         Path | None,
         typer.Option(
@@ -49,18 +54,21 @@ def check(  # one parameter for each option of the command
             " one; else half a point that is more than chance.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     other_data: Annotated[
         bool,
         typer.Option("--other-data", help="Compare although the baseline was made on other data."),
-    ] = False,
+    ] = False
     junit: Annotated[
         Path | None, typer.Option(help="Write the verdict as JUnit XML too.", show_default=False)
-    ] = None,
-    form: Annotated[
-        CheckForm, typer.Option("--format", help="Form of the verdict.")
-    ] = CheckForm.TERMINAL,
-) -> None:
+    ] = None
+    form: Annotated[Format, typer.Option("--format", help="Format of the verdict.")] = (
+        Format.TERMINAL
+    )
+
+
+@grouped
+def check(flags: CheckFlags) -> None:
     """Compare saved runs with a baseline; exit 1 if a score dropped, 3 if a task is missing.
 
     In a GitHub workflow it also writes annotations and the step's summary.
@@ -73,7 +81,7 @@ def check(  # one parameter for each option of the command
       bge-eval check ./new-runs --baseline ./old-runs --rules rules.toml
     """
     from bge_eval.cli.console import stdout
-    from bge_eval.cli.show_check import markdown, show_check
+    from bge_eval.cli.show_check import VerdictOutput, markdown
     from bge_eval.errors import BgeEvalError
     from bge_eval.gate import gate
     from bge_eval.gate.choose import Choice
@@ -86,15 +94,15 @@ def check(  # one parameter for each option of the command
     from bge_eval.gate.junit import write_junit
 
     request = gate.Request(
-        baseline=baseline,
-        runs=tuple(runs or [DEFAULT_RUNS]),
-        choice=Choice(model, latest),
-        rules=rules,
-        tasks=tuple(split_names(tasks)),
-        other_data=other_data,
+        baseline=flags.baseline,
+        runs=tuple(flags.runs or [DEFAULT_RUNS]),
+        choice=Choice(flags.model, flags.latest),
+        rules=flags.rules,
+        tasks=tuple(split_names(flags.tasks)),
+        other_data=flags.other_data,
     )
     try:
-        if update:
+        if flags.update:
             _update(request)
             return
         outcome = gate.judge(request)
@@ -102,14 +110,14 @@ def check(  # one parameter for each option of the command
         if in_actions():
             typer.echo(workflow_command("error", "bge-eval check", str(error)), err=True)
         raise
-    show_check(outcome, form, stdout)
+    write(VerdictOutput(outcome), flags.form, stdout)
     if in_actions():
         # Actions reads commands from both streams; stdout stays what was asked for.
         for line in workflow_commands(outcome):
             typer.echo(line, err=True)
         write_summary(markdown(outcome))
-    if junit is not None:
-        write_junit(outcome, junit)
+    if flags.junit is not None:
+        write_junit(outcome, flags.junit)
     if outcome.exit_code:
         raise typer.Exit(outcome.exit_code)
 

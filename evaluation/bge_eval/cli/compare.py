@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.formats.registry import Format, write
+from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.tasks import split_names
-from bge_eval.cli.rows import Form
 
 if TYPE_CHECKING:
     from bge_eval.compare.outputs import Output
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from bge_eval.compare.sides import Side
 
 
-def compare(  # one parameter for each option of the command
+@dataclass(frozen=True, slots=True)
+class CompareFlags:
+    """The sides of a comparison, and how they are compared."""
+
     sides: Annotated[
         list[str],
         typer.Argument(
@@ -28,47 +32,63 @@ def compare(  # one parameter for each option of the command
             " (`published:org/model`). Each is compared with the first.",
             show_default=False,
         ),
-    ],
+    ]
     runs: Annotated[
         list[Path] | None,
         typer.Option(
             help="Where models' names are looked for; repeat. Default: results/runs.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     tasks: Annotated[
         list[str] | None,
         typer.Option(help="Suites and tasks; repeat. Default: every task that both have."),
-    ] = None,
+    ] = None
     metric: Annotated[
         str,
         typer.Option(
             help="main (every task's own), or any measure as ir_measures writes it: nDCG@20,"
             " RR@10, AP(rel=2) …"
         ),
-    ] = "main",
+    ] = "main"
     queries: Annotated[
         int,
         typer.Option(
             min=0, help="Show the N queries that gained most and the N that lost most.", metavar="N"
         ),
-    ] = 0,
+    ] = 0
     qrels: Annotated[
         Path | None,
         typer.Option(help="Judgements for TREC runs. Default: those of the other side's task."),
-    ] = None,
+    ] = None
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the bootstrap and of the randomisation test.")
-    ] = 0,
+    ] = 0
     allow_different: Annotated[
         bool,
         typer.Option(
             "--allow-different",
             help="Compare though data, split, judgements or measure differ, on what both have.",
         ),
-    ] = False,
-    form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
-) -> None:
+    ] = False
+    form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
+
+    @property
+    def measure(self) -> str:
+        """The measure in ir_measures' spelling, or ``main``.
+
+        Raises:
+            UsageError: no measure has this name.
+        """
+        from bge_eval.compare.outputs import MAIN
+        from bge_eval.measures.measure import parse_measure
+
+        metric = self.metric.strip()
+        return MAIN if metric.casefold() == MAIN else str(parse_measure(metric))
+
+
+@grouped
+def compare(flags: CompareFlags) -> None:
     """Compare systems query by query: differences, intervals, p-values.
 
     95% intervals of the difference are paired bootstraps over queries (BCa; Efron 1987), p-values
@@ -88,44 +108,53 @@ def compare(  # one parameter for each option of the command
 
       bge-eval compare bm25.trec dense.trec --qrels qrels.tsv --metric RR@10
     """
-    from bge_eval.cli.comparison import show_comparison
-    from bge_eval.cli.console import TerminalProgress, stdout
-    from bge_eval.compare.outputs import MAIN
-    from bge_eval.compare.pairs import compare_pair, corrected
-    from bge_eval.compare.sides import differing, distinguish, find_side
+    from bge_eval.cli.comparison import ComparisonOutput
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.compare.pairs import corrected
     from bge_eval.errors import UsageError
-    from bge_eval.measures.measure import parse_measure
 
-    if len(sides) < 2:
+    if len(flags.sides) < 2:
         raise UsageError(
-            f"'{sides[0]}' has nothing to be compared with: give two or more models, folders of"
-            " results, TREC runs, or `published`."
+            f"'{flags.sides[0]}' has nothing to be compared with: give two or more models, folders"
+            " of results, TREC runs, or `published`."
         )
-    metric = metric.strip()
-    metric = MAIN if metric.casefold() == MAIN else str(parse_measure(metric))
-    names = split_names(tasks)
-    found = [find_side(text, runs or [DEFAULT_RUNS]) for text in sides]
-    found, published_notes = _published(found, names, metric)
-    labels = distinguish(found)
-    first, *others = found
+    pairs = corrected(_pairs(flags))
+    write(ComparisonOutput(pairs, flags.seed, flags.queries), flags.form, stdout)
+    if flags.form is Format.CSV:
+        for note in (note for pair in pairs for note in pair.notes):
+            stderr.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+def _pairs(flags: CompareFlags) -> list[Pair]:
+    """Compare every other side with the first."""
+    from bge_eval.cli.console import TerminalProgress
+    from bge_eval.compare.pairs import compare_pair
+    from bge_eval.compare.sides import differing, distinguish, find_side
+
+    metric, names = flags.measure, split_names(flags.tasks)
+    sides = [find_side(text, flags.runs or [DEFAULT_RUNS]) for text in flags.sides]
+    sides, published_notes = _published(sides, names, metric)
+    labels = distinguish(sides)
+    first, *others = sides
     plans = [_planned(names, first, other) for other in others]
     pairs: list[Pair] = []
     total = sum(len(chosen) for chosen, _ in plans)
     with TerminalProgress().step("compare", total, "tasks") as step:
         for other, label, (chosen, suites) in zip(others, labels[1:], plans, strict=True):
-            both, missing = _outputs((first, other), (labels[0], label), chosen, metric, qrels)
+            titles = (labels[0], label)
+            both, missing = _outputs((first, other), titles, chosen, metric, flags.qrels)
             pair = compare_pair(
-                (labels[0], label),
+                titles,
                 both,
                 suites,
-                seed=seed,
-                allow_different=allow_different,
+                seed=flags.seed,
+                allow_different=flags.allow_different,
                 step=lambda task: step.advance(1),
             )
-            differences = differing(first, other, list(both))
-            notes = [*pair.notes, *missing, *published_notes, *_said(differences, labels[0], label)]
+            differences = _differences(differing(first, other, list(both)), *titles)
+            notes = [*pair.notes, *missing, *published_notes, *differences]
             pairs.append(replace(pair, notes=tuple(notes)))
-    show_comparison(corrected(pairs), form, stdout, seed=seed, queries=queries)
+    return pairs
 
 
 def _planned(
@@ -208,12 +237,12 @@ def _outputs(
     return both, notes
 
 
-def _said(differences: Mapping[str, tuple[str, str]], first: str, second: str) -> list[str]:
-    """Say in one line what two identities differ in."""
+def _differences(differences: Mapping[str, tuple[str, str]], first: str, second: str) -> list[str]:
+    """Return one line with the fields in which two identities differ; none if they agree."""
     if not differences:
         return []
-    said = [f"{name} ({before} → {after})" for name, (before, after) in differences.items()]
-    return [f"{first} and {second} differ in {', '.join(said)}"]
+    fields = [f"{name} ({before} → {after})" for name, (before, after) in differences.items()]
+    return [f"{first} and {second} differ in {', '.join(fields)}"]
 
 
 def _published(

@@ -1,24 +1,26 @@
-"""A comparison in the form that was asked for."""
+"""Comparisons as tables, documents and records."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from bge_eval.cli.console import stderr
-from bge_eval.cli.rows import (
-    Form,
-    as_json,
-    csv_table,
-    escaped,
-    markdown_table,
-    terminal_table,
-    write,
+from bge_eval.cli.formats.blocks import (
+    Block,
+    Cell,
+    Grid,
+    GridLine,
+    Item,
+    Items,
+    Output,
+    Paragraph,
+    Title,
 )
+from bge_eval.cli.formats.terminal import terminal_table
 from bge_eval.compare.pairs import Line, Pair, Verdict
 from bge_eval.compare.queries import Changed, Document, changed_queries
 from bge_eval.errors import MissingError
@@ -32,39 +34,38 @@ _WIDE = 126
 _NONE = "–"
 
 
-def show_comparison(
-    pairs: Sequence[Pair], form: Form, console: Console, *, seed: int, queries: int = 0
-) -> None:
-    """Write comparisons with the first side to stdout.
+@dataclass(frozen=True, slots=True)
+class ComparisonOutput(Output):
+    """Comparisons with the first side to print."""
 
-    Args:
-        pairs: one for every other side.
-        form: how they are written.
-        console: where to.
-        seed: named in the output.
-        queries: how many queries that gained, and lost, most are shown for each task.
-    """
-    if form is Form.JSON:
-        write(as_json(_content(pairs, seed, queries)), console)
-    elif form is Form.CSV:
-        records = [
-            record
-            for pair in pairs
-            for record in (_query_records(pair, queries) if queries else _records(pair))
-        ]
-        if records:
-            write(csv_table(records), console)
-        for note in (note for pair in pairs for note in pair.notes):
-            stderr.print(note, style="yellow", markup=False, soft_wrap=True)
-    elif form is Form.MARKDOWN:
-        write("\n\n".join(_markdown(pair, queries) for pair in pairs), console)
-        if _tested(pairs):
-            write(f"\n{_method(seed)}", console)
-    else:
-        for pair in pairs:
-            _terminal(pair, console, queries)
-        if _tested(pairs):
-            console.print(Text(_method(seed)), style="dim")
+    pairs: Sequence[Pair]
+    """One for each other side."""
+    seed: int
+    """The seed of the draws, named in the output."""
+    queries: int = 0
+    """How many queries that gained, and lost, most are shown for each task."""
+
+    def terminal(self, console: Console) -> None:
+        """Print one table for each pair."""
+        for pair in self.pairs:
+            _terminal(pair, console, self.queries)
+        if _tested(self.pairs):
+            console.print(Text(_method(self.seed)), style="dim")
+
+    def blocks(self) -> list[Block]:
+        """Return the tables, their notes and queries, and the method."""
+        blocks = [block for pair in self.pairs for block in _blocks(pair, self.queries)]
+        return [*blocks, Paragraph(_method(self.seed))] if _tested(self.pairs) else blocks
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each line, or for each query that is shown."""
+        if self.queries:
+            return [one for pair in self.pairs for one in _query_records(pair, self.queries)]
+        return [one for pair in self.pairs for one in _records(pair)]
+
+    def content(self) -> dict[str, Any]:
+        """Return every pair with its statistics, notes and queries."""
+        return _content(self.pairs, self.seed, self.queries)
 
 
 def _tested(pairs: Sequence[Pair]) -> bool:
@@ -98,7 +99,7 @@ def _terminal(pair: Pair, console: Console, queries: int) -> None:
     for title, part, changed in _changed(pair, queries):
         console.print(Text(f"\n{title}: {part}"), style="bold")
         for one in changed:
-            for line in _told(one):
+            for line in _query_lines(one):
                 console.print(Text(line))
     console.print()
 
@@ -108,19 +109,19 @@ _HEAD = ["task", "A", "B", "B - A", "95% interval", "p", "p (Holm)", "d", "+ / =
 
 def _cells(line: Line) -> list[str]:
     title = f"{line.title} ({line.unit})" if line.unit not in ("", "queries") else line.title
-    found = line.statistics
+    statistics = line.statistics
     scores = [f"{line.before:.5f}", f"{line.after:.5f}", f"{line.difference:+.5f}"]
-    if found is None:
+    if statistics is None:
         return [title, *scores, *[_NONE] * 5, str(line.verdict)]
-    interval = found.interval
+    interval = statistics.interval
     return [
         title,
         *scores,
         f"{interval.low:+.5f} … {interval.high:+.5f}" if interval else _NONE,
-        _p(found.p_value),
+        _p(statistics.p_value),
         _p(line.corrected),
-        _NONE if found.effect_size is None else f"{found.effect_size:+.2f}",
-        f"{found.wins} / {found.ties} / {found.losses}",
+        _NONE if statistics.effect_size is None else f"{statistics.effect_size:+.2f}",
+        f"{statistics.wins} / {statistics.ties} / {statistics.losses}",
         str(line.verdict),
     ]
 
@@ -144,20 +145,24 @@ def _p(value: float | None) -> str:
     return f"{value:.4f}" if value >= 1e-4 else f"{value:.0e}"
 
 
-def _markdown(pair: Pair, queries: int) -> str:
-    lines = [*pair.lines, *pair.suites]
-    text = [
-        f"**{escaped(pair.measure)}**: A is {escaped(pair.first)}, B is {escaped(pair.second)}",
-        markdown_table(
-            [*_HEAD[:-1], "B is"], [_cells(line) for line in lines], left=(0, len(_HEAD) - 1)
-        ),
+def _blocks(pair: Pair, queries: int) -> list[Block]:
+    """Return a pair as a document."""
+    lines = [GridLine(tuple(map(Cell, _cells(line)))) for line in [*pair.lines, *pair.suites]]
+    head = (*_HEAD[:-1], "B is")
+    blocks: list[Block] = [
+        Grid(
+            head,
+            tuple(lines),
+            left=(0, len(head) - 1),
+            caption=pair.measure,
+            subtitle=f"A is {pair.first}, B is {pair.second}",
+        )
     ]
     if pair.notes:
-        text.append("\n".join(f"- {escaped(note)}" for note in pair.notes))
+        blocks.append(Items(tuple(map(Item, pair.notes))))
     for title, part, changed in _changed(pair, queries):
-        told = ["\n".join(_told_in_markdown(one)) for one in changed]
-        text.append("\n".join([f"**{escaped(title)}: {escaped(part)}**\n", *told]))
-    return "\n\n".join(text)
+        blocks += [Title(f"{title}: {part}"), Items(tuple(map(_item, changed)))]
+    return blocks
 
 
 def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
@@ -179,8 +184,8 @@ def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
     return found
 
 
-def _told(one: Changed) -> list[str]:
-    """Tell a query in lines: its text, where its gold was and is, what came before it."""
+def _query_lines(one: Changed) -> list[str]:
+    """Return a query as lines: its text, its gold documents' places, the best of each side."""
     lines = [f"  {_value(one)}  [{one.query}] {one.text}".rstrip()]
     lines += [f"      gold   {_moved(gold.before, gold.after)}  {_document(gold.document)}"
               for gold in one.gold[:5]]  # fmt: skip
@@ -194,19 +199,19 @@ def _told(one: Changed) -> list[str]:
     return lines
 
 
-def _told_in_markdown(one: Changed) -> list[str]:
-    lines = [f"- {_value(one)} {escaped(one.query)}: {escaped(one.text)}"]
-    lines += [
-        f"  - gold, place {_moved(gold.before, gold.after)}: {escaped(_document(gold.document))}"
-        for gold in one.gold[:5]
+def _item(query: Changed) -> Item:
+    """Return a query as an entry of a list: its gold documents, then the best of each side."""
+    inner = [
+        f"gold, place {_moved(gold.before, gold.after)}: {_document(gold.document)}"
+        for gold in query.gold[:5]
     ]
-    for side, documents in (("A", one.first), ("B", one.second)):
+    for side, documents in (("A", query.first), ("B", query.second)):
         best = "; ".join(
-            f"{place}. {'✓ ' if document.grade else ''}{escaped(_document(document))}"
+            f"{place}. {'✓ ' if document.grade else ''}{_document(document)}"
             for place, document in enumerate(documents, start=1)
         )
-        lines.append(f"  - {side}: {best or 'nothing retrieved'}")
-    return lines
+        inner.append(f"{side}: {best or 'nothing retrieved'}")
+    return Item(f"{_value(query)} {query.query}: {query.text}", tuple(inner))
 
 
 def _value(one: Changed) -> str:
@@ -230,8 +235,8 @@ def _records(pair: Pair) -> list[dict[str, Any]]:
     records = []
     for kind, lines in (("task", pair.lines), ("mean", pair.suites)):
         for line in lines:
-            found = line.statistics
-            interval = found.interval if found else None
+            statistics = line.statistics
+            interval = statistics.interval if statistics else None
             records.append(
                 {
                     "a": pair.first,
@@ -244,13 +249,13 @@ def _records(pair: Pair) -> list[dict[str, Any]]:
                     "difference": line.difference,
                     "low": interval.low if interval else None,
                     "high": interval.high if interval else None,
-                    "p": found.p_value if found else None,
+                    "p": statistics.p_value if statistics else None,
                     "p_holm": line.corrected,
-                    "exact": found.exact if found else None,
-                    "d": found.effect_size if found else None,
-                    "wins": found.wins if found else None,
-                    "ties": found.ties if found else None,
-                    "losses": found.losses if found else None,
+                    "exact": statistics.exact if statistics else None,
+                    "d": statistics.effect_size if statistics else None,
+                    "wins": statistics.wins if statistics else None,
+                    "ties": statistics.ties if statistics else None,
+                    "losses": statistics.losses if statistics else None,
                     "unit": line.unit,
                     "verdict": str(line.verdict),
                 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
 
@@ -24,19 +25,25 @@ class Whence(StrEnum):
     BEIR = "beir"
 
 
-def fetch(
-    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")],
-    data_dir: Annotated[Path, typer.Option(help="Where the copies go.")],
-    lang: Annotated[list[str] | None, typer.Option(help="Only tasks of these languages.")] = None,
+@dataclass(frozen=True, slots=True)
+class FetchFlags:
+    """The tasks whose data are fetched, and from where."""
+
+    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")]
+    data_dir: Annotated[Path, typer.Option(help="Where the copies go.")]
+    lang: Annotated[list[str] | None, typer.Option(help="Only tasks of these languages.")] = None
     whence: Annotated[
         Whence,
         typer.Option("--from", help="mteb's dataset repositories, or BEIR's own zips."),
-    ] = Whence.HUB,
+    ] = Whence.HUB
     mirror: Annotated[
         str | None,
         typer.Option(help="With --from beir: the address under which the zips lie."),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@grouped
+def fetch(flags: FetchFlags) -> None:
     """Download the data of tasks, to be carried to a closed network.
 
     What is there already is not fetched again; what was interrupted goes on; checksums are
@@ -52,11 +59,13 @@ def fetch(
     from bge_eval.errors import BgeEvalError, UsageError
     from bge_eval.suites.catalogue import plan
 
-    if mirror and whence is not Whence.BEIR:
+    if flags.mirror and flags.whence is not Whence.BEIR:
         raise UsageError("--mirror says where BEIR's zips lie: add --from beir.")
     progress = TerminalProgress()
-    names = split_names(tasks)
-    planned = [part for task in plan(names, (), lang or ()) for part in (task.parts or (task,))]
+    names = split_names(flags.tasks)
+    planned = [
+        part for task in plan(names, (), flags.lang or ()) for part in (task.parts or (task,))
+    ]
     failed = 0
     for number, part in enumerate(planned, start=1):
         if part.shipped or part.code:
@@ -64,7 +73,7 @@ def fetch(
             progress.note(f"[{number}/{len(planned)}] {part.name}: {reason}")
             continue
         try:
-            folder = _fetch(part, data_dir, whence, mirror, progress)
+            folder = _fetch(part, flags.data_dir, flags.whence, flags.mirror, progress)
         except BgeEvalError as error:
             failed += 1
             typer.echo(f"Error: {error}", err=True)
@@ -94,12 +103,18 @@ def _fetch(
     return fetch_dataset(part.task, data_dir, folder=folder, repositories=part.repositories)
 
 
-def check(
-    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")],
-    data_dir: Annotated[list[Path], typer.Option(help="Folders of data sets; repeat.")],
-    subset: Annotated[list[str] | None, typer.Option(help="Only these subsets; repeat.")] = None,
-    lang: Annotated[list[str] | None, typer.Option(help="Only these languages; repeat.")] = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class CheckedDataFlags:
+    """The tasks and folders whose data are verified."""
+
+    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")]
+    data_dir: Annotated[list[Path], typer.Option(help="Folders of data sets; repeat.")]
+    subset: Annotated[list[str] | None, typer.Option(help="Only these subsets; repeat.")] = None
+    lang: Annotated[list[str] | None, typer.Option(help="Only these languages; repeat.")] = None
+
+
+@grouped
+def check(flags: CheckedDataFlags) -> None:
     """Read local data sets whole and compare them with what is known of them.
 
     Checksums of what was fetched and of BEIR's zips; every line; that every judgement's document
@@ -119,8 +134,8 @@ def check(
     from bge_eval.suites.catalogue import plan
 
     progress = TerminalProgress()
-    names = split_names(tasks)
-    planned = plan(names, subset or (), lang or ())
+    names = split_names(flags.tasks)
+    planned = plan(names, flags.subset or (), flags.lang or ())
     parts = [part for task in planned for part in (task.parts or (task,))]
     table = Table("task", "counted", "verdict")
     said: list[str] = []
@@ -128,13 +143,13 @@ def check(
     for part in parts:
         origin = ""
         try:
-            place = part.place(data_dir)
+            place = part.place(flags.data_dir)
             published = part.published_zip()
             md5 = published.md5 if published else None
-            if place and (damaged := damaged_files(place, data_dir, md5)):
+            if place and (damaged := damaged_files(place, flags.data_dir, md5)):
                 origin, verdict = str(place), Verdict({}, tuple(damaged))
             else:
-                source = part.source(data_dir, offline=True)
+                source = part.source(flags.data_dir, offline=True)
                 source.check(part.task)
                 origin = source.origin
                 verdict = verify(part.task, source, progress)

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
-from bge_eval.cli.options.tasks import split_names
+from bge_eval.cli.grouped import grouped
+from bge_eval.cli.options.saved import SavedFlags
 
 
-def export(
-    runs: RunFolders = None,
+@dataclass(frozen=True, slots=True)
+class ExportFlags:
+    """What is written, and from which results."""
+
     output: Annotated[
         Path | None,
         typer.Option(
             "--output", "-o", help="Write mteb's result files here, as its repository has them."
         ),
-    ] = None,
+    ] = None
     model_index: Annotated[
         Path | None,
         typer.Option(help="Write a model card's model-index (YAML) here; - for the terminal."),
-    ] = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(help="Only a suite or tasks; repeat. Default: every task with a result."),
-    ] = None,
-    models: OnlyModels = None,
+    ] = None
     experiments: Annotated[
         bool,
         typer.Option(
             "--experiments", help="Take results with other than the model's own settings too."
         ),
-    ] = False,
-) -> None:
+    ] = False
+
+
+@grouped
+def export(saved: SavedFlags, flags: ExportFlags) -> None:
     """Write saved results for others: mteb's public results repository, or a model card.
 
     Only mteb's files are written (runs and texts stay here), and mteb reads them back before they
@@ -53,20 +54,20 @@ def export(
     from bge_eval.results.export import model_index as index
     from bge_eval.results.saved import SavedResult, find_results
 
-    if output is None and model_index is None:
+    if flags.output is None and flags.model_index is None:
         raise UsageError(
             "Say what to write: --output FOLDER for mteb's result files, --model-index FILE for a"
             " model card."
         )
-    results = [SavedResult(path) for path in find_results(runs or [DEFAULT_RUNS])]
-    names = split_names(tasks)
+    results = [SavedResult(path) for path in find_results(saved.folders)]
+    names = saved.task_names
     if names:
         columns = columns_of(names)
         wanted = {task.task for column in columns for task in (column, *column.parts)}
         results = [result for result in results if result.task in wanted]
         if not results:
             refuse_unknown(columns)
-    for_models = [text.casefold() for text in models or []]
+    for_models = [text.casefold() for text in saved.model_names]
     results = [
         result
         for result in results
@@ -74,19 +75,19 @@ def export(
     ]
     if not results:
         raise MissingError("No result there is of these tasks and models.")
-    if model_index is not None:
-        own = [result for result in results if experiments or not result.experiment]
+    if flags.model_index is not None:
+        own = [result for result in results if flags.experiments or not result.experiment]
         text = index(own)
-        if str(model_index) == "-":
+        if str(flags.model_index) == "-":
             stdout.file.write(text)
         else:
-            model_index.parent.mkdir(parents=True, exist_ok=True)
-            model_index.write_text(text, encoding="utf-8")
-            stdout.print(str(model_index), markup=False, soft_wrap=True)
-    if output is not None:
-        if output.is_file():
-            raise UsageError(f"--output {output} is a file; give a folder.")
-        report = write(results, output, experiments=experiments)
+            flags.model_index.parent.mkdir(parents=True, exist_ok=True)
+            flags.model_index.write_text(text, encoding="utf-8")
+            stdout.print(str(flags.model_index), markup=False, soft_wrap=True)
+    if flags.output is not None:
+        if flags.output.is_file():
+            raise UsageError(f"--output {flags.output} is a file; give a folder.")
+        report = write(results, flags.output, experiments=flags.experiments)
         for line in describe(report):
             stderr.print(line, style="yellow", markup=False, soft_wrap=True)
         for path in report.done:

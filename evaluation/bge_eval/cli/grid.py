@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bge_eval.cli.formats.blocks import Cell, Grid, GridLine
 from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
 from bge_eval.leaderboard.costs import Costs, size_name
 
@@ -19,40 +20,6 @@ COSTS = {
     "dimension": "dimension",
 }
 """Heading of a cost → its field of `Costs`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of the table."""
-
-    text: str
-    """What stands in it."""
-    rank: int = 0
-    """1 for the best of its column, 2 for the second best; 0 where it is not marked."""
-    tied: bool = False
-    """Whether it is not the best, and cannot be told from the best."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table."""
-
-    cells: tuple[Cell, ...]
-    """From left to right."""
-    gain: bool = False
-    """Whether it is a second stage's difference to its first, or a difference to a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """The whole table."""
-
-    head: tuple[str, ...]
-    """The columns' headings; the first is the models'."""
-    lines: tuple[Line, ...]
-    """The rows, and gains beneath their rows."""
-    left: int = 1
-    """How many of the first columns hold words, not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,30 +45,44 @@ def grid(board: Leaderboard, look: Look) -> Grid:
         if any(getattr(cost, field) is not None for cost in look.costs or ())
     ]
     with_dtype = any(row.dtype for row in board.rows)
-    lines: list[Line] = []
+    lines: list[GridLine] = []
     for index, row in enumerate(board.rows):
         cells = [Cell(row_name(board, row)), *([Cell(row.dtype)] * with_dtype)]
         cells += [_cell(board, look, index, heading) for heading in headings]
         if look.costs is not None:
             cells += [Cell(cost_text(name, look.costs[index])) for name in costs]
-        lines.append(Line(tuple(cells)))
+        lines.append(GridLine(tuple(cells)))
         changes = _gains(board, look, row, headings)
         if changes is not None:
             blank = [Cell("")] * len(costs)
             words = [Cell("    gain"), *([Cell("")] * with_dtype)]
-            lines.append(Line((*words, *changes, *blank), gain=True))
+            lines.append(GridLine((*words, *changes, *blank), gain=True))
     head = ("model", *(["precision"] * with_dtype), *headings, *costs)
-    return Grid(head, tuple(lines), 1 + with_dtype)
+    return Grid(
+        head,
+        tuple(lines),
+        left=tuple(range(1 + with_dtype)),
+        caption=heading(board, look),
+        marked=look.standings is not None,
+    )
+
+
+def heading(board: Leaderboard, look: Look) -> str:
+    """Return the table's title: the measure, the suite, the row of ``--diff``."""
+    title = f"{board.measure}, {board.title}" if board.title else board.measure
+    if look.reference is not None:
+        title += f", differences to {look.reference.label}"
+    return title
 
 
 def values(board: Leaderboard, row: Row, types: bool) -> dict[str, float | None]:
     """Return heading → value of one row; None where something is missing."""
     if types:
         return {name: mean.value for name, mean in board.means(row).items()}
-    found: dict[str, float | None] = {task: row.scores.get(task) for task in board.tasks}
+    scores: dict[str, float | None] = {task: row.scores.get(task) for task in board.tasks}
     if len(board.tasks) > 1:
-        found["average"] = row.average(board.tasks)
-    return found
+        scores["average"] = row.average(board.tasks)
+    return scores
 
 
 def row_name(board: Leaderboard, row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,36 +18,36 @@ from bge_eval.cli.columns import (
     refuse_unknown,
     suite_title,
 )
-from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
-from bge_eval.cli.options.tasks import split_names
+from bge_eval.cli.grouped import grouped
+from bge_eval.cli.options.saved import SavedFlags
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
     from bge_eval.leaderboard.board import Leaderboard, Row
 
 
-def report(  # one parameter for each option of the command
-    runs: RunFolders = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The page that is written.")
-    ] = Path("report.html"),
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(help="A suite or tasks; repeat. Default: every task with a result."),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class PageFlags:
+    """What the page shows and where it is written."""
+
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page that is written.")] = (
+        Path("report.html")
+    )
     metric: Annotated[
         str,
         typer.Option(help="main (every task's own main score), nDCG@10, RR@10, R@100 …"),
-    ] = "main",
-    models: OnlyModels = None,
+    ] = "main"
     published: Annotated[
         bool,
         typer.Option(
             "--published/--no-published", help="Show where published models stand on these tasks."
         ),
-    ] = True,
-    title: Annotated[str, typer.Option(help="The page's heading. Default: what is on it.")] = "",
-) -> None:
+    ] = True
+    title: Annotated[str, typer.Option(help="The page's heading. Default: what is on it.")] = ""
+
+
+@grouped
+def report(saved: SavedFlags, flags: PageFlags) -> None:
     """Write saved results as one HTML page for people who would rather look than read.
 
     The page holds everything it shows and opens no connection: it can be mailed, kept, printed.
@@ -64,24 +65,26 @@ def report(  # one parameter for each option of the command
     from bge_eval.report.page import render
     from bge_eval.results.saved import find_results
 
-    if output.is_dir():
-        raise UsageError(f"--output {output} is a folder; give the name of a file in it.")
-    measure, key = measure_and_key(metric)
-    paths = find_results(runs or [DEFAULT_RUNS])
-    names = split_names(tasks)
+    if flags.output.is_dir():
+        raise UsageError(f"--output {flags.output} is a folder; give the name of a file in it.")
+    measure, key = measure_and_key(flags.metric)
+    paths = find_results(saved.folders)
+    names = saved.task_names
     columns = columns_of(names) if names else []
-    heading = title or (suite_title(names) if names else "")
+    heading = flags.title or (suite_title(names) if names else "")
     board = leaderboard(paths, measure=measure, key=key, columns=columns, title=heading)
-    board = named(with_models(board, models or []), key)
+    board = named(with_models(board, saved.model_names), key)
     if not board.rows:
         refuse_unknown(columns)
         wanted = ", ".join(column.task for column in columns) or measure
         raise MissingError(f"No result there has {measure} on {wanted}.")
     stderr.print("Gathering the queries …", style="dim")
-    others = _others(board, key) if published else []
+    others = _others(board, key) if flags.published else []
     page = render(gather(board, key=key, published=others, notes=notes(board)))
-    _write(output, page)
-    stdout.print(f"{output} ({len(page.encode()) / 1e6:.1f} MB)", markup=False, soft_wrap=True)
+    _write(flags.output, page)
+    stdout.print(
+        f"{flags.output} ({len(page.encode()) / 1e6:.1f} MB)", markup=False, soft_wrap=True
+    )
 
 
 def _others(board: Leaderboard, key: str) -> list[Row]:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bge_eval.cli.formats.registry import Format, write
+from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.tasks import split_names
-from bge_eval.cli.rows import Form
+from bge_eval.cli.rescored import RescoredOutput, RescoredRow
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bge_eval.measures.measure import Measure
     from bge_eval.measures.values import Values
     from bge_eval.records import Qrels, Run
@@ -24,7 +24,10 @@ DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
 """What is computed if nothing is asked for."""
 
 
-def rescore(  # one parameter for each option of the command
+@dataclass(frozen=True, slots=True)
+class RescoreFlags:
+    """The runs, their judgements and the measures."""
+
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -32,7 +35,7 @@ def rescore(  # one parameter for each option of the command
             " Default: results/runs.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,26 +43,27 @@ def rescore(  # one parameter for each option of the command
             " R_cap@100, Hole@10, beir:Accuracy@10; repeat.",
             show_default="nDCG@10 RR@10 R@100 AP",
         ),
-    ] = None,
+    ] = None
     tasks: Annotated[
         list[str] | None, typer.Option(help="Only these suites and tasks; repeat. Default: all.")
-    ] = None,
+    ] = None
     qrels: Annotated[
         Path | None,
         typer.Option(help="Judgements for TREC runs: TREC's four columns or BEIR's tsv."),
-    ] = None,
+    ] = None
     drop_identical_ids: Annotated[
         bool,
         typer.Option(
             "--drop-identical-ids",
             help="Drop documents with the query's own id from TREC runs, as BEIR does (ArguAna).",
         ),
-    ] = False,
-    per_query: Annotated[
-        bool, typer.Option("--per-query", help="One row for every query.")
-    ] = False,
-    form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
-) -> None:
+    ] = False
+    per_query: Annotated[bool, typer.Option("--per-query", help="One row for every query.")] = False
+    form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
+
+
+@grouped
+def rescore(flags: RescoreFlags) -> None:
     """Compute measures from runs and judgements, without a model.
 
     Saved runs are judged by the judgements that stand beside them, TREC runs of other tools by
@@ -72,19 +76,42 @@ def rescore(  # one parameter for each option of the command
 
       bge-eval rescore bm25.trec --qrels qrels/test.tsv --metric nDCG@10 R_cap@100
     """
-    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.console import stderr, stdout
     from bge_eval.errors import MissingError
     from bge_eval.measures.measure import parse_measures
-    from bge_eval.measures.rescore import judge
 
-    places, names = _sorted_out(runs or [], metric)
+    places, names = _sorted_out(flags.runs or [], flags.metric)
     measures = parse_measures(names)
-    wanted = _tasks_of(split_names(tasks))
-    jobs, without = _jobs(places, qrels, wanted)
+    wanted = _tasks_of(split_names(flags.tasks))
+    jobs, without = _jobs(places, flags.qrels, wanted)
     if not jobs:
         raise MissingError(_no_runs(places, wanted, without))
+    scored, notes = _judge(jobs, measures, drop_identical_ids=flags.drop_identical_ids)
+    notes = [*(f"{task} has no run and is left out" for task in without), *notes]
+    if not scored:
+        raise MissingError("\n".join(notes))
+    if not flags.per_query:
+        scored += _means(scored, measures)
+    rows = [row for one in scored for row in one.rows(measures, per_query=flags.per_query)]
+    write(RescoredOutput(measures, rows, flags.per_query), flags.form, stdout)
+    for note in dict.fromkeys(notes):
+        stderr.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+def _judge(
+    jobs: Sequence[_Job], measures: Sequence[Measure], *, drop_identical_ids: bool
+) -> tuple[list[_Scored], list[str]]:
+    """Return the runs that could be judged, and remarks on all of them.
+
+    Raises:
+        MissingError: the only run, or its judgements, cannot be read.
+    """
+    from bge_eval.cli.console import TerminalProgress
+    from bge_eval.errors import MissingError
+    from bge_eval.measures.rescore import judge
+
     scored: list[_Scored] = []
-    notes = [f"{task} has no run and is left out" for task in without]
+    notes: list[str] = []
     with TerminalProgress().step("rescore", len(jobs), "runs") as step:
         for job in jobs:
             try:
@@ -97,12 +124,7 @@ def rescore(  # one parameter for each option of the command
             scored.append(_Scored(job, judge(run, judgements, measures)))
             notes += _notes(job, run, judgements, measures)
             step.advance(1)
-    if not scored:
-        raise MissingError("\n".join(notes))
-    scored = [*scored, *_means(scored, measures)] if not per_query else scored
-    _show(scored, measures, form, stdout, per_query=per_query)
-    for note in dict.fromkeys(notes):
-        stderr.print(note, style="yellow", markup=False, soft_wrap=True)
+    return scored, notes
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +164,16 @@ class _Job:
 class _Scored:
     job: _Job
     values: dict[Measure, Values]
+
+    def rows(self, measures: Sequence[Measure], *, per_query: bool) -> Iterator[RescoredRow]:
+        """Yield the run's row, or one row for each of its queries."""
+        names = (self.job.label, self.job.name)
+        if not per_query:
+            yield RescoredRow(names, tuple(self.values[m].mean for m in measures))
+            return
+        for query in next(iter(self.values.values())).per_query:
+            values = tuple(self.values[m].per_query[query] for m in measures)
+            yield RescoredRow((*names, query), values)
 
 
 def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[list[str], list[str]]:
@@ -261,38 +293,3 @@ def _means(scored: Sequence[_Scored], measures: Sequence[Measure]) -> list[_Scor
         }
         means.append(_Scored(_Job(label, f"{task} (mean of {len(group)})", "", None), values))
     return means
-
-
-def _show(
-    scored: Sequence[_Scored],
-    measures: Sequence[Measure],
-    form: Form,
-    console: Console,
-    *,
-    per_query: bool,
-) -> None:
-    from bge_eval.cli.rows import as_json, csv_table, markdown_table, terminal_table, write
-
-    rows: list[tuple[list[str], list[float]]] = []
-    for one in scored:
-        name = [one.job.label, one.job.name]
-        if per_query:
-            queries = next(iter(one.values.values())).per_query
-            rows += [
-                ([*name, query], [one.values[m].per_query[query] for m in measures])
-                for query in queries
-            ]
-        else:
-            rows.append((name, [one.values[m].mean for m in measures]))
-    words = ["run", "task", *(["query"] if per_query else [])]
-    head = [*words, *map(str, measures)]
-    left = range(len(words))
-    if form in (Form.TERMINAL, Form.MARKDOWN):
-        body = [[*name, *(f"{value:.5f}" for value in values)] for name, values in rows]
-        if form is Form.TERMINAL:
-            console.print(terminal_table(head, body, left=left))
-        else:
-            write(markdown_table(head, body, left=left), console)
-        return
-    records = [dict(zip(head, [*name, *values], strict=True)) for name, values in rows]
-    write(csv_table(records) if form is Form.CSV else as_json(records), console)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.machine import MachineFlags
@@ -19,7 +20,6 @@ from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.tasks import TaskFlags
 from bge_eval.cli.quiet import DEBUG, prepare
-from bge_eval.cli.show import Form
 
 if TYPE_CHECKING:
     from bge_eval.cli.opening import Blend
@@ -39,7 +39,7 @@ class PrintFlags:
         str,
         typer.Option(help="Measure of the table: main (each task's own), nDCG@10, RR@10, R@100 …"),
     ] = "main"
-    form: Annotated[Form, typer.Option("--format", help="Format of the table.")] = Form.TERMINAL
+    form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no notes; errors stay.")
     ] = False

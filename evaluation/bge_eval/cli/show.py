@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -14,8 +12,9 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bge_eval.cli.forms import TIED, latex, markdown, page_table
-from bge_eval.cli.grid import COSTS, Cell, Look, grid, values
+from bge_eval.cli.formats.blocks import TIED, Block, Cell, Output
+from bge_eval.cli.formats.registry import Format, write
+from bge_eval.cli.grid import COSTS, Look, grid, heading, values
 from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard, Row
 
 if TYPE_CHECKING:
@@ -26,52 +25,57 @@ _NARROWEST_NAME = 28
 
 
 _MOST_TURNED = 6
-"""So many lines are shown as columns where the screen is too narrow for the tasks."""
+"""Up to this many lines become columns where the screen is too narrow for the tasks."""
 _FRAME = 3
 """What the table puts around a column."""
 _STYLES = {1: "bold", 2: "underline"}
 """Rank in a column → how it looks on the terminal."""
 _FEW = 3
-"""So many missing tasks of a published row are named; beyond, they are counted."""
+"""Up to this many missing tasks of a published row are named; more are counted."""
 
 
-class Form(StrEnum):
-    """How a table is written."""
-
-    TERMINAL = "terminal"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-    JSON = "json"
-    LATEX = "latex"
-    HTML = "html"
-
-
-def show(board: Leaderboard, form: Form, console: Console, look: Look | None = None) -> None:
-    """Write the table to stdout.
+def show(board: Leaderboard, form: Format, console: Console, look: Look | None = None) -> None:
+    """Print a leaderboard.
 
     Args:
-        board: the table.
-        form: how it is written.
-        console: where to.
-        look: what it shows besides the scores; nothing without.
+        board: the leaderboard.
+        form: the format.
+        console: where to print.
+        look: what it shows besides the scores; nothing by default.
     """
-    look = look or Look()
-    marked = look.standings is not None
-    if form is Form.TERMINAL:
-        _terminal(board, console, look)
-        return
-    if form is Form.CSV:
-        text = _frame(board, look).to_csv(index=False, lineterminator="\n")
-    elif form is Form.JSON:
-        text = _json(board, look)
-    else:
-        write = {Form.MARKDOWN: markdown, Form.LATEX: latex, Form.HTML: page_table}[form]
-        text = write(grid(board, look), _heading(board, look), marked=marked)
-    console.file.write(text.rstrip("\n") + "\n")
+    write(BoardOutput(board, look or Look()), form, console)
+
+
+@dataclass(frozen=True, slots=True)
+class BoardOutput(Output):
+    """A leaderboard to print."""
+
+    board: Leaderboard
+    """The leaderboard."""
+    look: Look
+    """What it shows besides the scores."""
+
+    def terminal(self, console: Console) -> None:
+        """Print models as rows; where the columns do not fit, models as columns, or in pieces."""
+        _terminal(self.board, console, self.look)
+
+    def blocks(self) -> list[Block]:
+        """Return the table."""
+        return [grid(self.board, self.look)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row."""
+        frame = _frame(self.board, self.look)
+        rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+        return [dict(zip(map(str, frame.columns), row, strict=True)) for row in rows]
+
+    def content(self) -> dict[str, Any]:
+        """Return rows with all that is known of them."""
+        return _content(self.board, self.look)
 
 
 def notes(board: Leaderboard) -> list[str]:
-    """Return what has to be said beneath the table: what is missing, and what disagrees."""
+    """Return the remarks beneath the table: missing tasks, figures that disagree."""
     lines = []
     if len(board.tasks) > 1:
         for row in board.rows:
@@ -110,15 +114,7 @@ def _lacking(board: Leaderboard, row: Row) -> str:
     return f"{row.model} ({what})"
 
 
-def _heading(board: Leaderboard, look: Look) -> str:
-    title = f"{board.measure}, {board.title}" if board.title else board.measure
-    if look.reference is not None:
-        title += f", differences to {look.reference.label}"
-    return title
-
-
 def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
-    """Print models as rows; where the columns do not fit, models as columns, or in pieces."""
     table = grid(board, look)
     head = list(table.head)
     shown = [[_text(cell) for cell in line.cells] for line in table.lines]
@@ -135,11 +131,11 @@ def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
     pieces = _pieces(widths, console.width)
     dim = [line.gain for line in table.lines]
     if len(pieces) > 1 and len(body) <= _MOST_TURNED:
-        console.print(_turned(head, shown, _heading(board, look)))
+        console.print(_turned(head, shown, heading(board, look)))
     else:
         for columns in pieces:
-            title = _heading(board, look) if columns is pieces[0] else None
-            console.print(_upright(head, shown, dim, [0, *columns], widths, title, table.left))
+            title = heading(board, look) if columns is pieces[0] else None
+            console.print(_upright(head, shown, dim, [0, *columns], widths, title, len(table.left)))
     if look.standings is not None:
         key = Text.assemble(
             ("bold", "bold"),
@@ -209,15 +205,15 @@ def _spaced(name: str) -> str:
 
 
 def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
-    """Return the table as a data frame, with what else was asked for as columns."""
+    """Return the table as a data frame, with differences, marks and costs as further columns."""
     import pandas as pd
 
     frame = board.frame(types=look.types)
     if look.reference is not None:
         before = values(board, look.reference, look.types)
-        for heading, value in before.items():
-            changes = frame[heading] - value if value is not None else None
-            frame[f"difference:{heading}"] = changes
+        for name, value in before.items():
+            changes = frame[name] - value if value is not None else None
+            frame[f"difference:{name}"] = changes
     if look.standings is not None:
         marks = [
             [(name, every[index]) for name, every in look.standings.items()]
@@ -233,15 +229,15 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
         ]
     if look.costs is not None:
         for field in COSTS.values():
-            found = [getattr(cost, field) for cost in look.costs]
+            figures = [getattr(cost, field) for cost in look.costs]
             whole = field in ("parameters", "dimension")
             frame[field] = (
-                pd.Series(found, dtype="Int64") if whole else pd.Series(found, dtype=float)
+                pd.Series(figures, dtype="Int64") if whole else pd.Series(figures, dtype=float)
             )
     return frame
 
 
-def _json(board: Leaderboard, look: Look) -> str:
+def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
     typed = "" not in board.types
     rows = [
         {
@@ -264,32 +260,31 @@ def _json(board: Leaderboard, look: Look) -> str:
         | _extras(board, look, index)
         for index, row in enumerate(board.rows)
     ]
-    content = {
+    return {
         "measure": board.measure,
         "suite": board.title,
         "tasks": board.tasks,
         "types": {column.task: column.type or None for column in board.columns},
         "rows": rows,
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _extras(board: Leaderboard, look: Look, index: int) -> dict[str, Any]:
-    """Return what else was asked for of one row."""
+    """Return the differences, standings and costs of one row, as far as the look shows them."""
     row = board.rows[index]
     extras: dict[str, Any] = {}
     if look.reference is not None:
         before = values(board, look.reference, look.types)
         after = values(board, row, look.types)
         extras["differences"] = {
-            heading: value - other
-            for heading, value in after.items()
-            if value is not None and (other := before[heading]) is not None
+            name: value - other
+            for name, value in after.items()
+            if value is not None and (other := before[name]) is not None
         }
     if look.standings is not None:
         extras["standings"] = {
-            heading: asdict(standing) if (standing := every[index]) else None
-            for heading, every in look.standings.items()
+            name: asdict(standing) if (standing := every[index]) else None
+            for name, every in look.standings.items()
         }
     if look.costs is not None:
         extras["costs"] = asdict(look.costs[index])

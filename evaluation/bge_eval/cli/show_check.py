@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from io import StringIO
+from typing import Any
 
 from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bge_eval.cli.forms import CheckForm
+from bge_eval.cli.formats.blocks import Block, Cell, Grid, GridLine, Output, Paragraph, Title
+from bge_eval.cli.formats.blocks import Note as Remark
+from bge_eval.cli.formats.registry import Format, rendered
 from bge_eval.gate.baseline import Baseline
 from bge_eval.gate.outcome import Finding, Outcome, Status
 
@@ -33,19 +35,56 @@ _MARKS = {
 _HEAD = ("task", "measure", "baseline", "now", "difference", "95% interval", "p", "verdict")
 _NUMBERS = ("baseline", "now", "difference", "p")
 _ONLY_WIDE = ("95% interval", "p")
-"""What the sentences beneath the table say too, or can be done without."""
+"""Columns that a narrow terminal leaves out; the sentences beneath the table hold their figures."""
 _WIDE = 100
-"""From so many columns on, everything is shown."""
+"""Columns of the terminal from which every column of the table is shown."""
 
 
-def show_check(outcome: Outcome, form: CheckForm, console: Console) -> None:
-    """Write the verdict to stdout."""
-    if form is CheckForm.TERMINAL:
-        _terminal(outcome, console)
-    elif form is CheckForm.MARKDOWN:
-        console.file.write(markdown(outcome))
-    else:
-        console.file.write(_json(outcome) + "\n")
+@dataclass(frozen=True, slots=True)
+class VerdictOutput(Output):
+    """A gate's verdict to print."""
+
+    outcome: Outcome
+    """The verdict on all tasks."""
+
+    def terminal(self, console: Console) -> None:
+        """Print the table, then one sentence for each finding that did not pass."""
+        _terminal(self.outcome, console)
+
+    def blocks(self) -> list[Block]:
+        """Return the summary, the table and the notes."""
+        outcome = self.outcome
+        lines = []
+        for finding in outcome.findings:
+            cells = [Cell(_MARKS[finding.status]), *map(Cell, _cells(finding)[:-1])]
+            cells.append(Cell(str(finding.status), rank=1, detail=finding.said))
+            lines.append(GridLine(tuple(cells)))
+        return [
+            Title(f"bge-eval check: {outcome.summary}", large=True),
+            Paragraph(
+                f"{outcome.model or 'No run'} against the baseline {outcome.baseline.name},"
+                f" by {outcome.rules}."
+            ),
+            Grid(("", *_HEAD), tuple(lines), left=(0, 1, 2, 6, 8)),
+            *(Remark(note.text, note.warning) for note in outcome.notes),
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each finding."""
+        return [_record(finding) for finding in self.outcome.findings]
+
+    def content(self) -> dict[str, Any]:
+        """Return the verdict with every finding and note."""
+        outcome = self.outcome
+        return {
+            "exit_code": outcome.exit_code,
+            "summary": outcome.summary,
+            "baseline": str(outcome.baseline.path),
+            "model": outcome.model,
+            "rules": outcome.rules,
+            "findings": [asdict(finding) for finding in outcome.findings],
+            "notes": [asdict(note) for note in outcome.notes],
+        }
 
 
 def text(outcome: Outcome, width: int = 120) -> str:
@@ -57,22 +96,7 @@ def text(outcome: Outcome, width: int = 120) -> str:
 
 def markdown(outcome: Outcome) -> str:
     """Return the verdict as Markdown, e.g. for the summary of a workflow's step."""
-    lines = [
-        f"### bge-eval check: {outcome.summary}",
-        "",
-        f"{_escape(outcome.model or 'No run')} against the baseline"
-        f" {_escape(outcome.baseline.name)}, by {_escape(outcome.rules)}.",
-        "",
-        "| | " + " | ".join(_HEAD) + " |",
-        "| --- | --- | --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for finding in outcome.findings:
-        cells = [_escape(cell) for cell in _cells(finding)]
-        cells[-1] = f"**{finding.status}** {_escape(finding.said)}"
-        lines.append(f"| {_MARKS[finding.status]} | {' | '.join(cells)} |")
-    for note in outcome.notes:
-        lines += ["", f"> {'⚠️ ' if note.warning else ''}{_escape(note.text)}"]
-    return "\n".join(lines) + "\n"
+    return rendered(VerdictOutput(outcome), Format.MARKDOWN)
 
 
 def updated(before: Baseline | None, after: Baseline) -> Table:
@@ -132,21 +156,16 @@ def _cells(finding: Finding) -> list[str]:
     ]
 
 
-def _escape(cell: str) -> str:
-    """Keep a text from being read as Markdown or HTML."""
-    for mark in "\\`*_[]<>|":
-        cell = cell.replace(mark, f"\\{mark}")
-    return " ".join(cell.split())
-
-
-def _json(outcome: Outcome) -> str:
-    content = {
-        "exit_code": outcome.exit_code,
-        "summary": outcome.summary,
-        "baseline": str(outcome.baseline.path),
-        "model": outcome.model,
-        "rules": outcome.rules,
-        "findings": [asdict(finding) for finding in outcome.findings],
-        "notes": [asdict(note) for note in outcome.notes],
+def _record(finding: Finding) -> dict[str, Any]:
+    interval = finding.comparison.interval if finding.comparison else None
+    return {
+        "task": finding.task,
+        "measure": finding.what,
+        "status": str(finding.status),
+        "baseline": finding.before,
+        "now": finding.after,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "p": finding.p_value,
+        "reason": finding.said,
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from bge_eval.cli.grouped import grouped
 
 if TYPE_CHECKING:
     from bge_eval.encode.store import StoredSpace
@@ -52,25 +55,31 @@ def show_store(
         stderr.print(line, style="dim", markup=False, soft_wrap=True, highlight=False)
 
 
-def prune(
+@dataclass(frozen=True, slots=True)
+class PruneFlags:
+    """Which stored embeddings are removed."""
+
     store: Annotated[
         Path | None,
         typer.Option(help="The store's folder. Default: in the user's cache folder."),
-    ] = None,
+    ] = None
     model: Annotated[
         str | None, typer.Option(help="Remove those of models whose name contains this.")
-    ] = None,
+    ] = None
     older_than: Annotated[
         str | None, typer.Option(help="Remove those not used for this long: 12h, 30d, 4w.")
-    ] = None,
+    ] = None
     max_size: Annotated[
         str | None,
         typer.Option(
             help="Remove the least recently used until no more than this is left: 500MB, 20GB."
         ),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
-) -> None:
+    ] = None
+    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False
+
+
+@grouped
+def prune(flags: PruneFlags) -> None:
     """Remove stored embeddings and converted models; they are made again when they are needed.
 
     With --store only that folder's embeddings. --max-size counts embeddings alone.
@@ -88,20 +97,22 @@ def prune(
     from bge_eval.encode.store import prune as remove
     from bge_eval.runtime.conversions import prune_kept
 
-    unused = _quantity(older_than, _SECONDS, "--older-than", "30d")
+    unused = _quantity(flags.older_than, _SECONDS, "--older-than", "30d")
     removed = remove(
-        store or default_store(),
-        model=model,
+        flags.store or default_store(),
+        model=flags.model,
         older_than=unused,
-        largest=_quantity(max_size, _BYTES, "--max-size", "20GB"),
-        everything=everything,
+        largest=_quantity(flags.max_size, _BYTES, "--max-size", "20GB"),
+        everything=flags.everything,
     )
     freed = _size(sum(space.bytes for space in removed))
     spaces = "1 set" if len(removed) == 1 else f"{len(removed)} sets"
     stderr.print(f"Removed {spaces} of embeddings, {freed}.", highlight=False)
-    if store is not None:
+    if flags.store is not None:
         return
-    kept = prune_kept(cache_folder(), model=model, older_than=unused, everything=everything)
+    kept = prune_kept(
+        cache_folder(), model=flags.model, older_than=unused, everything=flags.everything
+    )
     if kept:
         freed = _size(sum(one.bytes for one in kept))
         models = "1 converted model" if len(kept) == 1 else f"{len(kept)} converted models"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,10 +18,11 @@ from bge_eval.cli.columns import (
     refuse_unknown,
     suite_title,
 )
+from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grid import Look, values, weights
-from bge_eval.cli.options.saved import DEFAULT_RUNS, OnlyModels, RunFolders
-from bge_eval.cli.options.tasks import split_names
-from bge_eval.cli.show import Form, notes, show
+from bge_eval.cli.grouped import grouped
+from bge_eval.cli.options.saved import DEFAULT_RUNS, SavedFlags
+from bge_eval.cli.show import notes, show
 from bge_eval.leaderboard.board import Aggregates
 
 if TYPE_CHECKING:
@@ -30,54 +31,54 @@ if TYPE_CHECKING:
     from bge_eval.leaderboard.significance import Standing
 
 
-def table(  # one parameter for each option of the command
-    runs: RunFolders = None,
-    tasks: Annotated[
-        list[str] | None,
-        typer.Option(help="Columns: a suite or tasks; repeat. Default: every task with a result."),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class TableFlags:
+    """The columns and marks of a table, and its format."""
+
     metric: Annotated[
         str,
         typer.Option(
             help="main (every task's own main score), nDCG@10, RR@10, R@100, MAP@100, P@5 …"
         ),
-    ] = "main",
+    ] = "main"
     types: Annotated[
         bool,
         typer.Option(
             "--types", help="Columns: the means over all tasks and by task type, as MTEB's table."
         ),
-    ] = False,
+    ] = False
     published: Annotated[
         bool,
         typer.Option("--published", help="Place the models among the published ones."),
-    ] = False,
-    models: OnlyModels = None,
+    ] = False
     aggregates: Annotated[
         Aggregates,
         typer.Option(
             help="CQADupstackRetrieval: the mean of its 12 forums, or the figure as it is filed."
         ),
-    ] = Aggregates.RECOMPUTED,
+    ] = Aggregates.RECOMPUTED
     best: Annotated[
         bool,
         typer.Option(
             "--best",
             help="Mark the best and the second best, and what cannot be told from the best.",
         ),
-    ] = False,
+    ] = False
     diff: Annotated[
         str | None,
         typer.Option(
             metavar="ROW", help="Show differences to the row whose name is, or contains, this."
         ),
-    ] = None,
+    ] = None
     costs: Annotated[
         bool,
         typer.Option("--costs", help="Columns: seconds, texts a second, parameters, dimension."),
-    ] = False,
-    form: Annotated[Form, typer.Option("--format", help="Form of the table.")] = Form.TERMINAL,
-) -> None:
+    ] = False
+    form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
+
+
+@grouped
+def table(saved: SavedFlags, flags: TableFlags) -> None:
     """Print saved results: models as rows, tasks or task types as columns, and the averages.
 
     Examples:
@@ -96,17 +97,21 @@ def table(  # one parameter for each option of the command
     from bge_eval.leaderboard.board import leaderboard
     from bge_eval.results.saved import find_results
 
-    measure, key = measure_and_key(metric)
-    paths = [] if _only_others(runs, tasks, published) else find_results(runs or [DEFAULT_RUNS])
-    names = split_names(tasks)
+    measure, key = measure_and_key(flags.metric)
+    paths = (
+        []
+        if _only_others(saved.runs, saved.tasks, flags.published)
+        else find_results(saved.folders)
+    )
+    names = saved.task_names
     title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
     board = leaderboard(
-        paths, measure=measure, key=key, columns=columns, title=title, aggregates=aggregates
+        paths, measure=measure, key=key, columns=columns, title=title, aggregates=flags.aggregates
     )
-    if published or (types and "" in board.types):
+    if flags.published or (flags.types and "" in board.types):
         # What the results do not say of their tasks, mteb knows.
-        columns = columns or looked_up(board.columns, whole=published)
-        others = published_beside(columns, key, aggregates) if published else []
+        columns = columns or looked_up(board.columns, whole=flags.published)
+        others = published_beside(columns, key, flags.aggregates) if flags.published else []
         board = leaderboard(
             paths,
             measure=measure,
@@ -114,24 +119,24 @@ def table(  # one parameter for each option of the command
             columns=columns,
             others=others,
             title=title,
-            aggregates=aggregates,
+            aggregates=flags.aggregates,
         )
-    board = named(with_models(board, models or []), key)
+    board = named(with_models(board, saved.model_names), key)
     if not board.rows:
         refuse_unknown(columns)
         wanted = ", ".join(column.task for column in columns) or measure
-        of_models = f" of {' or '.join(models)}" if models else ""
+        of_models = f" of {' or '.join(saved.models)}" if saved.models else ""
         raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
-    if types:
+    if flags.types:
         _check_types(board)
     look = Look(
-        types=types,
-        standings=_standings(board, key, types) if best else None,
-        costs=_costs(board) if costs else None,
-        reference=_row_named(board, diff) if diff else None,
+        types=flags.types,
+        standings=_standings(board, key, flags.types) if flags.best else None,
+        costs=_costs(board) if flags.costs else None,
+        reference=_row_named(board, flags.diff) if flags.diff else None,
     )
-    show(board, form, stdout, look)
-    if form is not Form.TERMINAL:
+    show(board, flags.form, stdout, look)
+    if flags.form is not Format.TERMINAL:
         for line in notes(board):
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
 

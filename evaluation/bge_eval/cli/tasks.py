@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bge_eval.cli.grouped import grouped
 from bge_eval.cli.quiet import prepare
 from bge_eval.errors import UsageError
 
@@ -19,7 +21,10 @@ _COLUMNS = {"task": 16, "type": 9, "languages": 5, "measure": 11, "size": 9, "of
 """Heading → the least width, chosen so that a terminal of 80 columns stays readable."""
 
 
-def tasks(
+@dataclass(frozen=True, slots=True)
+class TasksFlags:
+    """What is listed."""
+
     name: Annotated[
         str | None,
         typer.Argument(
@@ -27,15 +32,18 @@ def tasks(
             help="A suite, a task or a folder of your own. Default: list the suites.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     data_dir: Annotated[
         list[Path] | None, typer.Option(help="Look for data here, as `run` does; repeat.")
-    ] = None,
+    ] = None
     lang: Annotated[
         list[str] | None, typer.Option(help="Only tasks of these languages; repeat.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False
+
+
+@grouped
+def tasks(flags: TasksFlags) -> None:
     """List the suites, or a suite's tasks and whether each can be run offline from here.
 
     Examples:
@@ -43,17 +51,21 @@ def tasks(
 
       bge-eval tasks c-mteb --data-dir ./datasets
     """
-    if name is None:
-        if lang or data_dir:
+    if flags.name is None:
+        if flags.lang or flags.data_dir:
             raise UsageError("--lang and --data-dir are about a suite's tasks: name a suite.")
-        _list_suites(as_json)
+        _list_suites(flags.as_json)
         return
     prepare(offline=True)
     from bge_eval.suites.catalogue import plan
 
-    planned = [part for task in plan([name], (), lang or ()) for part in (task.parts or (task,))]
-    rows = [_describe(task, data_dir or []) for task in planned]
-    if as_json:
+    planned = [
+        part
+        for task in plan([flags.name], (), flags.lang or ())
+        for part in (task.parts or (task,))
+    ]
+    rows = [_describe(task, flags.data_dir or []) for task in planned]
+    if flags.as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     from rich import box

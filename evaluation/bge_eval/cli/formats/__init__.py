@@ -1,0 +1,1 @@
+"""The formats of output: one module for each, one registry."""
