@@ -19,7 +19,8 @@ from bge_eval.data.manifest import NAME, damaged_files
 from bge_eval.data.zips import PublishedZip, fetch_zip
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
-from bge_eval.suites.catalogue import plan, suites
+from bge_eval.suites.catalogue import plan
+from bge_eval.suites.suite_files import suites
 from conftest import BUILTIN, CommandLine
 from hub_server import HubServer
 from test_layouts import as_zip, readme

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from bge_eval.data.answers import has_answer
-from bge_eval.suites.catalogue import plan, suites, task_names
+from bge_eval.suites.catalogue import plan
+from bge_eval.suites.suite_files import suites, task_names
 from conftest import BUILTIN, CommandLine, write_beir
 from test_layouts import readme, write_rows
 

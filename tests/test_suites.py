@@ -13,7 +13,8 @@ from bge_eval.data.finding import find_source
 from bge_eval.data.retrieval_folder import RetrievalSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
-from bge_eval.suites.catalogue import _read_suite, plan, suites, task_names
+from bge_eval.suites.catalogue import plan
+from bge_eval.suites.suite_files import read_suite, suites, task_names
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_unknown_key_in_a_suite(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text('description = "x"\nbenchmrak = "BEIR"\n')
     with pytest.raises(DamagedError, match="benchmrak"):
-        _read_suite(path)
+        read_suite(path)
 
 
 def test_demo_collection() -> None:

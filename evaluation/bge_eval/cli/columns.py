@@ -34,7 +34,7 @@ def named(board: Leaderboard, key: str) -> Leaderboard:
 
 def suite_title(names: Sequence[str]) -> str:
     """Return the suite's name if the columns are one suite, else ""."""
-    from bge_eval.suites.catalogue import suites
+    from bge_eval.suites.suite_files import suites
 
     return names[0] if len(names) == 1 and names[0] in suites() else ""
 

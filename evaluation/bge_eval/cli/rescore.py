@@ -199,7 +199,7 @@ def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[lis
 
 def _tasks_of(names: Sequence[str]) -> set[str]:
     """Return tasks by name, suites spelled out."""
-    from bge_eval.suites.catalogue import suites, task_names
+    from bge_eval.suites.suite_files import suites, task_names
 
     known = suites()
     return {

@@ -94,7 +94,7 @@ def tasks(flags: TasksFlags) -> None:
 
 
 def _list_suites(as_json: bool) -> None:
-    from bge_eval.suites.catalogue import suites
+    from bge_eval.suites.suite_files import suites
 
     if as_json:
         content = {suite.name: suite.description for suite in suites().values()}

@@ -102,7 +102,7 @@ def suite_tasks(name: str) -> list[str]:
     Raises:
         UsageError: there is no such suite.
     """
-    from bge_eval.suites.catalogue import suites, task_names
+    from bge_eval.suites.suite_files import suites, task_names
 
     known = suites()
     if name not in known:
@@ -131,7 +131,7 @@ def _measures(rules: Rules) -> list[str]:
 
 def _members(name: str) -> list[str]:
     """Return a suite's tasks, or the name itself: a task, or a collection of the user's own."""
-    from bge_eval.suites.catalogue import suites, task_names
+    from bge_eval.suites.suite_files import suites, task_names
 
     suite = suites().get(name)
     return task_names(suite) if suite else [name]
