@@ -131,10 +131,10 @@ def test_manifest_names_what_is_wrong(tmp_path: Path) -> None:
     said = damaged_files(tmp_path, [tmp_path.parent])
     assert [text.split(" ", 1)[1] for text in said] == [
         "is missing.",
-        "has 2 bytes, 9 were fetched.",
+        "has 2 bytes, expected 9.",
     ]
     (tmp_path / NAME).write_text("[]")
-    with pytest.raises(DamagedError, match="is no list of fetched files"):
+    with pytest.raises(DamagedError, match="is no manifest of downloaded files"):
         damaged_files(tmp_path, [tmp_path.parent])
     (tmp_path / "below").mkdir()
     assert damaged_files(tmp_path / "below", [tmp_path / "below"]) == []  # none above a data folder
@@ -254,7 +254,7 @@ def test_fetch_from_beir(
     fetch += ["--from", "beir", "--mirror", zips.url]
     other = bge_eval_here(*fetch)  # the small set is not the one whose checksum BEIR publishes
     assert other.returncode == 3
-    assert "published is 5f7d1de60b170fc8027bb7898e2efca1" in other.stderr
+    assert "expected 5f7d1de60b170fc8027bb7898e2efca1" in other.stderr
     assert list(data.iterdir()) == []
 
     known = suites()

@@ -128,7 +128,7 @@ def check(flags: CheckedDataFlags) -> None:
     from rich.text import Text
 
     from bge_eval.cli.console import TerminalProgress, stdout
-    from bge_eval.data.fetch import Verdict, verify
+    from bge_eval.data.fetch import Verification, verify
     from bge_eval.data.manifest import damaged_files
     from bge_eval.errors import BgeEvalError
     from bge_eval.suites.catalogue import plan
@@ -147,14 +147,14 @@ def check(flags: CheckedDataFlags) -> None:
             published = part.published_zip()
             md5 = published.md5 if published else None
             if place and (damaged := damaged_files(place, flags.data_dir, md5)):
-                origin, verdict = str(place), Verdict({}, tuple(damaged))
+                origin, verdict = str(place), Verification({}, tuple(damaged))
             else:
                 source = part.source(flags.data_dir, offline=True)
                 source.check(part.task)
                 origin = source.origin
                 verdict = verify(part.task, source, progress)
         except BgeEvalError as error:
-            verdict = Verdict({}, (str(error),))
+            verdict = Verification({}, (str(error),))
         bad += bool(verdict.problems)
         counted = ", ".join(f"{number:,} {name}" for name, number in verdict.counted.items())
         wrong = bool(verdict.problems)

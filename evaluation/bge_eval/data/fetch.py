@@ -1,4 +1,4 @@
-"""Bring data sets here for later use without a network, and verify what is here."""
+"""Download data sets for offline use, and verify local copies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is wrong with a task's data here; nothing, if all is well."""
+class Verification:
+    """The result of reading a task's data and comparing them with mteb's counts."""
 
     counted: Mapping[str, int]
-    """What was counted, e.g. ``{"test documents": 5183, "test queries": 300}``."""
+    """The counts, e.g. ``{"test documents": 5183, "test queries": 300}``."""
     problems: tuple[str, ...]
-    """One sentence each; empty if the data are as mteb counted them."""
+    """One sentence for each problem; empty if the data agree with mteb's counts."""
 
 
 def fetch_dataset(
@@ -33,23 +33,23 @@ def fetch_dataset(
 ) -> Path:
     """Download a task's dataset repository at the revision that mteb pins, and verify it.
 
-    The hub's client resumes what was interrupted; files that are there already are not fetched
-    again. Every file is compared with the hub's checksum and recorded in a manifest.
+    Interrupted downloads are resumed, and existing files are not downloaded again. Every file is
+    compared with the hub's checksum and recorded in a manifest.
 
     Args:
         task: mteb's task.
-        data_dir: the copy goes into a folder of the task's name below it, as
-            ``hf download --local-dir`` would leave it.
-        folder: for a collection of ours, its folder below ``data_dir``. The first part is the
-            repository; of what is in it, only what lies under the rest is fetched.
-        repositories: for a collection of ours, the repositories that are put together there.
+        data_dir: the data folder; the copy gets a folder with the task's name below it, as
+            ``hf download --local-dir`` would write it.
+        folder: for one of our collections, its folder below ``data_dir``. The first part is the
+            repository; only files below the rest are downloaded.
+        repositories: for one of our collections, the repositories that make up the folder.
 
     Returns:
         The folder.
 
     Raises:
-        MissingError: the task names no repository, or it cannot be had.
-        DamagedError: a file is not what the hub says it is.
+        MissingError: the task names no repository, or the download failed.
+        DamagedError: a file differs from the hub's checksum.
     """
     name = task.metadata.name
     repository = str(task.metadata.dataset.get("path", ""))
@@ -64,16 +64,15 @@ def fetch_dataset(
         pinned = None if repositories else revision
         try:
             commits[source], listed = _listed(source, pinned, below)
-            _bring(source, commits[source], target, listed)
+            _download(source, commits[source], target, listed)
         except BgeEvalError:
             raise
         except Exception as error:
-            # The hub's client lets errors of its HTTP library through, whichever that is by
-            # version.
+            # The hub's client passes on errors of its HTTP library, which depends on its version.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise MissingError(
                 f"{name} ({source} at {(pinned or 'main')[:12]}) could not be downloaded:"
-                f" {reason} What arrived is kept; the same command goes on from there."
+                f" {reason} What arrived is kept; the same command resumes the download."
             ) from error
         files += listed
     write_manifest(target, commits, files)
@@ -97,8 +96,8 @@ def _listed(repository: str, revision: str | None, below: str) -> tuple[str, lis
     ]
 
 
-def _bring(repository: str, commit: str, target: Path, files: Sequence[Fetched]) -> None:
-    """Download files and compare them with the hub's checksums; what does not fit comes anew."""
+def _download(repository: str, commit: str, target: Path, files: Sequence[Fetched]) -> None:
+    """Download files and verify their checksums; download those that differ a second time."""
     from huggingface_hub import snapshot_download
 
     names = [file.path for file in files]
@@ -121,23 +120,23 @@ def _bring(repository: str, commit: str, target: Path, files: Sequence[Fetched])
             for file in wrong:
                 (target / file.path).unlink(missing_ok=True)
     raise DamagedError(
-        f"{target / wrong[0].path} is not what the hub says it is ({len(wrong)} such files), twice"
-        " in a row. The server or what stands before it sends other content."
+        f"{target / wrong[0].path} differs from the hub's checksum ({len(wrong)} such files), twice"
+        " in a row. The server, or a proxy before it, sends other content."
     )
 
 
-def verify(task: AbsTask, source: DataSource, progress: Progress) -> Verdict:
-    """Read a task's data whole and compare them with what mteb counted.
+def verify(task: AbsTask, source: DataSource, progress: Progress) -> Verification:
+    """Read all data of a task and compare them with mteb's counts.
 
-    Reading checks every line and that every judgement's document and query exist.
+    Reading checks every line, and that the query and document of every judgement exist.
 
     Args:
         task: mteb's task.
-        source: where its data come from.
-        progress: told of the reading.
+        source: the source of its data.
+        progress: receives the number of documents read.
     """
     try:
         with source.loaded(task, progress):
-            return Verdict(counts(task), (*other_counts(task), *other_script(task)))
+            return Verification(counts(task), (*other_counts(task), *other_script(task)))
     except BgeEvalError as error:
-        return Verdict({}, (str(error),))
+        return Verification({}, (str(error),))

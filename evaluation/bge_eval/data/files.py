@@ -1,7 +1,7 @@
-"""Reading files of a data set line by line, every fault named with its file and line.
+"""Read the files of a data set line by line; errors name file and line.
 
-A place is a path on disk or inside a zip file; a file whose name ends in ``.gz`` is unpacked
-while it is read.
+A place is a path on disk or inside a zip. Files whose names end in ``.gz`` are decompressed while
+they are read.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Place: TypeAlias = "Path | zipfile.Path"
 _BLOCK = 2**20
 
 _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
-"""What a damaged file is met with."""
+"""What reading a damaged file raises."""
 
 
 def find_file(folder: Place, name: str) -> Place | None:
-    """Return ``name`` or ``name.gz`` below a folder, if one is there."""
+    """Return ``name`` or ``name.gz`` below a folder; None if neither exists."""
     for candidate in (name, f"{name}.gz"):
         place = folder.joinpath(candidate)
         if place.is_file():
@@ -40,9 +40,9 @@ def find_file(folder: Place, name: str) -> Place | None:
 
 
 def fingerprint(files: Mapping[str, Place]) -> str:
-    """Return 16 hexadecimal digits made from the content of files under their logical names.
+    """Return a hash of files' logical names and content: 16 hexadecimal digits.
 
-    The same data give the same fingerprint, packed or not.
+    Compression does not change it.
 
     Raises:
         DamagedError: a file is cut off.
@@ -77,7 +77,7 @@ def lines(place: Place) -> Iterator[tuple[int, str]]:
             ) from error
         except _UNREADABLE as error:
             raise DamagedError(
-                f"{place}, after line {number}: damaged or cut off ({error}); get it again."
+                f"{place}, after line {number}: damaged or cut off ({error}); download it again."
             ) from error
 
 
@@ -85,7 +85,7 @@ def records(place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a jsonl file.
 
     Raises:
-        DamagedError: a line is no JSON object.
+        DamagedError: a line is not a JSON object.
     """
     for number, line in lines(place):
         try:
@@ -94,27 +94,27 @@ def records(place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
             raise DamagedError(f"{place}, line {number}: not JSON ({error}).") from error
         if not isinstance(record, dict):
             raise DamagedError(
-                f"{place}, line {number}: expected an object, found {type(record).__name__}."
+                f"{place}, line {number}: expected a JSON object, not {type(record).__name__}."
             )
         yield number, record
 
 
 class NotPlainError(Exception):
-    """A jsonl file that Arrow's parser is not to be trusted with."""
+    """Arrow's parser may misread this jsonl file; read it line by line."""
 
 
 def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a jsonl file, parsed by Arrow on all cores.
 
-    Arrow is laxer than JSON (an object may span lines, two may share one), so its rows are counted
-    against the file's lines.
+    Arrow also accepts objects that span lines or share one, so the number of rows is compared with
+    the number of lines.
 
     Args:
         place: the file.
-        names: fields to read as strings; null where one is absent.
+        names: fields to read as strings; null if absent.
 
     Raises:
-        NotPlainError: the file has to be read line by line, which also finds what is wrong with it.
+        NotPlainError: read the file line by line instead, which also locates errors.
     """
     import pyarrow as pa
     from pyarrow import json as arrow_json
@@ -155,7 +155,7 @@ class _Lines:
 
     @property
     def count(self) -> int:
-        """Return how many lines were read, the last with or without its end."""
+        """Return the number of lines read, with or without a final newline."""
         return self._count + (self._last != b"\n")
 
     def read(self, size: int = -1) -> bytes:
@@ -167,14 +167,14 @@ class _Lines:
         return block
 
     def close(self) -> None:
-        """Leave closing to the owner of the file."""
+        """Do nothing: the owner of the file closes it."""
 
 
 def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> str:
     """Return a text field; only a title may be absent.
 
     Raises:
-        DamagedError: it is missing, no string, or no text that can be stored.
+        DamagedError: it is missing, not a string, or not valid Unicode.
     """
     value = record.get(name)
     if isinstance(value, str):
@@ -183,8 +183,8 @@ def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> 
         return value
     if value is None and name == "title":
         return ""
-    found = "is missing" if name not in record else f"is {json.dumps(value)[:40]}, not a string"
-    raise DamagedError(f"{place}, line {number}: {name} {found}.")
+    problem = "is missing" if name not in record else f"is {json.dumps(value)[:40]}, not a string"
+    raise DamagedError(f"{place}, line {number}: {name} {problem}.")
 
 
 def _encodable(value: str) -> bool:
@@ -209,4 +209,6 @@ def _read(file: IO[bytes], place: Place) -> bytes:
     try:
         return file.read(_BLOCK)
     except _UNREADABLE as error:
-        raise DamagedError(f"{place} is damaged or cut off ({error}); get it again.") from error
+        raise DamagedError(
+            f"{place} is damaged or cut off ({error}); download it again."
+        ) from error

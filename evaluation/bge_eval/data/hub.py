@@ -1,4 +1,4 @@
-"""Data by mteb's own loading, and what the Hugging Face cache of this machine holds."""
+"""Data that mteb loads itself, and dataset repositories in the Hugging Face cache."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HubData:
-    """mteb's own loading, from the Hugging Face cache or the hub."""
+    """Data that mteb loads itself, from the Hugging Face cache or the hub."""
 
     repository: str
     """The dataset's repository on the hub."""
     revision: str
     """The revision that mteb pins."""
     offline: bool
-    """Whether only the cache may be used."""
+    """Whether to use only the cache."""
 
     @property
     def origin(self) -> str:
@@ -34,16 +34,16 @@ class HubData:
 
     @property
     def is_copy(self) -> bool:
-        """The data are those that mteb loads itself."""
+        """Return False: mteb loads its pinned revision."""
         return False
 
     def identity(self, task: AbsTask) -> DataIdentity:
-        """Name the repository and the revision that mteb pins."""
+        """Return the repository and the revision that mteb pins."""
         fingerprint = f"{self.repository}@{self.revision}"
         return DataIdentity("hub", fingerprint, tuple(task.eval_splits), tuple(task.hf_subsets))
 
     def check(self, task: AbsTask) -> None:
-        """See that it may be downloaded, or that datasets' own cache has a table of it."""
+        """Raise MissingError if it may not be downloaded and datasets has no table of it."""
         if self.offline and not _prepared(self.repository):
             raise self._missing(task)
 
@@ -57,8 +57,8 @@ class HubData:
         except BgeEvalError:
             raise
         except Exception as error:
-            # mteb, datasets and the hub client raise a dozen unrelated types here; for the
-            # person they all mean that the data could not be had.
+            # mteb, datasets and the hub client raise a dozen unrelated types here; all of them
+            # mean that the data are unavailable.
             raise self._missing(task, error) from error
         try:
             yield
@@ -67,51 +67,51 @@ class HubData:
 
     def _missing(self, task: AbsTask, error: Exception | None = None) -> MissingError:
         name = task.metadata.name
-        how = (
+        cause = (
             "no connection may be opened (--offline) and the Hugging Face cache of this machine"
             " does not hold them"
         )
         if not self.offline:
             reason = one_line(error, 200) or type(error).__name__
-            how = f"they could not be loaded ({reason})"
+            cause = f"they could not be loaded ({reason})"
         kind = NotCachedError if self.offline else MissingError
         return kind(
-            f"The data of {name} ({self.repository}) are not to be had: {how}. Put a copy"
+            f"The data of {name} ({self.repository}) are unavailable: {cause}. Put a copy"
             f" under <dir>/{name} (a BEIR folder, or the repository as `hf download"
-            " --repo-type dataset --local-dir` leaves it) and say --data-dir <dir>."
+            " --repo-type dataset --local-dir` leaves it) and add --data-dir <dir>."
         )
 
 
 def download(task: AbsTask, repository: str) -> Path:
-    """Bring a dataset repository into the hub's cache; return its files.
+    """Download a dataset repository into the hub's cache; return its folder.
 
     Raises:
-        MissingError: it cannot be had.
+        MissingError: the download failed.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, repo_type="dataset"))
     except Exception as error:
-        # The hub's client lets errors of its HTTP library through, whichever that is by version.
+        # The hub's client passes on errors of its HTTP library, which depends on its version.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingError(
             f"The data of {task.metadata.name} ({repository}) could not be downloaded: {reason}"
-            f" Put a copy under <dir>/{repository.rsplit('/', 1)[-1]} and say --data-dir <dir>."
+            f" Put a copy under <dir>/{repository.rsplit('/', 1)[-1]} and add --data-dir <dir>."
         ) from error
 
 
 def _prepared(repository: str) -> bool:
-    """Tell whether datasets' own cache holds a table made of this repository."""
+    """Tell whether the cache of datasets holds a table of this repository."""
     from datasets.config import HF_DATASETS_CACHE
 
     return bool(repository) and (Path(HF_DATASETS_CACHE) / repository.replace("/", "___")).is_dir()
 
 
 def cached_snapshot(repository: str, revision: str) -> Path | None:
-    """Return a dataset repository's files in the hub's cache: the pinned revision, or the newest.
+    """Return a repository's snapshot in the hub's cache: the pinned revision, or the newest.
 
-    datasets' own offline mode does not look there, and shows no configuration but ``default``.
+    The offline mode of datasets does not read it, and offers no configuration but ``default``.
     """
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -128,10 +128,10 @@ def cached_snapshot(repository: str, revision: str) -> Path | None:
 
 
 def _refuse_lost_candidates(task: AbsTask) -> None:
-    """Raise if a reranking task came without its candidate lists.
+    """Raise if a reranking task was loaded without its candidate lists.
 
-    Offline, datasets hides the configuration that holds them; the task would then silently be
-    retrieval over the whole corpus.
+    Offline, datasets hides the configuration that holds them. Without this check the task would
+    silently become retrieval over the whole corpus.
     """
     if task.metadata.type != "Reranking":
         return

@@ -1,4 +1,4 @@
-"""Whether the parts of a loaded retrieval split fit together: ids, judgements, candidates."""
+"""Check that ids are unique and that qrels and candidate lists name only known ids."""
 
 from __future__ import annotations
 
@@ -18,53 +18,57 @@ _ROWS = 65536
 
 
 def check_split(data: Mapping[str, Any], origin: str, *, dangling: bool) -> int:
-    """Check a split as mteb's loader gives it.
+    """Check the ids, qrels and candidate lists of a loaded retrieval split.
 
     Args:
         data: ``corpus`` and ``queries`` tables with ids, ``relevant_docs``, ``top_ranked``.
-        origin: where the data lie, for messages.
+        origin: the folder of the data, for messages.
         dangling: accept judgements of documents that the corpus lacks.
 
     Returns:
-        How many judged documents the corpus lacks.
+        The number of judged documents that the corpus lacks.
 
     Raises:
-        DamagedError: an id stands twice; a judgement or a candidate list names a query or a
-            document that is not there.
+        DamagedError: an id is used twice, or a judgement or candidate list names an unknown query
+            or document.
     """
     documents = _ids_once(data["corpus"], "document", origin)
     queries = _ids_once(data["queries"], "query", origin)
     qrels: Mapping[str, Mapping[str, int]] = data["relevant_docs"]
-    if unknown := _absent(qrels, queries):
+    if unknown := _unknown(qrels, queries):
         raise DamagedError(
             f"{origin}: {len(unknown)} judged queries are not among its queries, such as"
-            f" '{unknown[0]}'; part of the queries is missing. Get it again."
+            f" '{unknown[0]}'; part of the queries is missing. Download it again."
         )
     for candidates in (data.get("top_ranked") or {}).values():
-        if unknown := _absent(candidates, documents):
+        if unknown := _unknown(candidates, documents):
             raise DamagedError(
                 f"{origin}: document '{unknown[0]}' of a candidate list is not in the corpus; part"
-                " of the corpus is missing. Get it again."
+                " of the corpus is missing. Download it again."
             )
-    lost = _absent({document: None for judged in qrels.values() for document in judged}, documents)
-    if lost and not dangling:
+    dangling_ids = _unknown(
+        {document: None for judged in qrels.values() for document in judged}, documents
+    )
+    if dangling_ids and not dangling:
         raise DamagedError(
-            f"{origin}: {len(lost)} judged documents are not in the corpus, such as '{lost[0]}';"
-            " part of the corpus is missing. Get it again, or, if the set is published like that,"
-            " --allow-dangling-qrels keeps them as documents that cannot be found."
+            f"{origin}: {len(dangling_ids)} judged documents are not in the corpus, such as"
+            f" '{dangling_ids[0]}';"
+            " part of the corpus is missing. Download it again, or, if the data set is"
+            " published like that, --allow-dangling-qrels keeps them as documents that cannot be"
+            " retrieved."
         )
-    return len(lost)
+    return len(dangling_ids)
 
 
 def refuse_unwritable_ids(table: Dataset, what: str) -> None:
-    """Refuse ids that a run's file could not hold: it has a line for each, in columns.
+    """Refuse ids that cannot be written to a TREC run, whose columns are tab-separated.
 
     Args:
         table: documents or queries, with a column ``id``.
         what: "document" or "query", for the message.
 
     Raises:
-        DamagedError: an id holds a tab or the end of a line.
+        DamagedError: an id contains a tab or a line break.
     """
     for block in table.select_columns(["id"]).with_format("arrow").iter(_ROWS):
         ids = block["id"]
@@ -77,7 +81,7 @@ def refuse_unwritable_ids(table: Dataset, what: str) -> None:
 
 
 def _ids_once(table: Dataset, what: str, origin: str) -> npt.NDArray[np.int64]:
-    """Return the sorted hashes of a table's ids. 64 bits, so that two ids never share one."""
+    """Return the sorted 64-bit hashes of a table's ids; raise if an id is used twice."""
     hashes = np.empty(len(table), np.int64)
     ids = table.select_columns(["id"])
     for start in range(0, len(table), _ROWS):
@@ -89,14 +93,14 @@ def _ids_once(table: Dataset, what: str, origin: str) -> npt.NDArray[np.int64]:
     if len(twice):
         first, second = sorted((int(order[twice[0]]), int(order[twice[0] + 1])))
         raise DamagedError(
-            f"{origin}: {what} id '{table[second]['id']}' stands twice (rows {first + 1} and"
-            f" {second + 1}; {len(twice)} ids in all). Get it again."
+            f"{origin}: {what} id '{table[second]['id']}' is used twice (rows {first + 1} and"
+            f" {second + 1}; {len(twice)} ids in all). Download it again."
         )
     return ordered
 
 
-def _absent(ids: Iterable[str], known: npt.NDArray[np.int64]) -> list[str]:
-    """Return the ids that are not among some sorted hashes."""
+def _unknown(ids: Iterable[str], known: npt.NDArray[np.int64]) -> list[str]:
+    """Return the ids whose hashes are not in a sorted array."""
     keys = list(ids)
     hashes = np.fromiter((hash(key) for key in keys), np.int64, len(keys))
     spots = np.minimum(np.searchsorted(known, hashes), max(len(known) - 1, 0))

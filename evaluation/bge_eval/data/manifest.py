@@ -1,7 +1,7 @@
-"""What was fetched into a folder, so that it can be verified where there is no network.
+"""The manifest of a downloaded folder: its files, sizes and checksums, to verify offline.
 
-``.bge-eval.json`` in the folder names every file with its size and SHA-256, after the hub's own
-checksums were found to hold.
+``.bge-eval.json`` lists every file with its size and SHA-256. It is written after the hub's
+checksums were verified.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Fetched:
     """A file as the hub describes it."""
 
     path: str
-    """Within the repository."""
+    """Path within the repository."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str | None
-    """Of large files, as the hub states it."""
+    """The hub's SHA-256 of a large file; None for a small one."""
     git_oid: str
-    """Of small files: the SHA-1 of git's blob."""
+    """The SHA-1 of git's blob, the checksum of a small file."""
 
     def fits(self, path: Path) -> bool:
-        """Tell whether a file is this one, by its content."""
+        """Tell whether a file has this size and checksum."""
         if path.stat().st_size != self.size:
             return False
         if self.sha256 is not None:
@@ -47,9 +47,9 @@ def write_manifest(folder: Path, repositories: Mapping[str, str], files: Iterabl
     """Record the files of a folder.
 
     Args:
-        folder: where they lie.
+        folder: their folder.
         repositories: repository → commit.
-        files: as the hub describes them; each was found to fit.
+        files: as the hub describes them, already verified.
     """
     content = {
         "repositories": dict(repositories),
@@ -65,49 +65,49 @@ def write_manifest(folder: Path, repositories: Mapping[str, str], files: Iterabl
 
 
 def damaged_files(place: Place, data_dirs: Iterable[Path], md5: str | None = None) -> list[str]:
-    """Compare files with what is known of them; one sentence for each that does not fit.
+    """Compare files with their manifest; return one sentence for each that differs.
 
     Args:
         place: a task's folder, or the inside of a zip.
-        data_dirs: the data folders, above which no manifest is looked for.
-        md5: the checksum of a zip, where it is published.
+        data_dirs: the data folders; no manifest is searched above them.
+        md5: the published checksum of a zip, if there is one.
     """
     if isinstance(place, zipfile.Path):
         path = Path(str(place.root.filename))
-        if md5 is None or (found := _digest(path, "md5")) == md5:
+        if md5 is None or (actual := _digest(path, "md5")) == md5:
             return []
-        return [f"{path}: its MD5 is {found}, published is {md5}."]
+        return [f"{path}: its MD5 is {actual}, expected {md5}."]
     folder = _with_manifest(place, data_dirs)
     if folder is None:
         return []
-    said = []
-    for name, known in read_manifest(folder)["files"].items():
+    problems = []
+    for name, entry in read_manifest(folder)["files"].items():
         path = folder / name
         if not path.is_file():
-            said.append(f"{path} is missing.")
-        elif path.stat().st_size != known["size"]:
+            problems.append(f"{path} is missing.")
+        elif path.stat().st_size != entry["size"]:
             size = path.stat().st_size
-            said.append(f"{path} has {size:,} bytes, {known['size']:,} were fetched.")
-        elif _digest(path, "sha256") != known["sha256"]:
-            said.append(f"{path} is not what was fetched: its SHA-256 differs.")
-    return said
+            problems.append(f"{path} has {size:,} bytes, expected {entry['size']:,}.")
+        elif _digest(path, "sha256") != entry["sha256"]:
+            problems.append(f"{path} is not the downloaded file: its SHA-256 differs.")
+    return problems
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read a folder's manifest.
 
     Raises:
-        DamagedError: it is no manifest.
+        DamagedError: the file is not a manifest.
     """
     path = folder / NAME
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for known in content["files"].values():
-            _ = known["size"], known["sha256"]
+        for entry in content["files"].values():
+            _ = entry["size"], entry["sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(
-            f"{path} is no list of fetched files ({type(error).__name__}: {error}). Remove it, or"
-            " fetch the data again."
+            f"{path} is no manifest of downloaded files ({type(error).__name__}:"
+            f" {error}). Remove it, or download the data again."
         ) from error
     return content
 

@@ -1,6 +1,6 @@
-"""Whether local data are what their task's name says: mteb's own counts, the language's script.
+"""Check that local data are the data of their task: by mteb's counts and the language's script.
 
-A file that was cut at the end of a line, or pasted twice, reads without a fault; so does a set
+A file that was cut at the end of a line, or pasted twice, can be read without an error; so can data
 of another language in the right folder. Their scores would be wrong numbers under a known name.
 """
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
 _SAMPLE = 0.01
-"""Below this part of mteb's count data are a sample to try things with, not a damaged copy."""
+"""Below this fraction of mteb's count, data are a deliberate sample and not a damaged copy."""
 _TEXTS = 300
-"""How many texts of a split are looked at for their script."""
+"""Number of texts of a split whose script is checked."""
 _LEAST = 0.1
-"""The least share of letters that must be of the language's script; names and code are others."""
+"""Smallest fraction of letters in the language's script; names and code use others."""
 
 _SCRIPTS = {
     "Latn": {"LATIN"},
@@ -38,7 +38,7 @@ _SCRIPTS = {
     "Deva": {"DEVANAGARI"},
     "Beng": {"BENGALI"},
 }
-"""ISO 15924 code → how Unicode names of its letters begin."""
+"""ISO 15924 code → first words of the Unicode names of its letters."""
 
 
 def counts(task: AbsTask) -> dict[str, int]:
@@ -56,7 +56,7 @@ def counts(task: AbsTask) -> dict[str, int]:
 
 
 def expected_counts(task: AbsTask) -> dict[str, int]:
-    """Return mteb's own counts, where they cover exactly the subsets that are run."""
+    """Return mteb's counts of exactly the subsets that are run; empty if it has none."""
     statistics: Any = task.metadata.descriptive_stats or {}
     expected: dict[str, int] = {}
     for split in task.eval_splits:
@@ -71,7 +71,7 @@ def expected_counts(task: AbsTask) -> dict[str, int]:
 
 
 def other_counts(task: AbsTask) -> list[str]:
-    """Return one sentence for each count that is another than mteb's."""
+    """Return one sentence for each count that differs from mteb's."""
     expected = expected_counts(task)
     return [
         f"{name}: {number:,} here, {expected[name]:,} in mteb's own count."
@@ -81,7 +81,7 @@ def other_counts(task: AbsTask) -> list[str]:
 
 
 def is_sample(task: AbsTask) -> bool:
-    """Tell whether the data are too few for anyone to take them for the whole set."""
+    """Tell whether the data are so few that they are plainly a sample."""
     expected = expected_counts(task)
     return any(
         number < _SAMPLE * expected[name]
@@ -91,13 +91,13 @@ def is_sample(task: AbsTask) -> bool:
 
 
 def other_script(task: AbsTask) -> list[str]:
-    """Return one sentence for each subset whose texts are in another script than its language."""
-    said = []
+    """Return one sentence for each subset whose texts are not in its language's script."""
+    problems = []
     languages = task.metadata.hf_subsets_to_langscripts
     for split, subset, part in _parts(task):
         codes = languages.get(subset, task.languages)
         scripts = [_SCRIPTS.get(code.partition("-")[2]) for code in codes]
-        known = set().union(*filter(None, scripts))
+        expected = set().union(*filter(None, scripts))
         letters = Counter(
             unicodedata.name(letter, "").partition(" ")[0]
             for text in islice(_texts(part), _TEXTS)
@@ -107,37 +107,37 @@ def other_script(task: AbsTask) -> list[str]:
         total = sum(letters.values())
         if None in scripts or not total:
             continue
-        if sum(letters[script] for script in known) < _LEAST * total:
+        if sum(letters[script] for script in expected) < _LEAST * total:
             most = letters.most_common(1)[0][0].capitalize()
             where = f"subset {subset}, split {split}" if subset != "default" else f"split {split}"
-            said.append(
+            problems.append(
                 f"{where}: expected text in {', '.join(codes)}, found mostly {most} letters."
             )
-    return said
+    return problems
 
 
 def refuse_other_data(task: AbsTask, origin: str) -> list[str]:
-    """Raise if data are not what their task's name says.
+    """Raise if data are not those of their task.
 
     Returns:
-        What is to be said of data that are plainly a sample.
+        One sentence for each count that differs, if the data are plainly a sample.
 
     Raises:
-        DamagedError: they hold another number of texts than mteb counted, or another script.
+        DamagedError: their counts differ from mteb's, or they are in another script.
     """
     differing = other_counts(task)
     problems = [*other_script(task), *([] if is_sample(task) else differing)]
     if problems:
         raise DamagedError(
             f"{origin} has the name of {task.metadata.name}, but not its data."
-            f" {' '.join(problems)} Get them again (`bge-eval data fetch`); to run these all the"
-            " same, add --allow-other-data."
+            f" {' '.join(problems)} Download them again (`bge-eval data fetch`), or add"
+            " --allow-other-data to run them nevertheless."
         )
     return differing
 
 
 def _parts(task: AbsTask) -> Iterator[tuple[str, str, Any]]:
-    """Yield (split, subset, data) of everything that is scored."""
+    """Yield (split, subset, data) of every scored part."""
     dataset: Any = task.dataset
     for split in task.eval_splits:
         for subset in task.hf_subsets:

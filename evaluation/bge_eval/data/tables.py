@@ -1,7 +1,7 @@
-"""Arrow tables on disk: a corpus is written once, mapped into memory, and read past as a stream.
+"""Arrow tables on disk: written once, memory-mapped for single rows, streamed for whole passes.
 
-Rows that are looked up come from the mapping. A pass over the whole corpus reads the file instead,
-because every page that is touched in a mapping counts as the process's memory.
+A pass over the whole corpus reads the file and not the mapping, because every touched page of a
+mapping counts as memory of the process.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _OURS = "{} rows, written by bge-eval"
-"""A table's description: its one file holds exactly so many rows; a selection has fewer."""
+"""Description that marks our tables with their number of rows; a selection has fewer."""
 _WAITING = 8
-"""Batches that may wait for the disk."""
+"""Largest number of batches that wait for the disk."""
 _ROWS = 4096
 
 
@@ -34,7 +34,7 @@ class TableWriter:
         self._written: list[Future[None]] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Hand a batch over; waits where the disk is far behind."""
+        """Queue a batch; blocks while too many are waiting."""
         self._written.append(self._pool.submit(self._writer.write_batch, batch))
         if len(self._written) > _WAITING:
             self._written.pop(0).result()
@@ -53,7 +53,7 @@ class TableWriter:
 
 
 def open_table(path: Path) -> Dataset:
-    """Return a written table, mapped into memory."""
+    """Return a written table, memory-mapped."""
     from datasets import Dataset
 
     table = Dataset.from_file(str(path))
@@ -62,11 +62,11 @@ def open_table(path: Path) -> Dataset:
 
 
 def batches(corpus: Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch | pa.Table]:
-    """Yield all rows of a data set in order, some of its columns, a few thousand rows at a time.
+    """Yield all rows of a data set in order, a few thousand at a time.
 
     Args:
-        corpus: any data set; one of `open_table` is read from its file.
-        columns: names of columns; each must be there.
+        corpus: any data set; a table of `open_table` is read from its file.
+        columns: names of the columns to yield.
     """
     import pyarrow as pa
 
@@ -84,7 +84,7 @@ def batches(corpus: Dataset, columns: Sequence[str]) -> Iterator[pa.RecordBatch 
 
 
 def _file_of(corpus: Any) -> str | None:
-    """Return the file whose rows are the data set's; None where it is not that simple."""
+    """Return the file with exactly the rows of a data set; None if there is no such file."""
     if corpus.info.description != _OURS.format(len(corpus)) or corpus._indices is not None:
         return None
     files = [str(file["filename"]) for file in corpus.cache_files]

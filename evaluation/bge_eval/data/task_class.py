@@ -1,4 +1,4 @@
-"""Data that a task class of the user's own loads by itself."""
+"""The data source of a user's task class that loads its own data."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ _ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class TaskClassSource:
-    """A task whose class, named as ``package.module:Class``, has a ``load_data`` of its own."""
+    """A user's task class with its own ``load_data``."""
 
     name: str
     """``package.module:Class``."""
 
     @property
     def origin(self) -> str:
-        """Return the class, which is all that is known of where its data lie."""
+        """Return the name of the class."""
         return self.name
 
     @property
     def is_copy(self) -> bool:
-        """The class decides what its data are."""
+        """Return False: the class defines its data."""
         return False
 
     def identity(self, task: AbsTask) -> DataIdentity:
-        """Fingerprint what the class loads.
+        """Load the data with a second instance and fingerprint every row.
 
-        A class may read whatever it likes, so only the loaded rows tell whether the data are
-        still those of an earlier result.
+        The class may read any source, so only the loaded rows show whether the data changed.
         """
         twin = type(task)()
         _load(twin, self.name)
@@ -51,7 +50,7 @@ class TaskClassSource:
         return DataIdentity("code", digest.hexdigest()[:16], tuple(task.eval_splits), subsets)
 
     def check(self, task: AbsTask) -> None:
-        """Nothing can be said before the class has loaded its data."""
+        """Do nothing: only loading shows whether the data are there."""
 
     @contextmanager
     def loaded(self, task: AbsTask, progress: Progress) -> Iterator[None]:
@@ -79,7 +78,7 @@ def _load(task: AbsTask, name: str) -> None:
     except BgeEvalError:
         raise
     except Exception as error:
-        # The user's own code may raise anything; it is their data that could not be had.
+        # The user's code may raise anything.
         reason = one_line(error)
         raise DamagedError(
             f"{name} could not load its data ({type(error).__name__}: {reason})."
@@ -87,7 +86,7 @@ def _load(task: AbsTask, name: str) -> None:
 
 
 def _feed(content: Any, digest: Any) -> None:
-    """Put every row of nested tables into a digest, in order."""
+    """Update a digest with every row of nested tables, in order."""
     if isinstance(content, Mapping):
         for key in content:
             digest.update(f"{key}\0".encode())

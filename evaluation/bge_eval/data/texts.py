@@ -1,8 +1,8 @@
-"""Texts of a retrieval task as a model reads them, streamed from an Arrow table.
+"""The texts of queries and documents as a model reads them, streamed from an Arrow table.
 
-The joining of title and text, and of query and instruction, is mteb's
-(``mteb._create_dataloaders``): a document is ``title + " " + text`` stripped, a query its text
-followed by its instruction, a conversation its turns joined by "; ".
+They are joined by mteb's rules (``mteb._create_dataloaders``): a document is
+``title + " " + text`` stripped, a query its text followed by its instruction, a conversation its
+turns joined by "; ".
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 EXCERPT_LENGTH = 400
-"""Characters of a text that are kept beside a run."""
+"""Number of characters of a text that are stored beside a run."""
 EXCERPT_DEPTH = 10
-"""Best documents of every query whose texts are kept beside a run."""
+"""Number of top documents of each query whose texts are stored beside a run."""
 
 
 def document_texts(
     corpus: Dataset, rows: npt.NDArray[np.int64] | None, size: int
 ) -> Iterator[list[str]]:
-    """Yield the texts of the corpus, or of some of its rows, ``size`` at a time."""
+    """Yield the texts of the corpus, or only of some rows, in lists of ``size``."""
     columns = [name for name in ("title", "text") if name in corpus.column_names]
     if rows is not None:
         source = corpus.select_columns(columns)
@@ -58,7 +58,7 @@ def document_text(title: str | None, text: str) -> str:
 
 
 def query_texts(queries: Dataset) -> list[str]:
-    """Return every query as the model reads it (few enough to hold)."""
+    """Return every query as the model reads it."""
     instructions: Sequence[str | None] = (
         queries["instruction"] if "instruction" in queries.column_names else [None] * len(queries)
     )
@@ -77,34 +77,34 @@ def _query_text(text: Any, instruction: str | None) -> str:
 
 
 def excerpts(queries: Dataset, corpus: Dataset, run: Run, qrels: Qrels) -> Excerpts:
-    """Gather the texts of judged queries, of their relevant documents and of the best ten.
+    """Return the texts of judged queries, their relevant documents and their ten top documents.
 
-    The corpus is passed over once, so memory does not grow with it.
+    One pass over the corpus, in constant memory.
 
     Args:
         queries: with columns ``id`` and ``text``.
         corpus: with columns ``id``, ``text`` and perhaps ``title``.
-        run: what was retrieved.
-        qrels: what was judged; only its queries are taken.
+        run: the retrieved documents.
+        qrels: the judgements; other queries are left out.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted: set[str] = set()
+    documents: set[str] = set()
     for query, judged in qrels.items():
         scores = run.get(query, {})
-        wanted.update(document for document, grade in judged.items() if grade > 0)
-        wanted.update(heapq.nlargest(EXCERPT_DEPTH, scores, key=lambda doc: (scores[doc], doc)))
+        documents.update(document for document, grade in judged.items() if grade > 0)
+        documents.update(heapq.nlargest(EXCERPT_DEPTH, scores, key=lambda doc: (scores[doc], doc)))
     columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
-    found: dict[str, Excerpt] = {}
-    ids = pa.array(sorted(wanted), pa.string())
+    texts_by_id: dict[str, Excerpt] = {}
+    ids = pa.array(sorted(documents), pa.string())
     for batch in batches(corpus, columns):
         mask = pc.is_in(batch["id"].cast(pa.string()), value_set=ids)
         for row in batch.filter(mask).to_pylist():
-            found[str(row["id"])] = Excerpt(
+            texts_by_id[str(row["id"])] = Excerpt(
                 (row.get("title") or "")[:EXCERPT_LENGTH], (row["text"] or "")[:EXCERPT_LENGTH]
             )
     texts = zip(map(str, queries["id"]), query_texts(queries), strict=True)
     return Excerpts(
-        {query: text[:EXCERPT_LENGTH] for query, text in texts if query in qrels}, found
+        {query: text[:EXCERPT_LENGTH] for query, text in texts if query in qrels}, texts_by_id
     )

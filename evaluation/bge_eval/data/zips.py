@@ -1,7 +1,7 @@
-"""BEIR's public zips: fetched in pieces if need be, and verified.
+"""Download BEIR's public zips, resume interrupted downloads and verify checksums.
 
-beir's own downloader starts anew each time, and takes half a file or an error page for the whole
-zip. A zip is kept as it is: its checksum can be verified again, and it is read without unpacking.
+beir's own downloader starts again each time, and accepts half a file or an error page as the zip.
+A zip is read without unpacking, so its checksum can be verified again.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True, slots=True)
 class PublishedZip:
-    """A zip that someone publishes."""
+    """A published zip."""
 
     name: str
-    """The file's name without .zip."""
+    """File name without .zip."""
     url: str
-    """Where it is."""
+    """Its address."""
     md5: str
-    """Its published checksum."""
+    """Published MD5 checksum."""
 
 
 def fetch_zip(published: PublishedZip, data_dir: Path, progress: Progress) -> Path:
-    """Download a zip into a data folder, unless it is there already.
+    """Download a zip into a data folder, unless it exists there with the right checksum.
 
-    What an interrupted download left is gone on with; nothing bears the zip's name before it is
-    complete and its checksum holds.
+    An interrupted download is resumed. The file gets its name only when it is complete and
+    verified.
 
     Raises:
-        MissingError: it cannot be had.
-        DamagedError: what came is not the published file.
+        MissingError: the download failed.
+        DamagedError: the downloaded file differs from the published one.
     """
     target = data_dir / f"{published.name}.zip"
     if target.is_file() and _md5(target) == published.md5:
@@ -54,14 +54,14 @@ def fetch_zip(published: PublishedZip, data_dir: Path, progress: Progress) -> Pa
     except (OSError, ValueError) as error:  # URLError and HTTPError are OSErrors
         raise MissingError(
             f"{published.url} could not be downloaded: {error}. What arrived is kept; the same"
-            " command goes on from there."
+            " command resumes the download."
         ) from error
-    found = _md5(partial)
-    if found != published.md5:
+    actual = _md5(partial)
+    if actual != published.md5:
         start = partial.read_bytes()[:2]
         partial.unlink()
         raise DamagedError(
-            f"{published.url} is not the published file: its MD5 is {found}, published is"
+            f"{published.url} is not the published file: its MD5 is {actual}, expected"
             f" {published.md5}{'' if start == b'PK' else ', and it is no zip'}. It was removed."
         )
     if not zipfile.is_zipfile(partial):
@@ -72,15 +72,15 @@ def fetch_zip(published: PublishedZip, data_dir: Path, progress: Progress) -> Pa
 
 
 def _receive(url: str, partial: Path, progress: Progress) -> None:
-    """Append what is missing of a file; start anew if the server does not send parts."""
-    there = partial.stat().st_size if partial.is_file() else 0
+    """Resume a partial file; start again if the server does not support ranges."""
+    present = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(url)
-    if there:
-        request.add_header("Range", f"bytes={there}-")
+    if present:
+        request.add_header("Range", f"bytes={present}-")
     try:
         reply = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing
+        if error.code == 416:  # the file is complete
             return
         raise
     with reply:
