@@ -160,7 +160,7 @@ def test_an_improvement_is_pointed_out(runs: Path, tmp_path: Path) -> None:
     worse = update(Request(str(tmp_path / "worse.json"), (runs / "damaged",)))[1]
     outcome = judge(request(worse, runs / "base"))
     assert only(outcome).status is Status.IMPROVED
-    assert "update the baseline" in only(outcome).said
+    assert "update the baseline" in only(outcome).reason
     assert outcome.exit_code == 0
     assert any(line.startswith("::notice ") for line in workflow_commands(outcome))
 
@@ -211,7 +211,7 @@ def test_several_runs_are_asked_about(
         shutil.copytree(runs / name, together, dirs_exist_ok=True)
     done = bge_eval("check", together, "--baseline", baseline.path)
     assert done.returncode == 2
-    assert f"There are 3 runs of {DEMO}; which is meant?" in done.stderr
+    assert f"There are 3 runs of {DEMO}; choose one." in done.stderr
     assert "- builtin/all-MiniLM-L6-v2 [query_prompt=" in done.stderr
     assert "--latest" in done.stderr
     done = bge_eval("check", together, "--baseline", baseline.path, env={"GITHUB_ACTIONS": "true"})
@@ -255,7 +255,7 @@ def test_other_data_are_not_compared(runs: Path, baseline: Baseline) -> None:
     write_baseline(replace(baseline, entries={DEMO: other}))
     outcome = judge(request(baseline, runs / "base"))
     assert only(outcome).status is Status.MISSING
-    assert "other data (data.fingerprint 0123456789abcdef, now " in only(outcome).said
+    assert "other data (data.fingerprint 0123456789abcdef, now " in only(outcome).reason
     assert outcome.exit_code == 3
     told = judge(request(baseline, runs / "base", other_data=True))
     assert told.exit_code == 0
@@ -266,7 +266,7 @@ def test_without_values_of_queries_the_score_alone_decides(runs: Path) -> None:
     before = replace(entry(runs, "base"), queries={})
     outcome = check(Baseline("b", Path("b"), {DEMO: before}), {DEMO: entry(runs, "near")}, Rules())
     assert only(outcome).status is Status.REGRESSED
-    assert "judged by the score alone" in only(outcome).said
+    assert "judged by the score alone" in only(outcome).reason
 
 
 def test_queries_that_are_not_the_scores_parts_are_not_used(runs: Path, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_a_result_of_mtebs_own_is_compared_with_doubt(
     outcome = judge(request(baseline, folder))
     assert only(outcome).status is Status.PASSED
     assert [note.text for note in outcome.notes if note.warning] == [
-        "The run has no record of its identity, so nothing is known of its data."
+        "The run has no record of its identity, so its data are unknown."
     ]
 
 
@@ -358,7 +358,7 @@ def test_rules_of_queries_time_and_memory(runs: Path, baseline: Baseline) -> Non
     assert found[f"{DEMO} nDCG@10"].status is Status.PASSED
     queries = found[f"{DEMO} 2 queries"]
     assert queries.status is Status.REGRESSED
-    assert f"{lost} (nDCG@10 " in queries.said and f"{kept} (" not in queries.said
+    assert f"{lost} (nDCG@10 " in queries.reason and f"{kept} (" not in queries.reason
     assert found[f"{DEMO} seconds"].status is Status.PASSED
     assert found[f"{DEMO} memory, GiB"].status is Status.REGRESSED
     fine = judged(
@@ -377,13 +377,13 @@ def test_times_of_another_machine_are_not_compared(runs: Path) -> None:
     rules = Rules(default=Rule(max_time_ratio=1.0))
     outcome = check(Baseline("b", Path("b"), {DEMO: before}), {DEMO: entry(runs, "base")}, rules)
     assert [finding.status for finding in outcome.findings] == [Status.PASSED, Status.NOT_JUDGED]
-    assert "Abacus" in outcome.findings[1].said
+    assert "Abacus" in outcome.findings[1].reason
     assert outcome.exit_code == 0
     stored = replace(entry(runs, "base"), tokens=0)
     before = replace(stored, tokens=9000)
     outcome = check(Baseline("b", Path("b"), {DEMO: before}), {DEMO: stored}, rules)
     assert outcome.findings[1].status is Status.NOT_JUDGED
-    assert "Encoded 0 tokens, the baseline 9,000" in outcome.findings[1].said
+    assert "Encoded 0 tokens, the baseline 9,000" in outcome.findings[1].reason
 
 
 def test_measures_and_averages(runs: Path, baseline: Baseline) -> None:
@@ -394,7 +394,7 @@ def test_measures_and_averages(runs: Path, baseline: Baseline) -> None:
     found = judged(baseline, runs / "damaged", rules)
     assert found[f"{DEMO} R@100"].status is Status.PASSED
     assert found[f"{DEMO} MAP@10"].status is Status.MISSING
-    assert "--update with these rules adds it" in found[f"{DEMO} MAP@10"].said
+    assert "--update with these rules adds it" in found[f"{DEMO} MAP@10"].reason
     assert found["average of demo nDCG@10"].status is Status.REGRESSED
     assert found["average of the baseline's tasks nDCG@10"].status is Status.PASSED
     update(request(baseline, runs / "base"))
@@ -603,7 +603,7 @@ def test_the_plugin_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "reason"),
     [
         ("offline", True, ["--offline"]),
         ("offline", False, []),
@@ -613,5 +613,5 @@ def test_the_plugin_costs_nothing() -> None:
         ("lang", ["zho", "deu"], ["--lang", "zho", "--lang", "deu"]),
     ],
 )
-def test_options_of_the_fixture(name: str, value: Any, said: list[str]) -> None:
-    assert _as_option(name, value) == said
+def test_options_of_the_fixture(name: str, value: Any, reason: list[str]) -> None:
+    assert _as_option(name, value) == reason

@@ -78,7 +78,7 @@ def test_forgiven(folder: Path) -> None:
 GOOD = json.dumps(CORPUS[0])
 BAD_CORPUS = {
     "not json": (f"{GOOD}\n{{oops", "line 2: not JSON"),
-    "no object": (f"{GOOD}\n[1]", "line 2: expected an object"),
+    "no object": (f"{GOOD}\n[1]", "line 2: expected a JSON object"),
     "missing id": (f'{GOOD}\n{{"text": "x"}}', "line 2: no _id"),
     "empty id": (f'{GOOD}\n{{"_id": "", "text": "x"}}', "line 2: no _id"),
     "missing text": (f'{GOOD}\n{{"_id": "d9", "title": "x"}}', "line 2: text is missing"),

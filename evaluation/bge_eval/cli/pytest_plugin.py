@@ -116,10 +116,10 @@ class Gate:
             pytest.fail(f"bge-eval check: {error}", pytrace=False)
         if outcome.exit_code:
             pytest.fail(text(outcome), pytrace=False)
-        said = self._config.stash.setdefault(_SAID, [])
+        reason = self._config.stash.setdefault(_SAID, [])
         worth = outcome.of(Status.IMPROVED, Status.DROPPED, Status.NOT_JUDGED)
-        said += [f"{finding.task} {finding.what}: {finding.said}" for finding in worth]
-        said += [note.text for note in outcome.notes if note.warning]
+        reason += [f"{finding.task} {finding.what}: {finding.reason}" for finding in worth]
+        reason += [note.text for note in outcome.notes if note.warning]
         return outcome
 
 

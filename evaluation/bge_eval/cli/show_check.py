@@ -57,7 +57,7 @@ class VerdictOutput(Output):
         lines = []
         for finding in outcome.findings:
             cells = [Cell(_MARKS[finding.status]), *map(Cell, _cells(finding)[:-1])]
-            cells.append(Cell(str(finding.status), rank=1, detail=finding.said))
+            cells.append(Cell(str(finding.status), rank=1, detail=finding.reason))
             lines.append(GridLine(tuple(cells)))
         return [
             Title(f"bge-eval check: {outcome.summary}", large=True),
@@ -129,7 +129,7 @@ def _terminal(outcome: Outcome, console: Console) -> None:
     for finding in outcome.findings:
         if finding.status is not Status.PASSED:
             name = f"{finding.task} {finding.what}".strip()
-            console.print(Text(f"{name}: {finding.said}", style=_STYLES[finding.status]))
+            console.print(Text(f"{name}: {finding.reason}", style=_STYLES[finding.status]))
     for note in outcome.notes:
         console.print(Text(note.text, style="yellow" if note.warning else "dim"))
     console.print(Text(outcome.summary, style="bold" if outcome.exit_code else "green"))
@@ -167,5 +167,5 @@ def _record(finding: Finding) -> dict[str, Any]:
         "low": interval.low if interval else None,
         "high": interval.high if interval else None,
         "p": finding.p_value,
-        "reason": finding.said,
+        "reason": finding.reason,
     }

@@ -1,4 +1,4 @@
-"""Baselines: what a run is held against, as one small JSON file that is kept with the code.
+"""Baselines: the scores that runs are compared with, as one small JSON file kept with the code.
 
 ::
 
@@ -15,9 +15,8 @@
       }
     }
 
-Keys are sorted and every value that a person reviews has its own line. The values of single
-queries are one string for each part: base64 of a gzipped table, which
-``base64 -d | gunzip`` shows.
+Keys are sorted and every value to review has its own line. The values of single queries are one
+string for each part: base64 of a gzipped table; ``base64 -d | gunzip`` shows it.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ from bge_eval.results.record import Environment
 from bge_eval.results.saved import TOLERANCE, SavedResult, read_json
 
 KIND = "bge-eval baseline"
-"""What the file says it is."""
+"""Value of "kind" in a baseline file."""
 FORMAT = 1
-"""Version of the file's form."""
+"""Version of the file format."""
 
 PartValues = dict[str, dict[str, float]]
 """Part ("default/test"; of an aggregate "Task:default/test") → query id → value."""
@@ -57,54 +56,54 @@ _DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One task's result, as far as the gate looks at it: of a baseline or of a run."""
+    """The parts of a task's result that the gate compares; of a baseline or of a run."""
 
     task: str
     """mteb's task name."""
     model: str
-    """The row's name for people, e.g. ``org/model [dtype=bfloat16]``."""
+    """The row's label, e.g. ``org/model [dtype=bfloat16]``."""
     main: str
     """The main measure's name: "nDCG@10", or mteb's key where it has no name of ours."""
     scores: Mapping[str, float]
     """Measure ("main" among them) → score."""
     identity: Mapping[str, Any] = field(default_factory=dict)
-    """The run's identity; empty where nothing is known of it."""
+    """The run's identity; empty if it was not recorded."""
     queries: Mapping[str, PartValues] = field(default_factory=dict)
-    """Measure ("main" is filed under its name) → part → query id → value."""
+    """Measure (the main one under its own name) → part → query id → value."""
     seconds: float | None = None
-    """How long the task took; None where it is not known."""
+    """Wall time of the task; None if unknown."""
     tokens: int = 0
-    """How many tokens were encoded; fewer where embeddings were stored already."""
+    """Number of tokens encoded; stored embeddings do not count."""
     memory_bytes: int | None = None
-    """The most memory the process used; None where it is not known."""
+    """Peak memory of the process; None if unknown."""
     machine: str = ""
-    """Processor, cores and GPUs, for people and to tell whether times can be compared."""
+    """Processor, cores and GPUs; times are compared only on the same machine."""
     created: str = ""
-    """When it was made."""
+    """Time of the run."""
     source: str = ""
-    """The file of a run; "" in a baseline."""
+    """The run's result file; "" in a baseline."""
     aggregate_of: tuple[str, ...] = ()
     """For an aggregate, the tasks whose scores it averages."""
 
     def name(self, measure: str) -> str:
-        """Return a measure's name for people."""
+        """Return a measure's display name."""
         return self.main if measure == MAIN else measure
 
     def values(self, measure: str) -> PartValues:
-        """Return a measure of every query; empty where it was not kept."""
+        """Return part → query id → value of a measure; empty if it was not stored."""
         return self.queries.get(self.name(measure), {})
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a run is held against."""
+    """The scores that runs are compared with."""
 
     name: str
     """The file's stem, or the run's model."""
     path: Path
     """The file, or the run's."""
     entries: Mapping[str, Entry]
-    """Task → what it had."""
+    """Task → its result."""
 
 
 def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
@@ -182,7 +181,7 @@ def read_baseline(path: Path) -> Baseline:
     """Read a baseline's file.
 
     Raises:
-        DamagedError: it is no baseline, or of another form.
+        DamagedError: it is no baseline, or has another format version.
     """
     content = read_json(path)
     if content.get("kind") != KIND:
@@ -191,7 +190,7 @@ def read_baseline(path: Path) -> Baseline:
         )
     if content.get("format") != FORMAT:
         raise DamagedError(
-            f"{path} has form {content.get('format')}, this bge-eval reads {FORMAT}. Write it"
+            f"{path} has format {content.get('format')}, this bge-eval reads {FORMAT}. Write it"
             f" again with `bge-eval check --update --baseline {path}`."
         )
     try:
@@ -215,7 +214,7 @@ def write_baseline(baseline: Baseline) -> None:
     """Write a baseline's file; the same content gives the same bytes.
 
     Raises:
-        MissingError: the place cannot be written to.
+        MissingError: the file cannot be written.
     """
     tasks = {task: _packed(entry) for task, entry in baseline.entries.items()}
     content = {"kind": KIND, "format": FORMAT, "tasks": tasks}

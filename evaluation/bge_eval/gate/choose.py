@@ -1,4 +1,4 @@
-"""Which baseline, and which of the saved runs, are meant."""
+"""Find the baseline and select one saved run of every task."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bge_eval.gate.baseline import KIND, Baseline, entry_of, read_baseline
 from bge_eval.results.saved import SavedResult, find_results, read_json
 
 BASELINES = Path("results/baselines")
-"""Where baselines lie that are given by name."""
+"""Folder of baselines that are given by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How the runs that are meant are told from others of the same task."""
+    """Selects among several runs of a task."""
 
     model: str = ""
-    """The whole of a run's name, or a part of it or of its revision."""
+    """A run's name, or part of its name or revision; "" for any."""
     latest: bool = False
-    """Of several runs of a task take the newest."""
+    """Whether to take the newest of several runs."""
 
 
 def find_baseline(given: str, measures: Iterable[str] = ()) -> Baseline:
@@ -29,10 +29,10 @@ def find_baseline(given: str, measures: Iterable[str] = ()) -> Baseline:
 
     Args:
         given: a file, a name in ``results/baselines``, a folder of results or a single result.
-        measures: what is judged besides the measures that every run keeps, for a run.
+        measures: measures to read from a run beside those that every run stores.
 
     Raises:
-        MissingError: there is nothing of the kind.
+        MissingError: there is no such baseline.
         UsageError: a folder holds several runs of a task.
         DamagedError: it cannot be read.
     """
@@ -67,19 +67,19 @@ def choose(
     *,
     option: str = "--model",
 ) -> dict[str, SavedResult]:
-    """Find the one run of every task that is meant.
+    """Select one run of every task.
 
     Args:
         places: folders of results, or results.
-        choice: what tells it from others.
-        tasks: the tasks that are asked for; None for all.
-        option: the option that the advice names.
+        choice: selects among several runs of a task.
+        tasks: the tasks to select; None for all.
+        option: the option that the error message names.
 
     Returns:
-        Task → result, in the order they lie in; a task without a result is missing.
+        Task → result, in the order of the files; tasks without a result are left out.
 
     Raises:
-        UsageError: several are left of a task, or the model that is asked for has none.
+        UsageError: several runs of a task remain, or no run matches the model.
         MissingError: a folder does not exist or holds no results.
     """
     by_task: dict[str, list[SavedResult]] = {}
@@ -99,7 +99,7 @@ def choose(
 def _of_model(
     by_task: Mapping[str, list[SavedResult]], wanted: str
 ) -> dict[str, list[SavedResult]]:
-    """Keep runs by name: those that have just this name, else those whose name contains it."""
+    """Select runs by name: those with exactly this name, or else those that contain it."""
     folded = wanted.casefold()
     every = [result for found in by_task.values() for result in found]
     exact = {result.path for result in every if folded in (_name(result), result.label.casefold())}
@@ -122,13 +122,13 @@ def _name(result: SavedResult) -> str:
 
 
 def _age(result: SavedResult) -> tuple[str, float]:
-    """Return what is larger for a newer run; a result that does not say when is the oldest."""
+    """Return a sort key that grows with a run's time; runs without a time come first."""
     return (result.record.created, result.path.stat().st_mtime)
 
 
 def _ask(several: Mapping[str, list[SavedResult]], option: str) -> UsageError:
     task, found = next(iter(several.items()))
-    lines = [f"There are {len(found)} runs of {task}; which is meant?"]
+    lines = [f"There are {len(found)} runs of {task}; choose one."]
     lines += [
         f"- {result.label} ({str(result.meta.get('revision', ''))[:8]})"
         f" of {result.record.created or 'an unknown time'}: {result.path}"
@@ -139,7 +139,7 @@ def _ask(several: Mapping[str, list[SavedResult]], option: str) -> UsageError:
         lines.append(f"The same with {', '.join(others)}.")
     if option == "--model":
         lines.append(
-            "Say --model NAME (the whole name, or a part of it or of the revision), --latest for"
+            "Add --model NAME (the name, or part of it or of the revision), --latest for"
             " the newest of each task, or give the path of the folder or the result."
         )
     else:

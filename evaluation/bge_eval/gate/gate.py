@@ -1,4 +1,4 @@
-"""The gate from its files to its verdict, for the command line and for test-suites."""
+"""The gate: read baseline, rules and runs, and judge or update."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from bge_eval.gate.verdict import check
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be checked."""
+    """The runs to check, and their baseline."""
 
     baseline: str
     """A file, a name in ``results/baselines``, or a run."""
     runs: tuple[Path, ...]
-    """Where the runs lie."""
+    """Folders of results, or results."""
     choice: Choice = field(default_factory=Choice)
-    """Which of them are meant."""
+    """Selects among several runs of a task."""
     rules: Path | None = None
-    """The file of rules; None for the one beside the baseline, or the default."""
+    """The rules file; None for the one beside the baseline, or else the default rules."""
     tasks: tuple[str, ...] = ()
-    """Suites and tasks that are checked; () for all of the baseline."""
+    """Suites and tasks to check; () for all of the baseline."""
     other_data: bool = False
-    """Compare although the data are others."""
+    """Whether to compare runs on different data."""
 
 
 def judge(request: Request) -> Outcome:
-    """Find the baseline, the rules and the runs, and give the verdict.
+    """Compare the runs with the baseline by the rules.
 
     Raises:
         MissingError: the baseline, the rules or every run is missing.
-        UsageError: it is not clear which run is meant, or a name means nothing.
+        UsageError: several runs match, or a name is unknown.
         DamagedError: a file cannot be read.
     """
     rules = _rules(request)
@@ -62,15 +62,15 @@ def judge(request: Request) -> Outcome:
 
 
 def update(request: Request) -> tuple[Baseline | None, Baseline]:
-    """Write the runs into the baseline's file; its other tasks stay as they are.
+    """Write the runs into the baseline's file; its other tasks are kept.
 
     Returns:
-        The baseline as it was, or None, and as it is.
+        The old baseline, or None, and the new one.
 
     Raises:
-        UsageError: the baseline is a run, or it is not clear which run is meant.
+        UsageError: the baseline is a run, or several runs match.
         MissingError: there is no run.
-        DamagedError: the file that is there cannot be read.
+        DamagedError: the existing file cannot be read.
     """
     path = baseline_path(request.baseline)
     if path.is_dir() or path.suffix != ".json":
@@ -151,7 +151,7 @@ def _wanted(names: Sequence[str], known: Collection[str]) -> set[str]:
 
 
 def _without_others(rules: Rules, others: Collection[str]) -> Rules:
-    """Leave out what the rules say of tasks that are not asked for, averages with them too."""
+    """Return the rules without other tasks, and without averages that include them."""
     averages = {
         suite: rule
         for suite, rule in rules.suite_averages.items()
@@ -162,7 +162,7 @@ def _without_others(rules: Rules, others: Collection[str]) -> Rules:
 
 
 def _refuse_unknown_queries(rules: Rules, baseline: Baseline) -> None:
-    """A query that is not there would never be seen to drop: a slip of the pen, most likely."""
+    """Raise if the rules name a query that the baseline lacks: it could never regress."""
     for task, values in rules.tasks.items():
         entry = baseline.entries.get(task)
         if entry is None or not values.get("queries"):
@@ -182,7 +182,7 @@ def _refuse_unknown_queries(rules: Rules, baseline: Baseline) -> None:
 
 
 def _extra(request: Request, baseline: Baseline) -> list[str]:
-    """Return tasks that have a run and are not in the baseline."""
+    """Return tasks that have a run but are not in the baseline."""
     from bge_eval.results.saved import find_results
 
     inner = {part for entry in baseline.entries.values() for part in entry.aggregate_of}

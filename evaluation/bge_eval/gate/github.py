@@ -1,6 +1,6 @@
-"""What a GitHub workflow shows of the verdict: annotations and the summary of the step.
+"""A check's outcome in a GitHub workflow: annotations and the step summary.
 
-The forms are those of "Workflow commands for GitHub Actions" in GitHub's documentation.
+The formats follow "Workflow commands for GitHub Actions" in GitHub's documentation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from bge_eval.gate.outcome import Outcome, Status
 
 _MOST = 10
-"""GitHub shows so many annotations of a kind for one step, and drops the others silently."""
+"""Number of annotations of a kind that GitHub shows for one step; it drops the others."""
 _KINDS = {
     Status.REGRESSED: "error",
     Status.MISSING: "error",
@@ -22,28 +22,28 @@ _KINDS = {
 
 
 def in_actions() -> bool:
-    """Whether this runs in a GitHub workflow."""
+    """Tell whether this runs in a GitHub workflow."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def workflow_commands(outcome: Outcome) -> list[str]:
-    """Return one workflow command for everything that is not simply passed.
+    """Return one workflow command for every finding that did not pass, and for every note.
 
-    They point at the baseline's file, where a reviewer of the change can see them.
+    They are attached to the baseline's file, where a reviewer sees them.
     """
-    said: dict[str, list[tuple[str, str]]] = {"error": [], "warning": [], "notice": []}
+    annotations: dict[str, list[tuple[str, str]]] = {"error": [], "warning": [], "notice": []}
     for finding in outcome.findings:
         if finding.status in _KINDS:
             title = f"{finding.task} {finding.what} {finding.status}".replace("  ", " ")
-            text = finding.said
+            text = finding.reason
             if finding.before is not None and finding.after is not None:
                 text = f"{finding.before:.5f} → {finding.after:.5f}. {text}"
-            said[_KINDS[finding.status]].append((title, text))
+            annotations[_KINDS[finding.status]].append((title, text))
     for note in outcome.notes:
-        said["warning" if note.warning else "notice"].append(("bge-eval check", note.text))
+        annotations["warning" if note.warning else "notice"].append(("bge-eval check", note.text))
     file = _in_workspace(outcome.baseline.path)
     lines = []
-    for kind, items in said.items():
+    for kind, items in annotations.items():
         if len(items) > _MOST:
             rest = items[_MOST - 1 :]
             more = "\n".join(f"{title}: {text}" for title, text in rest)
@@ -58,15 +58,15 @@ def workflow_command(kind: str, title: str, text: str, file: str = "") -> str:
     Args:
         kind: "error", "warning" or "notice".
         title: its heading.
-        text: what it says; lines are kept.
-        file: the file in the repository that it points at, if any.
+        text: its text; line breaks are kept.
+        file: the file in the repository that it is attached to; "" for none.
     """
     place = f"file={_property(file)}," if file else ""
     return f"::{kind} {place}title={_property(title)}::{_data(text)}"
 
 
 def write_summary(markdown: str) -> bool:
-    """Append to the step's summary; return whether there is one that can be written to."""
+    """Append to the step summary; return False if there is none or it cannot be written."""
     place = os.environ.get("GITHUB_STEP_SUMMARY")
     if not place:
         return False

@@ -1,8 +1,8 @@
-"""The verdict as JUnit XML, which every CI service can show.
+"""A check's outcome as JUnit XML, which CI services can show.
 
-There is no standard; this is the form that Jenkins' and GitLab's readers share: a test case for
-each finding, ``failure`` for a regression, ``error`` for what is missing, ``skipped`` for what
-could not be judged.
+There is no standard; this is the format that Jenkins and GitLab share: a test case for each
+finding, with ``failure`` for a regression, ``error`` for a missing result and ``skipped`` for one
+that could not be judged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ELEMENTS = {
     Status.NOT_JUDGED: "skipped",
 }
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped."""
+"""Characters that XML 1.0 cannot contain, even escaped."""
 
 
 def write_junit(outcome: Outcome, path: Path) -> None:
-    """Write the verdict as JUnit XML.
+    """Write the outcome as JUnit XML.
 
     Raises:
         UsageError: the file cannot be written.
@@ -72,13 +72,13 @@ def _case(outcome: Outcome, finding: Finding) -> ElementTree.Element:
         time="0",
     )
     if finding.status in _ELEMENTS:
-        said = ElementTree.SubElement(
-            case, _ELEMENTS[finding.status], message=_text(finding.said), type=str(finding.status)
+        element = ElementTree.SubElement(
+            case, _ELEMENTS[finding.status], message=_text(finding.reason), type=str(finding.status)
         )
         if finding.before is not None and finding.after is not None:
-            said.text = f"baseline {finding.before:.5f}, now {finding.after:.5f}"
+            element.text = f"baseline {finding.before:.5f}, now {finding.after:.5f}"
     else:
-        ElementTree.SubElement(case, "system-out").text = _text(finding.said)
+        ElementTree.SubElement(case, "system-out").text = _text(finding.reason)
     return case
 
 

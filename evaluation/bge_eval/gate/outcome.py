@@ -1,4 +1,4 @@
-"""The verdict as records; light, so that a command line can know them before it needs numpy."""
+"""The records of a check's outcome; they import neither numpy nor scipy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """What became of one thing that was judged."""
+    """The judgement of one finding."""
 
     PASSED = "passed"
     IMPROVED = "improved"
@@ -25,29 +25,29 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the verdict."""
+    """One judged score, query list, time or memory."""
 
     task: str
-    """mteb's task name, or "average" and of what."""
+    """mteb's task name, or the name of an average."""
     what: str
     """The measure's name, "queries", "time", "memory", or "" for the task as a whole."""
     status: Status
-    """The verdict."""
-    said: str
-    """Why, a sentence for people."""
+    """Its judgement."""
+    reason: str
+    """The reason, a sentence."""
     before: float | None = None
     """The baseline's value: a score 0 to 1, seconds, or GiB."""
     after: float | None = None
     """The run's value."""
     comparison: Comparison | None = None
-    """The paired statistics over queries, where both have values of the same queries."""
+    """Paired statistics over queries; None if the queries differ."""
     p_value: float | None = None
-    """The p-value after Holm's correction, where it was asked for."""
+    """The p-value after Holm's correction; None if not tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What has to be known to judge the verdict."""
+    """A remark on the comparison as a whole."""
 
     text: str
     """A sentence."""
@@ -57,21 +57,21 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The verdict on all tasks."""
+    """The findings of a check."""
 
     baseline: Baseline
-    """What was held against."""
+    """The baseline."""
     model: str
-    """The run's name for people; several are joined."""
+    """The run's label; several are joined."""
     rules: str
-    """Where the rules are from."""
+    """The rules file."""
     findings: tuple[Finding, ...]
     """In the order of tasks."""
     notes: tuple[Note, ...] = ()
-    """What differs between the identities, what the baseline lacks."""
+    """Differences between the identities, and tasks that the baseline lacks."""
 
     def of(self, *statuses: Status) -> list[Finding]:
-        """Return the findings of some kinds."""
+        """Return the findings with one of some statuses."""
         return [finding for finding in self.findings if finding.status in statuses]
 
     @property
@@ -83,6 +83,6 @@ class Outcome:
 
     @property
     def summary(self) -> str:
-        """Return the verdict in a sentence, e.g. "1 regressed, 3 passed."."""
+        """Return the counts in a sentence, e.g. "1 regressed, 3 passed."."""
         counts = {status: len(self.of(status)) for status in reversed(Status)}
         return ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."

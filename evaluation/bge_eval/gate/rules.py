@@ -1,27 +1,27 @@
-"""What a run may lose against its baseline, by task or suite, from a TOML file.
+"""Rules: how much a run may lose against its baseline, by task or suite, from a TOML file.
 
 ::
 
     [default]                        # every task
     max_drop = 0.005                 # scores are 0 to 1: half a point
-    significant = true               # a drop fails only if it is more than chance
-    alpha = 0.05                     # … at this level, after Holm's correction over all tests
+    significant = true               # a drop fails only if it is significant
+    alpha = 0.05                     # level, after Holm's correction over all tests
 
     [suite.beir]                     # every task of the suite
-    max_relative_drop = 0.01         # one per cent of the baseline's score, instead of max_drop
-    average = { max_drop = 0.002 }   # and the mean over the suite's tasks
+    max_relative_drop = 0.01         # 1% of the baseline's score, instead of max_drop
+    average = { max_drop = 0.002 }   # rule for the mean over the suite's tasks
 
     [task.SciFact]
     measures = ["main", "R@100"]     # main: the task's own main score
-    queries = ["13", "42"]           # none of these may lose anything
+    queries = ["13", "42"]           # queries that must not lose anything
     max_time_ratio = 1.5             # seconds against the baseline's
     max_memory_gib = 4
 
     [average]                        # the mean over all tasks of the baseline
     max_drop = 0.002
 
-A task's own table goes before its suites', and those before the default, key by key; a table
-that says how much may be lost replaces both ways of saying it.
+Keys of a task's table override those of its suites, and these the default. A table with either of
+max_drop and max_relative_drop replaces both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bge_eval.measures.measure import parse_measure
 from bge_eval.measures.mteb_keys import parse_key, stored_name
 
 MAIN = "main"
-"""The name that stands for a task's own main score."""
+"""Name of a task's main score."""
 
 _AMOUNTS = ("max_drop", "max_relative_drop")
 _TABLES = ("default", "suite", "task", "average")
@@ -45,27 +45,27 @@ _TABLES = ("default", "suite", "task", "average")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one task may lose."""
+    """The limits for one task."""
 
     measures: tuple[str, ...] = (MAIN,)
     """The measures that are judged: "main", "nDCG@10", "R@100" …"""
     max_drop: float | None = 0.005
-    """How far a score may fall, 0 to 1; None if only the relative drop counts."""
+    """Largest allowed drop, 0 to 1; None if only the relative drop counts."""
     max_relative_drop: float | None = None
-    """How far it may fall as a part of the baseline's score, e.g. 0.01 for one per cent."""
+    """Largest allowed drop as a fraction of the baseline's score, e.g. 0.01 for 1%."""
     significant: bool = True
-    """Whether only a drop fails that is more than chance, where that can be tested."""
+    """Whether a drop fails only if it is significant, where it can be tested."""
     alpha: float = 0.05
-    """The level of that test."""
+    """Significance level."""
     queries: tuple[str, ...] = ()
-    """Queries of which none may lose anything, by id."""
+    """Ids of queries that must not lose anything."""
     max_time_ratio: float | None = None
-    """How many times the baseline's seconds it may take."""
+    """Largest allowed ratio of the run's seconds to the baseline's."""
     max_memory_gib: float | None = None
-    """The most memory it may use, GiB."""
+    """Largest allowed peak memory, GiB."""
 
     def allowed(self, before: float) -> float:
-        """Return how far a score may fall from what it was; of two limits the stricter."""
+        """Return the largest allowed drop from a score: the stricter of two limits."""
         limits = []
         if self.max_drop is not None:
             limits.append(self.max_drop)
@@ -81,15 +81,15 @@ class Rules:
     default: Rule = field(default_factory=Rule)
     """For every task."""
     suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Suite → what it sets for its tasks, in the file's order."""
+    """Suite → the keys of its table, in the file's order."""
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Task → what it sets."""
+    """Task → the keys of its table."""
     average: Rule | None = None
     """For the mean over all tasks; None if it is not judged."""
     suite_averages: Mapping[str, Rule] = field(default_factory=dict)
     """Suite → the rule for the mean over its tasks."""
     origin: str = "the default rules"
-    """Where they are from, for people."""
+    """The rules file, for messages."""
 
     def of(self, task: str, suites: Iterable[str] = ()) -> Rule:
         """Return a task's rule.
@@ -107,17 +107,17 @@ class Rules:
 
 
 def read_rules(path: Path) -> Rules:
-    """Read a file of rules.
+    """Read a rules file.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is no TOML.
-        UsageError: it says something that means nothing; all such places are named.
+        DamagedError: it is not TOML.
+        UsageError: a table, key or value is invalid; all of them are listed.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingError(f"There is no file of rules {path}.") from error
+        raise MissingError(f"There is no rules file {path}.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     problems = [
@@ -147,7 +147,7 @@ def read_rules(path: Path) -> Rules:
     if problems:
         raise UsageError(f"{path}: " + " ".join(problems))
     default = _with(Rule(), checked["default"])
-    # An average is judged as the tasks are, but for what is said of it.
+    # An average inherits the limits of the default rule, but not its measures and queries.
     base = Rule(
         max_drop=default.max_drop,
         max_relative_drop=default.max_relative_drop,
@@ -228,7 +228,7 @@ _AVERAGE_KEYS = {
     "significant": _flag,
     "alpha": _number(0, 1),
 }
-"""Key → what is wrong with a value of it, in words that follow "must be"; "" if it is right."""
+"""Key → a function that returns what the value "must be", or "" if it is valid."""
 _KEYS = {
     **_AVERAGE_KEYS,
     "measures": _measures,

@@ -1,4 +1,4 @@
-"""Hold runs against a baseline by rules, and say of everything whether it passed."""
+"""Compare runs with a baseline by rules: one finding for every score, query, time and memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bge_eval.statistics.paired import Comparison, compare_means
 from bge_eval.statistics.samples import TIE
 
 _DATA = ("data.fingerprint", "data.splits", "data.subsets")
-"""What makes the scores of two runs scores of different things."""
+"""Keys whose difference makes two scores incomparable."""
 _EXPECTED = ("task", "task_revision", "data", "packages", "model.name", "model.revision")
-"""What may differ without a warning: a gate is there to compare checkpoints and versions."""
+"""Keys that may differ without a warning: a gate compares checkpoints and versions."""
 _GIB = 2**30
 _SAME_WORK = 1.25
-"""How many times the tokens another prompt may make, before times say nothing."""
+"""Largest token ratio at which run times are comparable."""
 _FEW = 5
-"""So many queries that lost are named; beyond, they are counted."""
+"""Largest number of regressed queries listed by id; more are counted."""
 
 
 def check(
@@ -34,15 +34,15 @@ def check(
     other_data: bool = False,
     extra: Sequence[str] = (),
 ) -> Outcome:
-    """Judge runs by a baseline.
+    """Compare runs with a baseline.
 
     Args:
-        baseline: what they are held against; every task of it is judged.
-        entries: task → its run; a task without a run is missing.
-        rules: what may be lost.
+        baseline: the baseline; each of its tasks is judged.
+        entries: task → its run; a task without a run counts as missing.
+        rules: the allowed losses.
         suites: suite → its tasks, for the suites that the rules name.
-        other_data: compare although the data are others, instead of calling the task missing.
-        extra: tasks that have a run and are not in the baseline.
+        other_data: compare even if the data differ, instead of reporting the task as missing.
+        extra: tasks that have a run but are not in the baseline.
     """
     suites = suites or {}
     pairs: list[_Pair] = []
@@ -85,7 +85,7 @@ def check(
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A task's baseline and run, with its rule."""
+    """A task's baseline, run and rule."""
 
     before: Entry
     after: Entry
@@ -98,7 +98,7 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """Two scores of one thing, not judged yet."""
+    """A pair of scores to be judged."""
 
     task: str
     what: str
@@ -110,7 +110,7 @@ class _Test:
 
 @dataclass(frozen=True, slots=True)
 class _Averages:
-    """The means over tasks that the rules ask for."""
+    """The means over tasks that the rules judge."""
 
     tests: list[_Test]
     missing: dict[str, Finding]
@@ -132,23 +132,23 @@ def _obstacle(before: Entry, after: Entry | None, other_data: bool) -> str:
     was, now = _values(before.identity, after.identity, others[0])
     return (
         f"The baseline was made with other data ({others[0]} {was}, now {now}), so the scores"
-        " cannot be compared. Update the baseline, or say --other-data."
+        " cannot be compared. Update the baseline, or add --other-data."
     )
 
 
 def _tests(pair: _Pair, findings: list[Finding]) -> list[_Test]:
-    """Return a task's measures with their paired statistics; what is not there is reported."""
+    """Return a task's measures with their paired statistics; report absent measures."""
     tests = []
     for measure in dict.fromkeys(pair.rule.measures):
         name = pair.before.name(measure)
         sides = (("baseline", pair.before), ("run", pair.after))
         lacking = [who for who, side in sides if measure not in side.scores]
         if lacking:
-            said = f"The {' and the '.join(lacking)} have no {name}."
+            reason = f"The {' and the '.join(lacking)} have no {name}."
             if len(lacking) == 1:
                 advice = " --update with these rules adds it." if lacking == ["baseline"] else ""
-                said = f"The {lacking[0]} has no {name}.{advice}"
-            findings.append(Finding(pair.task, name, Status.MISSING, said))
+                reason = f"The {lacking[0]} has no {name}.{advice}"
+            findings.append(Finding(pair.task, name, Status.MISSING, reason))
             continue
         before, after = pair.before.scores[measure], pair.after.scores[measure]
         values = pair.before.values(measure), pair.after.values(measure)
@@ -158,7 +158,7 @@ def _tests(pair: _Pair, findings: list[Finding]) -> list[_Test]:
 
 
 def _compared(tasks: Sequence[tuple[PartValues, PartValues]], rule: Rule) -> Comparison | None:
-    """Compare values of the same queries: the mean over tasks of the means over their parts."""
+    """Compare the mean over tasks of the means over their parts; None if the queries differ."""
     before, after, weights = [], [], []
     for first, second in tasks:
         same = first.keys() == second.keys()
@@ -194,8 +194,8 @@ def _averages(
     for name, (tasks, rule) in wanted.items():
         lacking = [task for task in tasks if task not in by_task]
         if lacking:
-            said = f"{len(lacking)} of {len(tasks)} tasks are missing: {', '.join(lacking)}."
-            missing[name] = Finding(name, "", Status.MISSING, said)
+            reason = f"{len(lacking)} of {len(tasks)} tasks are missing: {', '.join(lacking)}."
+            missing[name] = Finding(name, "", Status.MISSING, reason)
             continue
         found = [by_task[task] for task in tasks]
         means = {pair.before.main for pair in found}
@@ -208,7 +208,7 @@ def _averages(
 
 
 def _judge(tests: Sequence[_Test]) -> list[Finding]:
-    """Give the verdict on every score; significance is corrected for all of them together."""
+    """Judge every score; p-values are corrected for all of them together."""
     tested = [
         (index, test.comparison.p_value)
         for index, test in enumerate(tests)
@@ -233,25 +233,25 @@ def _verdict(test: _Test, p_value: float | None) -> Finding:
     if change < -allowed - TIE:
         if by_chance:
             status = Status.DROPPED
-            said = f"Lost {-change:.5f}, more than {allowed:.5f}, but within chance{evidence}."
+            reason = f"Lost {-change:.5f}, more than {allowed:.5f}, but within chance{evidence}."
         else:
             status = Status.REGRESSED
-            said = f"Lost {-change:.5f}, more than the {allowed:.5f} allowed{evidence}."
+            reason = f"Lost {-change:.5f}, more than the {allowed:.5f} allowed{evidence}."
     elif change > allowed + TIE and not by_chance:
         status = Status.IMPROVED
-        said = f"Gained {change:.5f}{evidence}: update the baseline."
+        reason = f"Gained {change:.5f}{evidence}: update the baseline."
     else:
         status = Status.PASSED
-        said = "The same." if abs(change) <= TIE else f"Within {allowed:.5f}{evidence}."
+        reason = "The same." if abs(change) <= TIE else f"Within {allowed:.5f}{evidence}."
         if change > allowed + TIE:
-            said = f"Gained {change:.5f}, within chance{evidence}."
+            reason = f"Gained {change:.5f}, within chance{evidence}."
     return Finding(
-        test.task, test.what, status, said, test.before, test.after, test.comparison, p_value
+        test.task, test.what, status, reason, test.before, test.after, test.comparison, p_value
     )
 
 
 def _queries(pair: _Pair) -> list[Finding]:
-    """Judge the queries that may lose nothing, by every measure of the rule."""
+    """Judge the queries that must not lose anything, by every measure of the rule."""
     wanted = pair.rule.queries
     if not wanted:
         return []
@@ -272,11 +272,11 @@ def _queries(pair: _Pair) -> list[Finding]:
             ]
     if lost:
         more = f" and {len(lost) - _FEW} more" if len(lost) > _FEW else ""
-        said = f"May not lose anything, but did: {', '.join(lost[:_FEW])}{more}."
-        return [Finding(pair.task, name, Status.REGRESSED, said)]
+        reason = f"Must not lose anything, but did: {', '.join(lost[:_FEW])}{more}."
+        return [Finding(pair.task, name, Status.REGRESSED, reason)]
     if unknown:
-        said = f"No values of {', '.join(dict.fromkeys(unknown))} in the baseline or the run."
-        return [Finding(pair.task, name, Status.MISSING, said)]
+        reason = f"No values of {', '.join(dict.fromkeys(unknown))} in the baseline or the run."
+        return [Finding(pair.task, name, Status.MISSING, reason)]
     return [Finding(pair.task, name, Status.PASSED, "None of them lost anything.")]
 
 
@@ -287,25 +287,25 @@ def _time(pair: _Pair) -> list[Finding]:
         return []
     finding = Finding(pair.task, "seconds", Status.NOT_JUDGED, "", before, after)
     if not before or after is None:
-        return [replace(finding, said="The baseline or the run does not say how long it took.")]
+        return [replace(finding, reason="The baseline or the run has no record of its time.")]
     if pair.before.machine != pair.after.machine:
-        said = (
+        reason = (
             f"Not the baseline's machine ({pair.before.machine or 'unknown'}, now"
             f" {pair.after.machine or 'unknown'}), so times are not compared."
         )
-        return [replace(finding, said=said)]
+        return [replace(finding, reason=reason)]
     fewest, most = sorted((pair.before.tokens, pair.after.tokens))
     if most > _SAME_WORK * fewest:
-        said = (
+        reason = (
             f"Encoded {pair.after.tokens:,} tokens, the baseline {pair.before.tokens:,}: not the"
             " same work (embeddings were stored), so times are not compared. Run with --no-store."
         )
-        return [replace(finding, said=said)]
+        return [replace(finding, reason=reason)]
     slow = after > limit * before
-    said = (
+    reason = (
         f"{after / before:.2f} times the baseline's; {limit:g} {'is' if slow else 'are'} allowed."
     )
-    return [replace(finding, status=Status.REGRESSED if slow else Status.PASSED, said=said)]
+    return [replace(finding, status=Status.REGRESSED if slow else Status.PASSED, reason=reason)]
 
 
 def _memory(pair: _Pair) -> list[Finding]:
@@ -318,46 +318,46 @@ def _memory(pair: _Pair) -> list[Finding]:
     )
     finding = Finding(pair.task, "memory, GiB", Status.NOT_JUDGED, "", before, after)
     if after is None:
-        return [replace(finding, said="The run does not say how much memory it used.")]
+        return [replace(finding, reason="The run has no record of its memory.")]
     high = after > limit
-    said = f"{after:.2f} GiB; {limit:g} GiB are allowed."
-    return [replace(finding, status=Status.REGRESSED if high else Status.PASSED, said=said)]
+    reason = f"{after:.2f} GiB; {limit:g} GiB are allowed."
+    return [replace(finding, status=Status.REGRESSED if high else Status.PASSED, reason=reason)]
 
 
 def _identity_notes(pairs: Sequence[_Pair]) -> list[Note]:
-    """Say what differs between the baseline's identities and the runs', each thing once."""
+    """Report each difference between the identities of baseline and runs once."""
     tasks: dict[tuple[str, bool], list[str]] = {}
     for pair in pairs:
         before, after = dict(pair.before.identity), dict(pair.after.identity)
         if not before or not after:
             who = "baseline" if not before else "run"
-            said = f"The {who} has no record of its identity, so nothing is known of its data"
-            tasks.setdefault((said, True), []).append(pair.task)
+            reason = f"The {who} has no record of its identity, so its data are unknown"
+            tasks.setdefault((reason, True), []).append(pair.task)
             continue
         for name in differences(before, after):
             was, now = _values(before, after, name)
             if name.startswith("packages."):
-                said = f"{name.removeprefix('packages.')} {was}, now {now}"
+                reason = f"{name.removeprefix('packages.')} {was}, now {now}"
             elif name == "model.dtype":
-                said = f"The baseline was made with another precision: {was}, now {now}"
+                reason = f"The baseline was made with another precision: {was}, now {now}"
             else:
-                said = f"The baseline was made with another {name}: {was}, now {now}"
+                reason = f"The baseline was made with another {name}: {was}, now {now}"
             doubtful = not name.startswith(_EXPECTED) or name.startswith(_DATA)
-            tasks.setdefault((said, doubtful), []).append(pair.task)
+            tasks.setdefault((reason, doubtful), []).append(pair.task)
     every = [pair.task for pair in pairs]
     return [
-        Note(f"{said}." if found == every else f"{said} ({', '.join(found)}).", warning)
-        for (said, warning), found in tasks.items()
+        Note(f"{reason}." if found == every else f"{reason} ({', '.join(found)}).", warning)
+        for (reason, warning), found in tasks.items()
     ]
 
 
 def _values(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> tuple[str, str]:
-    """Return both values of what differs, e.g. of "model.dtype", for people."""
+    """Return both values of a key such as "model.dtype", shortened for messages."""
     shown = []
     for side in (before, after):
         value: Any = side
         rest = name
-        # A key may have a dot of its own (a prompt of "STSBenchmark.v2").
+        # A key may contain a dot itself (the prompt of "STSBenchmark.v2").
         while rest and isinstance(value, Mapping):
             key = next((k for k in value if rest == k or rest.startswith(f"{k}.")), None)
             value = None if key is None else value[key]
