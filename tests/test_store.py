@@ -73,7 +73,7 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, damage: str) -> None:
     notes: list[str] = []
     known, found = space(tmp_path, notes.append).get(keys)
     assert not known.any() and found is None
-    assert "damaged" in notes[0] and "made again" in notes[0]
+    assert "damaged" in notes[0] and "computed again" in notes[0]
     assert not path.exists()
 
 

@@ -162,10 +162,10 @@ def test_kind_is_read_from_the_files(tmp_path: Path, tiny_cross_encoder: Path) -
 
 
 def test_options_that_do_not_fit(tmp_path: Path, tiny_cross_encoder: Path) -> None:
-    with pytest.raises(UsageError, match="--reranker-layers means nothing"):
+    with pytest.raises(UsageError, match="--reranker-layers does not apply"):
         load_reranker(locate(str(tiny_cross_encoder)), RerankerOptions(layers=3))
     folder = layerwise(tmp_path / "a")
-    with pytest.raises(UsageError, match="--reranker-compress means nothing"):
+    with pytest.raises(UsageError, match="--reranker-compress does not apply"):
         load_reranker(locate(str(folder)), RerankerOptions(compress_ratio=2))
     with pytest.raises(UsageError, match="after layers 2 to 6"):
         load_reranker(locate(str(folder)), RerankerOptions(layers=1)).score([("a", "b")])

@@ -1,4 +1,4 @@
-"""Where what can be made again is kept: embeddings, converted models."""
+"""The cache of files that can be re-created: embeddings and converted models."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 _ABANDONED = 3600
-"""Seconds after which what a process was writing is nobody's: it was killed."""
+"""Age in seconds at which a partial file counts as abandoned by a killed process."""
 
 
-class Kept(Protocol):
-    """Something in the cache: stored embeddings, a converted model."""
+class CacheEntry(Protocol):
+    """An entry of the cache: stored embeddings or a converted model."""
 
     @property
     def model(self) -> str:
-        """Return the name of the model that it is of."""
+        """Return the name of its model."""
 
     @property
     def used(self) -> float:
         """Return when it was last used, in seconds since 1970."""
 
 
-_Kept = TypeVar("_Kept", bound=Kept)
+_Entry = TypeVar("_Entry", bound=CacheEntry)
 
 
 def cache_folder() -> Path:
     """Return the folder: ``BGE_EVAL_CACHE``, else ``bge-eval`` in the user's cache folder."""
-    said = os.environ.get("BGE_EVAL_CACHE")
-    if said:
-        return Path(said).expanduser()
+    folder = os.environ.get("BGE_EVAL_CACHE")
+    if folder:
+        return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bge-eval"
 
 
-def chosen(
-    kept: Sequence[_Kept], model: str | None, older_than: float | None, everything: bool
-) -> list[_Kept]:
-    """Return what is to be removed.
+def entries_to_remove(
+    entries: Sequence[_Entry], model: str | None, older_than: float | None, everything: bool
+) -> list[_Entry]:
+    """Return the entries that match at least one condition.
 
     Args:
-        kept: what there is.
-        model: what is of models whose name contains this, letter case aside.
-        older_than: what was not used for this many seconds.
-        everything: all of it.
+        entries: all entries.
+        model: match models whose name contains this, ignoring case.
+        older_than: match entries unused for this many seconds.
+        everything: match all.
     """
     return [
-        one
-        for one in kept
+        entry
+        for entry in entries
         if everything
-        or (model is not None and model.casefold() in one.model.casefold())
-        or (older_than is not None and time.time() - one.used > older_than)
+        or (model is not None and model.casefold() in entry.model.casefold())
+        or (older_than is not None and time.time() - entry.used > older_than)
     ]
 
 
 def remove_abandoned(staged: Iterable[Path]) -> None:
-    """Remove what processes were writing when they were killed; what is young may be alive."""
+    """Remove the partial files of killed processes; recent ones may still be written."""
     for path in staged:
         try:
             if time.time() - path.stat().st_mtime <= _ABANDONED:
@@ -66,5 +66,5 @@ def remove_abandoned(staged: Iterable[Path]) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        except OSError:  # its owner, or another process, was first
+        except OSError:  # another process removed it first
             continue

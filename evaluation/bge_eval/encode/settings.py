@@ -7,13 +7,13 @@ mteb's model registry (prompts and similarity of the models it knows), and what 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bge_eval.encode.config import module_kind, read_modules, read_object, transformer_folder
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
@@ -156,8 +156,9 @@ def read_model_config(
         DamagedError: a file is unreadable, or names a module that cannot be run faithfully.
     """
     folder = files.folder
-    modules = _read_json(folder / "modules.json", default=None)
-    st_config = _read_json(folder / "config_sentence_transformers.json", default={})
+    modules = read_modules(folder)
+    body_folder = transformer_folder(folder)
+    st_config = read_object(folder / "config_sentence_transformers.json")
     registry = _registry_entry(files.name) if use_registry else None
     pooling, pool_prompt, normalize = (
         _from_modules(folder, modules) if modules is not None else (overrides.pooling, True, False)
@@ -167,7 +168,7 @@ def read_model_config(
             f"{files.name} has no sentence-transformers files (modules.json), so it does not say"
             " how it pools. Add --pooling cls, mean or last (and --normalize if its authors do)."
         )
-    body = _read_json(folder / _transformer_path(modules) / "sentence_bert_config.json", default={})
+    body = read_object(body_folder / "sentence_bert_config.json")
     prompts, stated = _prompts_and_similarity(st_config, registry)
     if (form := overrides.instruction_format or _FORMATS.get(files.name)) is not None:
         source = "--instruction-format" if overrides.instruction_format else "its model card"
@@ -180,7 +181,7 @@ def read_model_config(
     settings = Settings(
         pooling=pooling,
         normalize=normalize,
-        max_length=_max_length(folder / _transformer_path(modules), body),
+        max_length=_max_length(body_folder, body),
         similarity=stated,
         truncate_dim=st_config.get("truncate_dim"),
         lower_case=bool(body.get("do_lower_case", False)),
@@ -208,18 +209,13 @@ def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
     return replace(settings, **said)
 
 
-def transformer_folder(folder: Path) -> Path:
-    """Return where the transformer's own files lie (modules.json may put it in a subfolder)."""
-    return folder / _transformer_path(_read_json(folder / "modules.json", default=None))
-
-
 def _from_modules(folder: Path, modules: list[dict[str, Any]]) -> tuple[Pooling, bool, bool]:
     pooling: tuple[Pooling, bool] | None = None
     normalize = False
     for module in modules:
-        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        kind = module_kind(module)
         if kind == "Pooling":
-            config = _read_json(folder / module["path"] / "config.json", default={})
+            config = read_object(folder / str(module.get("path", "")) / "config.json")
             pooling = _pooling(config, folder), bool(config.get("include_prompt", True))
         elif kind == "Normalize":
             normalize = True
@@ -258,17 +254,10 @@ def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
     )
 
 
-def _transformer_path(modules: list[dict[str, Any]] | None) -> str:
-    for module in modules or []:
-        if str(module.get("type", "")).endswith("Transformer"):
-            return str(module.get("path", ""))
-    return ""
-
-
 def _max_length(folder: Path, body: Mapping[str, Any]) -> int:
     """Return the limit that sentence-transformers would use, never above what positions allow."""
-    config = _read_json(folder / "config.json", default={})
-    tokenizer = _read_json(folder / "tokenizer_config.json", default={})
+    config = read_object(folder / "config.json")
+    tokenizer = read_object(folder / "tokenizer_config.json")
     positions = token_positions(config)
     limits = [] if positions is None else [positions]
     stated = body.get("max_seq_length") or tokenizer.get("model_max_length")
@@ -358,15 +347,6 @@ def _registry_entry(name: str) -> Any:
     from mteb.models.model_implementations import MODEL_REGISTRY
 
     return MODEL_REGISTRY.get(name)
-
-
-def _read_json(path: Path, *, default: Any) -> Any:
-    if not path.is_file():
-        return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DamagedError(f"{path} is not readable JSON ({error}).") from error
 
 
 def overrides_from(options: Mapping[str, Any]) -> Overrides:

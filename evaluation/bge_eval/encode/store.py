@@ -1,15 +1,15 @@
-"""The embedding store: what was embedded once is not embedded again.
+"""The embedding store: each text is embedded once for each model and prompt.
 
 ::
 
     <store>/<org__model>-<digest>/      one space: model identity × prompt
-        space.json                      what the digest stands for, for people
-        <time>-<random>.shard           some thousand vectors; written whole, never changed
+        space.json                      the facts behind the digest, in readable form
+        <time>-<random>.shard           thousands of vectors; written at once, never changed
 
-A vector's key is a 128-bit hash of its text. A shard holds its keys in order, so that many are
-looked up at once in a memory-mapped file; a checksum covers all of it. Processes write shards of
-their own and so need no lock; a text that is in two of them has the same vector but for rounding,
-and the first is taken.
+A vector's key is a 128-bit hash of its text. A shard holds its keys sorted, so that many
+are looked up at once in a memory-mapped file; a checksum covers the file. Each process writes its
+own shards, so no lock is needed. Where two shards hold a text, their vectors differ by rounding at
+most, and the first one is used.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.cache import cache_folder, chosen, remove_abandoned
+from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
 
@@ -44,11 +44,11 @@ _SHARD_SECONDS = 20.0
 _SMALL_ROWS = 1024
 _MANY_SMALL = 64
 _LEAST_FREE = 2 * 2**30
-"""Bytes that are left free on the disk; nothing is stored beyond."""
+"""Bytes to leave free on the disk; storing stops there."""
 
 
 def default_store() -> Path:
-    """Return the store's usual folder."""
+    """Return the default folder of the store."""
     return cache_folder() / "embeddings"
 
 
@@ -68,20 +68,20 @@ class _Shard:
         """Open and verify.
 
         Raises:
-            ValueError: it is not what was written.
+            ValueError: the file is truncated or its checksum does not match.
             OSError: it cannot be read.
         """
         self.path = path
         raw = np.memmap(path, np.uint8, "r")
         if len(raw) < _HEADER.itemsize:
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         header = raw[: _HEADER.itemsize].view(_HEADER)[0]
         count, dimension = int(header["count"]), int(header["dimension"])
         body = raw[_HEADER.itemsize :]
         if header["magic"] != _MAGIC or len(body) != count * (20 + 4 * dimension):
-            raise ValueError("it is cut short")
+            raise ValueError("it is truncated")
         if zlib.crc32(body.data) != int(header["crc"]):
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum does not match")
         self.count = count
         self._high = body[: 8 * count].view("<u8")
         self._low = body[8 * count : 16 * count].view("<u8")
@@ -89,7 +89,7 @@ class _Shard:
         self.vectors = body[20 * count :].view("<f4").reshape(count, dimension)
 
     def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Say which keys are here, and in which rows those are."""
+        """Return which keys the shard holds, ``(n,)`` bool, and the rows of those."""
         place = np.searchsorted(self._high, keys[:, 0])
         place[place == self.count] = 0
         here = (self._high[place] == keys[:, 0]) & (self._low[place] == keys[:, 1])
@@ -106,12 +106,12 @@ class Space:
     """The stored vectors of one model with one prompt."""
 
     def __init__(self, folder: Path, facts: dict[str, Any], note: Callable[[str], None]) -> None:
-        """Open a space; its folder is made when the first vector is kept.
+        """Open a space; its folder is created with the first shard.
 
         Args:
-            folder: where its shards lie.
-            facts: what it is the space of.
-            note: told of a damaged shard, and when nothing more can be stored.
+            folder: the folder of its shards.
+            facts: the model's identity and the prompt.
+            note: receives a message about a damaged shard, or when storing stops.
         """
         self._folder = folder
         self._facts = facts
@@ -123,14 +123,14 @@ class Space:
         self._written = time.monotonic()
         self._closed = False
         if self._paths:
-            with suppress(OSError):  # somebody else's, to be read alone
+            with suppress(OSError):  # the store is read-only for this user
                 os.utime(folder)
 
     def get(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Vectors | None]:
-        """Look vectors up.
+        """Look up the vectors of some keys.
 
         Args:
-            keys: what to look for.
+            keys: the keys of texts.
 
         Returns:
             Which of the keys are known, ``(n,)`` bool, and ``(n_known, dim)`` float32 vectors in
@@ -162,7 +162,7 @@ class Space:
         return known, None if vectors is None else vectors[known]
 
     def put(self, keys: Keys, vectors: Vectors) -> None:
-        """Keep vectors; they are written with the next shard, within seconds."""
+        """Add vectors; they are written with the next shard, within seconds."""
         if self._closed:
             return
         for key, vector in zip(keys.tolist(), vectors, strict=True):
@@ -172,7 +172,7 @@ class Space:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as a shard."""
+        """Write the pending vectors as a shard."""
         if not self._waiting or self._closed:
             return
         keys = np.array(list(self._waiting), np.uint64).reshape(-1, 2)
@@ -199,7 +199,7 @@ class Space:
             staged.replace(path)
 
     def _in_order(self) -> Iterator[_Shard]:
-        """Yield the shards, beginning behind the one that was found in last."""
+        """Yield the shards, beginning after the one that last held a key."""
         # A corpus is read again in the order in which it was written.
         for path in [*self._paths[self._next :], *self._paths[: self._next]]:
             if path not in self._shards:
@@ -214,22 +214,24 @@ class Space:
         except FileNotFoundError:  # pruned or merged by another process
             return None
         except OSError as error:
-            self._note(f"Stored embeddings cannot be read ({path}: {error}); they are made again.")
+            self._note(
+                f"Stored embeddings cannot be read ({path}: {error}); they are computed again."
+            )
             return None
         except ValueError as error:
-            self._note(f"Stored embeddings are damaged ({path}: {error}); they are made again.")
+            self._note(f"Stored embeddings are damaged ({path}: {error}); they are computed again.")
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
 
     def _merge_small(self) -> None:
-        """Put many small shards together into one, so that there are few to look into."""
+        """Merge many small shards into one, to keep lookups fast."""
         limit = _HEADER.itemsize + _SMALL_ROWS * 2048
         sizes = {path: _size(path) for path in self._paths}
         small = [path for path, size in sizes.items() if size is not None and size < limit]
         if len(small) < _MANY_SMALL:
             return
-        # Another process may be at it too: what it took away it has written elsewhere.
+        # Another process may merge the same shards; it writes their vectors before it removes them.
         opened = {path: shard for path in small if (shard := self._opened(path)) is not None}
         if not opened:
             return
@@ -246,7 +248,7 @@ class Space:
 
 
 def _size(path: Path) -> int | None:
-    """Return a file's bytes, None where another process has taken it away."""
+    """Return a file's bytes, None where another process has removed it."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -257,22 +259,22 @@ class EmbeddingStore:
     """The folder of all spaces."""
 
     def __init__(self, root: Path, note: Callable[[str], None] = lambda text: None) -> None:
-        """Use a folder; nothing is made until something is stored.
+        """Use a folder; it is created with the first shard.
 
         Args:
             root: the store's folder.
-            note: told of damage and of a full disk.
+            note: receives messages about damaged shards and a full disk.
         """
         self.root = root
         self._note = note
         self._spaces: dict[str, Space] = {}
 
     def space(self, name: str, facts: dict[str, Any]) -> Space:
-        """Return the space of exactly these facts.
+        """Return the space for exactly these facts.
 
         Args:
-            name: the model's name, for people who look into the folder.
-            facts: everything that a vector depends on besides its text; plain JSON values.
+            name: the model's name, part of the folder's name.
+            facts: everything a vector depends on besides its text; JSON values.
         """
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:20]
@@ -282,19 +284,19 @@ class EmbeddingStore:
         return self._spaces[digest]
 
     def flush(self) -> None:
-        """Write everything that waits."""
+        """Write all pending vectors."""
         for space in self._spaces.values():
             space.flush()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSpace:
-    """What a person wants to know of a space."""
+    """A space as the user sees it in a listing."""
 
     folder: Path
-    """Where it lies."""
+    """Its folder."""
     model: str
-    """The model's name and the settings that are not plain."""
+    """The model's name and its precision."""
     prompt: str
     """The prompt before every text."""
     dimension: int
@@ -308,7 +310,7 @@ class StoredSpace:
 
 
 def stored_spaces(root: Path) -> list[StoredSpace]:
-    """List what a store holds, latest used first."""
+    """Return the spaces of a store, last used first."""
     spaces = []
     for path in root.glob("*/space.json"):
         try:
@@ -345,21 +347,21 @@ def prune(
 
     Args:
         root: the store's folder.
-        model: those whose model's name contains this, letter case aside.
-        older_than: those not used for this many seconds.
-        largest: the longest unused, until the store is no larger than this many bytes.
-        everything: all of them.
+        model: remove the spaces of models whose name contains this, ignoring case.
+        older_than: remove the spaces unused for this many seconds.
+        largest: remove the least recently used until the store has at most this many bytes.
+        everything: remove all.
 
     Returns:
-        What was removed.
+        The removed spaces.
 
     Raises:
-        UsageError: nothing was said.
+        UsageError: no condition is set.
     """
     if not everything and model is None and older_than is None and largest is None:
         raise UsageError("Say what to remove: --model, --older-than, --max-size or --all.")
     spaces = stored_spaces(root)
-    doomed = chosen(spaces, model, older_than, everything)
+    doomed = entries_to_remove(spaces, model, older_than, everything)
     if largest is not None:
         left = sum(space.bytes for space in spaces if space not in doomed)
         for space in reversed(spaces):
@@ -375,7 +377,7 @@ def prune(
 
 
 def _write(folder: Path, keys: Keys, vectors: Vectors) -> Path:
-    """Write one shard: under another name first, so that it is there whole or not at all."""
+    """Write one shard under a temporary name, then rename it, so that it is never partial."""
     order = np.argsort(keys[:, 0], kind="stable").astype(np.uint32)
     parts = [
         np.ascontiguousarray(keys[order, 0], "<u8"),

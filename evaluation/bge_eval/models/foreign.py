@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from bge_eval.encode.config import CONFIG, module_kind, read_modules, read_object
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.base import Model, model_meta
@@ -253,15 +254,14 @@ def mteb_model(
 
 def is_static(folder: Path) -> bool:
     """Return whether a folder holds static embeddings (model2vec), which need no transformer."""
-    marks = [("modules.json", "StaticEmbedding")]
-    marks += [
-        ("config.json", mark) for mark in ('"model2vec"', '"StaticModel"', '"embedding_dtype"')
-    ]
-    for name, mark in marks:
-        path = folder / name
-        if path.is_file() and mark in path.read_text(encoding="utf-8"):
-            return True
-    return False
+    if any(module_kind(module) == "StaticEmbedding" for module in read_modules(folder) or []):
+        return True
+    config = read_object(folder / CONFIG)
+    return (
+        config.get("model_type") == "model2vec"
+        or "StaticModel" in (config.get("architectures") or [])
+        or "embedding_dtype" in config
+    )
 
 
 def static_model(files: ModelFiles, progress: Progress | None = None) -> Model:

@@ -15,7 +15,13 @@ from bge_eval.encode.positions import token_positions
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.reranker import checked
+from bge_eval.rerank.reranker import (
+    Family,
+    RerankerOptions,
+    architecture,
+    checked,
+    has_module,
+)
 from bge_eval.runtime.batches import default_batch_tokens, pair_batches
 from bge_eval.runtime.devices import first_device
 
@@ -190,3 +196,29 @@ class CrossEncoderReranker:
             certain=self._backend == "openvino",
             note=self.progress.note,
         )
+
+
+def _recognises(files: ModelFiles) -> bool:
+    """Return whether nothing in the files speaks for an embedder or a language model."""
+    if has_module(files, "Pooling"):
+        return False
+    return not architecture(files).endswith("ForCausalLM")
+
+
+def _open(
+    files: ModelFiles, options: RerankerOptions, progress: Progress | None
+) -> CrossEncoderReranker:
+    return CrossEncoderReranker(
+        files,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        device=options.device,
+        batch_tokens=options.batch_tokens,
+        trust_remote_code=options.trust_remote_code,
+        backend=options.backend,
+        progress=progress,
+    )
+
+
+FAMILY = Family(_recognises, _open)
+"""Classifiers over both texts, as sentence-transformers runs them."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.reranker import checked
+from bge_eval.rerank.reranker import Family, RerankerOptions, checked
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
@@ -156,3 +156,26 @@ class LateInteractionReranker:
         head = linear_head(path, device) if path.is_file() else None
         self._loaded = tokenizer, model.to(device).eval(), head
         return self._loaded
+
+
+def _recognises(files: ModelFiles) -> bool:
+    """Return whether the files hold BGE-M3's head of token vectors."""
+    return (files.folder / _HEAD).is_file()
+
+
+def _open(
+    files: ModelFiles, options: RerankerOptions, progress: Progress | None
+) -> LateInteractionReranker:
+    return LateInteractionReranker(
+        files,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        device=options.device,
+        batch_tokens=options.batch_tokens,
+        trust_remote_code=options.trust_remote_code,
+        progress=progress,
+    )
+
+
+FAMILY = Family(_recognises, _open)
+"""Late interaction of an embedder's token vectors."""

@@ -12,14 +12,24 @@ known ones with a few constants, so nothing of that code is needed:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.encode.config import read_config
 from bge_eval.errors import DamagedError, UsageError
+from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.llm import Loader, Question, Scorer, padded
+from bge_eval.rerank.llm import (
+    PREDICT,
+    YES_OR_NO,
+    LLMReranker,
+    Loader,
+    Question,
+    Scorer,
+    padded,
+)
+from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +47,7 @@ def layerwise(layers: int | None) -> Loader:
     ) -> Scorer:
         from transformers import LlamaConfig, LlamaModel
 
-        config = _config(files)
+        config = read_config(files.folder)
         if config.get("head_type", "simple") != "simple" or config.get("rope_scaling"):
             raise UsageError(
                 f"{files.name} has heads or positions of another kind than"
@@ -91,7 +101,7 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
         import torch
         from transformers import Gemma2Config, Gemma2Model
 
-        config = _config(files)
+        config = read_config(files.folder)
         if not config.get("layer_wise"):
             raise UsageError(f"{files.name} has no heads at its layers (layer_wise is not set).")
         depth = _depth(files, config, layers)
@@ -171,11 +181,6 @@ def _causal(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     )
 
 
-def _config(files: ModelFiles) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((files.folder / "config.json").read_text("utf-8"))
-    return config
-
-
 _NOT_OURS = {"architectures", "auto_map", "model_type", "num_hidden_layers", "layer_types"}
 _NOT_OURS |= {"torch_dtype", "dtype", "transformers_version", "attn_implementation"}
 
@@ -242,3 +247,55 @@ def _head(
     if name not in weights:
         raise DamagedError(f"The checkpoint of {files.name} lacks its head {name}.")
     return weights[name]
+
+
+_COMPRESS_LAYERS = (8,)
+"""FlagEmbedding's default."""
+
+
+def _open_layerwise(
+    files: ModelFiles, options: RerankerOptions, progress: Progress | None
+) -> LLMReranker:
+    return LLMReranker(
+        files,
+        layerwise(options.layers),
+        question=YES_OR_NO,
+        settings={"kind": "layerwise", "layers": options.layers},
+        options=options,
+        progress=progress,
+    )
+
+
+def _open_lightweight(
+    files: ModelFiles, options: RerankerOptions, progress: Progress | None
+) -> LLMReranker:
+    ratio = None if options.compress_ratio == 1 else options.compress_ratio
+    compress_at = options.compress_layers or _COMPRESS_LAYERS
+    settings = {
+        "kind": "lightweight",
+        "layers": options.layers,
+        "compress_ratio": ratio,
+        "compress_layers": ",".join(map(str, compress_at)) if ratio else None,
+    }
+    return LLMReranker(
+        files,
+        lightweight(options.layers, ratio or 1, compress_at),
+        question=PREDICT,
+        settings=settings,
+        options=options,
+        progress=progress,
+    )
+
+
+LAYERWISE = Family(
+    lambda files: architecture(files) == "LayerWiseMiniCPMForCausalLM",
+    _open_layerwise,
+    frozenset({"layers"}),
+)
+"""bge-reranker-v2-minicpm-layerwise."""
+LIGHTWEIGHT = Family(
+    lambda files: architecture(files) == "CostWiseGemmaForCausalLM",
+    _open_lightweight,
+    frozenset({"layers", "compress"}),
+)
+"""bge-reranker-v2.5-gemma2-lightweight."""

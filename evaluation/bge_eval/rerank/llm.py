@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
-from bge_eval.rerank.reranker import checked
+from bge_eval.rerank.reranker import Family, RerankerOptions, architecture, checked
 from bge_eval.runtime.batches import default_batch_tokens, pair_batches
 from bge_eval.runtime.batches import padded as padded_rows
 from bge_eval.runtime.devices import first_device
@@ -70,11 +70,7 @@ class LLMReranker:
         *,
         question: str,
         settings: dict[str, Any],
-        dtype: str = "float32",
-        max_length: int | None = None,
-        device: str | None = None,
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
+        options: RerankerOptions,
         progress: Progress | None = None,
     ) -> None:
         """Remember what to load.
@@ -84,11 +80,7 @@ class LLMReranker:
             load: loads the family's weights.
             question: what is asked of every pair.
             settings: the family and its options, part of the identity.
-            dtype: precision of the forward pass.
-            max_length: tokens of query and passage together; None takes 512.
-            device: None takes a GPU when there is one.
-            batch_tokens: tokens of a batch, padding included; None chooses by device.
-            trust_remote_code: run Python code that comes with the tokenizer.
+            options: precision, length, device, batches; a length of None takes 512 tokens.
             progress: told of the scoring.
         """
         self.files = files
@@ -96,11 +88,11 @@ class LLMReranker:
         self._load_scorer = load
         self._question = question
         self._settings = settings
-        self._dtype = dtype
-        self._max_length = max_length
-        self._device = device
-        self._batch_tokens = batch_tokens
-        self._trust_remote_code = trust_remote_code
+        self._dtype = options.dtype
+        self._max_length = options.max_length
+        self._device = options.device
+        self._batch_tokens = options.batch_tokens
+        self._trust_remote_code = options.trust_remote_code
         self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
 
     @property
@@ -273,3 +265,23 @@ def load_yes_logit(
         return logits
 
     return score
+
+
+def _recognises(files: ModelFiles) -> bool:
+    """Return whether this is one of BGE's language models with a name that says reranker."""
+    return architecture(files).endswith("ForCausalLM") and "bge-reranker" in files.name
+
+
+def _open(files: ModelFiles, options: RerankerOptions, progress: Progress | None) -> LLMReranker:
+    return LLMReranker(
+        files,
+        load_yes_logit,
+        question=YES_OR_NO,
+        settings={"kind": "llm"},
+        options=options,
+        progress=progress,
+    )
+
+
+FAMILY = Family(_recognises, _open)
+"""The logit of "Yes" after BGE's question."""

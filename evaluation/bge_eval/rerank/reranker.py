@@ -1,14 +1,19 @@
-"""What the second stage asks of a reranker, whichever family it is of."""
+"""The interface of rerankers, their options, and the record that registers a family."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.config import module_kind, read_config, read_modules
 from bge_eval.errors import DamagedError
+from bge_eval.progress import Progress
+from bge_eval.records import ModelFiles
+from bge_eval.rerank.kinds import RerankerKind
 
 
 class Reranker(Protocol):
@@ -30,6 +35,59 @@ class Reranker(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Return one score a pair, ``(n_pairs,)`` float64, higher is more relevant."""
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerOptions:
+    """The user's options of a reranker; None keeps the model's own value."""
+
+    kind: RerankerKind | None = None
+    """``--reranker-kind``"""
+    dtype: str = "float32"
+    """``--dtype``"""
+    max_length: int | None = None
+    """``--reranker-max-length``"""
+    layers: int | None = None
+    """``--reranker-layers``: the number of layers to run."""
+    compress_ratio: int | None = None
+    """``--reranker-compress``: number of the passage's token vectors averaged into one."""
+    compress_layers: tuple[int, ...] | None = None
+    """``--reranker-compress-layers``: the layers before which they are averaged."""
+    device: str | None = None
+    """``--device``; of several, the first is used"""
+    batch_tokens: int | None = None
+    """``--batch-tokens``"""
+    trust_remote_code: bool = False
+    """``--trust-remote-code``"""
+    backend: str = "auto"
+    """``--backend``; for cross-encoders only"""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of rerankers: how its files are recognised, and how one is opened."""
+
+    recognises: Callable[[ModelFiles], bool]
+    """Whether the files are of this family; the first family in the table that says so wins."""
+    open: Callable[[ModelFiles, RerankerOptions, Progress | None], Reranker]
+    """Returns the reranker without loading its weights."""
+    options: frozenset[str] = frozenset()
+    """Names of the options that only some families support: layers, compress."""
+
+
+def architecture(files: ModelFiles) -> str:
+    """Return the architecture in ``config.json``, such as "BertModel", or ``""``.
+
+    Models with a ``modules.json`` have none: sentence-transformers recorded how they score.
+    """
+    if read_modules(files.folder) is not None:
+        return ""
+    return str((read_config(files.folder).get("architectures") or [""])[0])
+
+
+def has_module(files: ModelFiles, kind: str) -> bool:
+    """Return whether sentence-transformers' ``modules.json`` lists a kind of module."""
+    return any(kind in module_kind(module) for module in read_modules(files.folder) or [])
 
 
 def checked(scores: npt.NDArray[np.float64], name: str, dtype: str) -> npt.NDArray[np.float64]:

@@ -7,15 +7,14 @@ conversion gives torch's vectors and takes less time on this machine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 from bge_eval.encode.cache import cache_folder
+from bge_eval.encode.config import CONFIG, read_object, transformer_folder
 from bge_eval.encode.positions import token_positions
-from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings, transformer_folder
-from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings
+from bge_eval.errors import MissingError, NotReadyError, UsageError
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.runtime.conversions import worth_converting
@@ -183,19 +182,8 @@ def _lacks_bfloat16() -> bool:
     return find_spec("openvino") is not None and not _openvino_supports(Dtype.BFLOAT16)
 
 
-def _config(files: ModelFiles) -> dict[str, Any]:
-    path = transformer_folder(files.folder) / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    except ValueError as error:
-        raise DamagedError(f"{path} is not readable JSON ({error}).") from error
-    return config if isinstance(config, dict) else {}
-
-
 def _check_positions(files: ModelFiles, settings: Settings) -> None:
-    positions = token_positions(_config(files))
+    positions = token_positions(read_object(transformer_folder(files.folder) / CONFIG))
     if positions is not None and positions < settings.max_length:
         raise UsageError(
             f"--max-length {settings.max_length} is more than {files.name} has positions for"

@@ -1,4 +1,4 @@
-"""Conversions to OpenVINO as far as they need it not: which are worth it, and which are kept."""
+"""What is known of OpenVINO conversions without importing it: which pay off, which are cached."""
 
 from __future__ import annotations
 
@@ -8,37 +8,34 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bge_eval.encode.cache import chosen, remove_abandoned
+from bge_eval.encode.cache import entries_to_remove, remove_abandoned
+from bge_eval.encode.config import CONFIG, read_object
 
 FACTS = "model.json"
-"""What is known of a converted model, beside it."""
+"""The file of a converted model's facts, in its folder."""
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
-"""transformers' model types of which conversions are compared with torch in our tests."""
+"""The model types whose conversions our tests compare with torch."""
 _WORTH_CONVERTING = 32 * 2**20
-"""Bytes of weights below which the conversion takes longer than it saves."""
+"""Bytes of weights below which a conversion takes longer than it saves."""
 
 
 def worth_converting(folder: Path) -> bool:
-    """Return whether a transformer's folder holds a model to convert, and OpenVINO is there."""
+    """Return whether converting a transformer pays off here, and OpenVINO is installed."""
     if find_spec("openvino") is None:
         return False
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
     if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
         return False
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # whoever loads the model says it better
-        return False
-    return isinstance(config, dict) and config.get("model_type") in CONVERTED_TYPES
+    return read_object(folder / CONFIG).get("model_type") in CONVERTED_TYPES
 
 
 @dataclass(frozen=True, slots=True)
 class KeptModel:
-    """What a person wants to know of a converted model in the cache."""
+    """A converted model as the user sees it in a listing."""
 
     folder: Path
-    """Where it lies."""
+    """Its folder."""
     model: str
     """The model's name."""
     bytes: int
@@ -48,12 +45,12 @@ class KeptModel:
 
 
 def kept_folder(cache: Path) -> Path:
-    """Return where a cache folder has its converted models."""
+    """Return the folder of converted models in a cache folder."""
     return cache / "openvino"
 
 
 def kept_models(cache: Path) -> list[KeptModel]:
-    """List the converted models of a cache folder, latest used first."""
+    """Return the converted models of a cache folder, last used first."""
     kept = []
     for path in kept_folder(cache).glob(f"*/{FACTS}"):
         try:
@@ -61,8 +58,8 @@ def kept_models(cache: Path) -> list[KeptModel]:
             size = sum(file.stat().st_size for file in path.parent.iterdir())
             kept.append(KeptModel(path.parent, name, size, path.parent.stat().st_mtime))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # another process removes it, or it is none of ours
-    return sorted(kept, key=lambda one: one.used, reverse=True)
+            continue  # another process is removing it, or it is not a converted model
+    return sorted(kept, key=lambda entry: entry.used, reverse=True)
 
 
 def prune_kept(
@@ -72,18 +69,18 @@ def prune_kept(
     older_than: float | None = None,
     everything: bool = False,
 ) -> list[KeptModel]:
-    """Remove converted models; they are converted again when they are needed.
+    """Remove converted models; they are converted again when needed.
 
     Args:
         cache: the cache folder.
-        model: those whose name contains this, letter case aside.
-        older_than: those not used for this many seconds.
-        everything: all of them.
+        model: remove those whose name contains this, ignoring case.
+        older_than: remove those unused for this many seconds.
+        everything: remove all.
 
     Returns:
-        What was removed.
+        The removed models.
     """
-    doomed = chosen(kept_models(cache), model, older_than, everything)
+    doomed = entries_to_remove(kept_models(cache), model, older_than, everything)
     for kept in doomed:
         shutil.rmtree(kept.folder, ignore_errors=True)
     remove_abandoned(kept_folder(cache).glob(".staging-*"))

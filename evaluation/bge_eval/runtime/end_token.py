@@ -7,9 +7,10 @@ former, from 5 on the latter, and the vector would silently be that of the last 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bge_eval.encode.config import read_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,8 +23,7 @@ def keep_end_token(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         tokenizer: changed in place, if need be.
         folder: where ``tokenizer_config.json`` lies.
     """
-    path = folder / "tokenizer_config.json"
-    config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    config = read_object(folder / "tokenizer_config.json")
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     eos = tokenizer.eos_token
     if not config.get("add_eos_token") or eos is None or backend is None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from bge_eval.encode.settings import Settings, transformer_folder
+from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.settings import Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import ModelFiles, Vectors
 from bge_eval.runtime.batches import BATCH_TOKENS

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.settings import Pooling, Settings, transformer_folder
+from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.settings import Pooling, Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors

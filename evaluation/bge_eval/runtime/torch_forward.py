@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from bge_eval.encode.settings import Dtype, Pooling, Settings, transformer_folder
+from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.settings import Dtype, Pooling, Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles, Vectors
