@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
 
 LENGTH = 160
@@ -49,8 +50,8 @@ def hard_negatives(
     """Return MiniLM's first 30 irrelevant abstracts for every training claim."""
     model = EncoderModel("builtin:all-MiniLM-L6-v2", offline=True)
     ids = list(corpus)
-    documents = model._encode(list(corpus.values()), "", "encode corpus")
-    asked = model._encode([queries[query] for query in relevant], "", "encode queries")
+    documents = model._encode(list(corpus.values()), Form(), "encode corpus")
+    asked = model._encode([queries[query] for query in relevant], Form(), "encode queries")
     ranked = np.argsort(-(asked @ documents.T), axis=1)[:, :30]
     return {
         query: [ids[row] for row in rows if ids[row] not in relevant[query]]

@@ -19,6 +19,7 @@ from bge_eval import load_model
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
@@ -237,7 +238,7 @@ def test_python_s_models_take_a_backend_and_no_store(tiny_bge: Path, own_cache: 
     assert isinstance(model, EncoderModel) and model.encoder.forward.backend == "openvino"
     model = load_model(str(tiny_bge), store=str(own_cache / "mine"), offline=True)
     assert isinstance(model, EncoderModel)
-    model._encode(["a text"], "", "encode")
+    model._encode(["a text"], Form(), "encode")
     model.flush()
     assert len(list((own_cache / "mine").glob("*/space.json"))) == 1
 
@@ -354,14 +355,14 @@ def test_another_onnx_file_is_another_model(with_onnx: Path, tmp_path: Path) -> 
     before, torch_s = read("onnx"), read("torch")
     assert "onnxruntime" in before.packages
     assert before.files.revision != torch_s.files.revision
-    before._encode(["a text"], "", "encode")
+    before._encode(["a text"], Form(), "encode")
     before.flush()
     path = with_onnx / "onnx" / "model.onnx"
     path.write_bytes(path.read_bytes().replace(b"last_hidden_state", b"last_hidden_other"))
     after = read("onnx")
     assert after.identity(task) != before.identity(task)
     assert read("torch").identity(task) == torch_s.identity(task)
-    after._encode(["a text"], "", "encode")
+    after._encode(["a text"], Form(), "encode")
     assert after.machine_settings()["backend"] == "onnx", "the other file's vectors were taken"
 
 

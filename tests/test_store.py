@@ -19,6 +19,7 @@ from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, text_keys
 from bge_eval.errors import UsageError
 from bge_eval.evaluation import Options, evaluate
+from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan
@@ -241,24 +242,24 @@ def test_what_happens_after_pooling_needs_no_encoding(
 ) -> None:
     texts = ["one", "two", "one"]
     first = EncoderModel(str(tiny_bge), store=tmp_path)
-    first._encode(texts, "", "encode")
+    first._encode(texts, Form(), "encode")
     first.flush()
     other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
-    stored = other._encode(texts, "", "encode")
+    stored = other._encode(texts, Form(), "encode")
     assert other.machine_settings() == {}
     plain = EncoderModel(str(tiny_bge), store=False, overrides=Overrides(**overrides))
-    np.testing.assert_allclose(stored, plain._encode(texts, "", "encode"), atol=1e-6)
+    np.testing.assert_allclose(stored, plain._encode(texts, Form(), "encode"), atol=1e-6)
 
 
 def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) -> None:
     first = EncoderModel(str(tiny_bge), store=tmp_path)
-    first._encode(["one"], "", "encode")
+    first._encode(["one"], Form(), "encode")
     for overrides in ({"max_length": 8}, {"pooling": Pooling.MEAN}):
         other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
-        other._encode(["one"], "", "encode")
+        other._encode(["one"], Form(), "encode")
         assert other.machine_settings() != {}
     other = EncoderModel(str(tiny_bge), store=tmp_path)
-    other._encode(["one"], "a prompt: ", "encode")
+    other._encode(["one"], Form("a prompt: "), "encode")
     assert other.machine_settings() != {}
 
 
@@ -268,6 +269,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     code = (
         "import sys, threading, _thread; from pathlib import Path;"
         "from bge_eval.models.transformer import EncoderModel;"
+        "from bge_eval.models.form import Form;"
         "import bge_eval.runtime.text_encoder as t; t.WINDOW = 16;"
         f"m = EncoderModel({BUILTIN!r}, store=Path({str(tmp_path)!r}), backend='torch');"
         "w = m.encoder.windows\n"
@@ -276,7 +278,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         "        yield x\n"
         "        print(n, flush=True)\n"
         "m.encoder.windows = windows\n"
-        "m._encode([f'text number {i} of many' for i in range(4000)], '', 'encode')\n"
+        "m._encode([f'text number {i} of many' for i in range(4000)], Form(), 'encode')\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

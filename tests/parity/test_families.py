@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bge_eval.encode.settings import Overrides, Pooling
+from bge_eval.encode.prompts import Role
+from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.decoder import DecoderModel, Example, read_examples
+from bge_eval.models.form import Form
 from bge_eval.models.opening import Loader, ModelOptions, open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
@@ -191,12 +193,35 @@ def test_examples_equal_flag_embedding(tmp_path: Path, examples: list[Example]) 
         passage_max_length=LENGTH,
     )
     model = shown(folder, examples)
-    prompt = f"<instruct>{TASK}\n<query>"
-    found = model._encode(TEXTS, prompt, "encode queries")
+    metadata = plan(["SciFact"])[0].task.metadata
+    model.task_prompts["SciFact"] = {"query": f"<instruct>{TASK}\n<query>"}
+    found = model._encode(TEXTS, model.form(metadata, Role.QUERY), "encode queries")
     np.testing.assert_allclose(found, reference.encode_queries(TEXTS), atol=1e-5)
-    passages = model._encode(TEXTS, "", "encode corpus")
+    passages = model._encode(TEXTS, model.form(metadata, Role.DOCUMENT), "encode corpus")
     np.testing.assert_allclose(passages, reference.encode_corpus(TEXTS), atol=1e-5)
     assert model.encoder.settings.max_length == LENGTH, "the longer limit is for queries alone"
+
+
+def test_the_form_is_the_text_around_a_query(tmp_path: Path) -> None:
+    folder = decoder(tmp_path / "m", "Mistral", "left")
+    model = shown(folder, EXAMPLES)
+    metadata = plan(["SciFact"])[0].task.metadata
+    model.task_prompts["SciFact"] = {"query": "<instruct>Find it\n<query>"}
+    form = model.form(metadata, Role.QUERY)
+    assert form.prompt == "<instruct>Find it\n<query>" and form.examples.count("<response>") == 2
+    assert model.form(metadata, Role.DOCUMENT) == Form()
+    literal = f"{form.examples}{form.prompt}a query\n<response>"
+    longer = EncoderModel(
+        str(folder), device="cpu", overrides=Overrides(max_length=form.max_length)
+    )
+    np.testing.assert_allclose(
+        model._encode(["a query"], form, "encode queries"),
+        longer.encoder.encode([literal]),
+        atol=1e-6,
+    )
+    passages = model._encode(TEXTS, Form(), "encode corpus")
+    plain = EncoderModel(str(folder), device="cpu", store=False)
+    np.testing.assert_allclose(passages, plain.encoder.encode(TEXTS), atol=1e-6)
 
 
 def test_examples_file(tmp_path: Path) -> None:
@@ -262,6 +287,43 @@ def test_adapter_equals_peft(tmp_path: Path, headed: bool) -> None:
     metadata = plan(["SciFact"])[0].task.metadata
     assert model.identity(metadata)["adapter"]["name"] == "lora"
     assert "adapter" in (model.mteb_model_meta.experiment_kwargs or {})
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"truncate_dim": 8}, {"normalize": False}, {"similarity": Similarity.DOT}]
+)
+def test_stored_vectors_of_an_adapter_serve_other_settings(
+    tmp_path: Path, overrides: dict[str, Any]
+) -> None:
+    """What is done with a vector after the model is not in its key."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    folder = decoder(tmp_path / "m", "Qwen3", "left")
+    torch.manual_seed(8)
+    config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModel.from_pretrained(folder), config).save_pretrained(
+        str(tmp_path / "lora")
+    )
+
+    def model(store: Path | bool, **changed: Any) -> DecoderModel:
+        said = Overrides(**changed)
+        return DecoderModel(
+            str(folder), adapter=tmp_path / "lora", device="cpu", store=store, overrides=said
+        )
+
+    first = model(tmp_path / "store")
+    first._encode(TEXTS, Form(), "encode")
+    first.flush()
+    other = model(tmp_path / "store", **overrides)
+    stored = other._encode(TEXTS, Form(), "encode")
+    assert other.machine_settings() == {}, "no weights were loaded"
+    fresh = model(False, **overrides)._encode(TEXTS, Form(), "encode")
+    np.testing.assert_allclose(stored, fresh, atol=1e-6)
+    plain = EncoderModel(str(folder), device="cpu", store=tmp_path / "store")
+    plain._encode(TEXTS, Form(), "encode")
+    assert plain.machine_settings() != {}, "the adapter's vectors are not the plain model's"
 
 
 def test_adapter_of_another_model(tmp_path: Path, tiny_bge: Path) -> None:

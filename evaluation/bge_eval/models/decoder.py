@@ -1,7 +1,7 @@
 """Embedders made from language models: in-context examples and PEFT adapters.
 
-bge-en-icl reads examples before the query and an open answer after it, as FlagEmbedding builds
-it::
+bge-en-icl reads examples before the query and an open answer after it, as FlagEmbedding writes
+them::
 
     <instruct>task
     <query>an example query
@@ -11,8 +11,8 @@ it::
     <query>the query
     <response>
 
-A text with an instruction is put in this form; a passage, which has none, stays as it is. The
-length counts for instruction and query; examples come on top.
+A query with an instruction gets this form; a passage, which has none, stays as it is. The maximum
+length limits instruction and query; examples come on top.
 """
 
 from __future__ import annotations
@@ -21,30 +21,23 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.locate import content_revision
 from bge_eval.encode.settings import Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
+from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
-from bge_eval.records import Vectors
+from bge_eval.runtime.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    from bge_eval.encode.store import Space
-    from bge_eval.runtime.text_encoder import TextEncoder
+    from bge_eval.encode.prompts import Role
 
 _SUFFIX = "\n<response>"
-_PACKAGES = ("peft", "tokenizers", "torch", "transformers")
-"""Packages whose version may change a vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +49,7 @@ class Example:
     response: str
     """The passage."""
     instruct: str | None = None
-    """The task's instruction; None takes that of the task at hand."""
+    """Its instruction; None takes that of the query's task."""
 
 
 def read_examples(path: Path) -> dict[str, tuple[Example, ...]]:
@@ -66,11 +59,11 @@ def read_examples(path: Path) -> dict[str, tuple[Example, ...]]:
     instruction of its own.
 
     Returns:
-        Task name → examples; "" for all others.
+        Task name → examples; "" → those of all other tasks.
 
     Raises:
         MissingError: there is no such file.
-        DamagedError: it is not JSON, or an example lacks something.
+        DamagedError: it is not JSON, or an example lacks query or response.
     """
     if not path.is_file():
         raise MissingError(f"--examples {path}: there is no such file.")
@@ -80,7 +73,7 @@ def read_examples(path: Path) -> dict[str, tuple[Example, ...]]:
         raise DamagedError(f"{path} is not JSON ({error}).") from error
     by_task = content if isinstance(content, dict) else {"": content}
     known = {"query", "response", "instruct"}
-    found: dict[str, tuple[Example, ...]] = {}
+    examples: dict[str, tuple[Example, ...]] = {}
     for task, items in by_task.items():
         for number, item in enumerate(items if isinstance(items, list) else [items], start=1):
             whole = isinstance(item, dict) and {"query", "response"} <= item.keys() <= known
@@ -90,8 +83,8 @@ def read_examples(path: Path) -> dict[str, tuple[Example, ...]]:
                     f'{path}, {place}: an example is {{"query": "…", "response": "…"}}, with'
                     ' "instruct" if it has an instruction of its own.'
                 )
-        found[task] = tuple(Example(**item) for item in items)
-    return found
+        examples[task] = tuple(Example(**item) for item in items)
+    return examples
 
 
 class DecoderModel(EncoderModel):
@@ -111,13 +104,13 @@ class DecoderModel(EncoderModel):
         Args:
             model_name: hub id or local folder.
             revision: hub revision.
-            examples: task name → examples, "" for all others; None puts nothing around queries.
+            examples: task name → examples, "" → those of all others; None for plain queries.
             adapter: folder of a PEFT adapter, merged into the weights.
             **options: as of `EncoderModel`.
 
         Raises:
             MissingError: the adapter is not there.
-            UsageError: the model gets no instructions, so that examples have no form.
+            UsageError: the model gets no instructions, which examples are written with.
         """
         self._examples = examples
         self._adapter = adapter.expanduser().resolve() if adapter is not None else None
@@ -127,8 +120,6 @@ class DecoderModel(EncoderModel):
                 " one has none."
             )
         self._adapter_revision = content_revision(self._adapter) if self._adapter else ""
-        self._task = ""
-        self._in_form = False
         if adapter is not None and options.get("backend", "auto") not in ("auto", "torch"):
             raise UsageError(f"--adapter runs with torch, not with --backend {options['backend']}.")
         if adapter is not None:
@@ -143,29 +134,29 @@ class DecoderModel(EncoderModel):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return the package that merges the adapter, too."""
+        """Return the packages of the encoder, and the one that merges the adapter."""
         return (*super().packages, *(("peft",) if self._adapter else ()))
 
     def identity(self, task: TaskMetadata) -> dict[str, Any]:
         """Return everything about this model that the scores of one task depend on."""
-        self._task = task.name
-        found = super().identity(task)
+        identity = super().identity(task)
         if self._examples is not None:
-            found["examples"] = [
-                [example.instruct, example.query, example.response] for example in self._chosen()
+            identity["examples"] = [
+                [example.instruct, example.query, example.response]
+                for example in self._examples_of(task.name)
             ]
         if self._adapter is not None:
-            found["adapter"] = {"name": self._adapter.name, "revision": self._adapter_revision}
-        return found
+            identity["adapter"] = {"name": self._adapter.name, "revision": self._adapter_revision}
+        return identity
 
     def _experiment(self) -> dict[str, str | int | bool]:
-        found = super()._experiment()
+        experiment = super()._experiment()
         if self._examples:
-            said = repr(sorted(self._examples.items()))
-            found["examples"] = hashlib.sha256(said.encode()).hexdigest()[:8]
+            content = repr(sorted(self._examples.items()))
+            experiment["examples"] = hashlib.sha256(content.encode()).hexdigest()[:8]
         if self._adapter is not None:
-            found["adapter"] = f"{self._adapter.name}@{self._adapter_revision[:8]}"
-        return found
+            experiment["adapter"] = f"{self._adapter.name}@{self._adapter_revision[:8]}"
+        return experiment
 
     @property
     def encoder(self) -> TextEncoder:
@@ -179,79 +170,65 @@ class DecoderModel(EncoderModel):
             forward.model = _merged(forward.model, self._adapter).to(forward.device).eval()
         return encoder
 
-    def _space(self, prompt: str) -> Space | None:
-        """Keep what is stored of an adapted model, and texts in the form of examples, apart."""
-        if self._store is None:
-            return None
-        if self._adapter is None and not self._in_form:
-            return super()._space(prompt)
-        form = f"{self.settings.max_length} tokens beside examples" if self._in_form else ""
-        facts = {
-            "revision": self.files.revision,
-            **asdict(self.settings),
-            **self._backend_identity(),
-            "prompt": prompt,
-            "adapter": self._adapter_revision,
-            "form": form,
-            "packages": {name: _version(name) for name in _PACKAGES},
-        }
-        return self._store.space(self.files.name, facts)
+    def form(self, task: TaskMetadata, role: Role | None) -> Form:
+        """Return the prompt, and around an instructed query the examples and the open answer."""
+        plain = super().form(task, role)
+        if self._examples is None or not plain.prompt:
+            return plain
+        examples = "".join(
+            f"{self._instruction(example.instruct, plain.prompt)}{example.query}{_SUFFIX}"
+            f"{example.response}\n\n"
+            for example in self._examples_of(task.name)
+        )
+        needed = self._tokens(examples) + self._tokens(_SUFFIX) + self.settings.max_length
+        return Form(plain.prompt, examples, _SUFFIX, (needed + 8) // 8 * 8 + 8)
 
-    # mteb names the task in every call; the form of a query depends on it.
-
-    def encode(self, inputs: Any, *, task_metadata: TaskMetadata, **kwargs: Any) -> Vectors:
-        """Encode the texts of a dataloader; see `EncoderModel.encode`."""
-        self._task = task_metadata.name
-        return super().encode(inputs, task_metadata=task_metadata, **kwargs)
-
-    def search(self, queries: Any, *, task_metadata: TaskMetadata, **kwargs: Any) -> Any:
-        """Search the indexed corpus; see `EncoderModel.search`."""
-        self._task = task_metadata.name
-        return super().search(queries, task_metadata=task_metadata, **kwargs)
-
-    def _encode(
-        self, texts: list[str], prompt: str, phase: str, *, normalize: bool | None = None
-    ) -> Vectors:
-        if self._examples is None or not prompt:
-            return super()._encode(texts, prompt, phase, normalize=normalize)
-        formed, length = self._formed(texts, prompt)
-        self._in_form = True
-        try:
-            with _longer(self.encoder, length):
-                return super()._encode(formed, "", phase, normalize=normalize)
-        finally:
-            self._in_form = False
-
-    def _chosen(self) -> Sequence[Example]:
-        examples = self._examples or {}
-        return examples.get(self._task, examples.get("", ()))
-
-    def _formed(self, texts: list[str], prompt: str) -> tuple[list[str], int]:
-        """Put examples before and the open answer after each text; also the length they need."""
+    def _inputs(self, texts: list[str], form: Form) -> tuple[list[str], str]:
+        """Cut prompt and text to the model's length, and put examples and closing around them."""
+        if not form.closing:
+            return super()._inputs(texts, form)
         tokenizer: Any = self.encoder.tokenizer
         limit = self.settings.max_length
-        prefix = "".join(
-            f"{self._instruction(example.instruct, prompt)}{example.query}{_SUFFIX}"
-            f"{example.response}\n\n"
-            for example in self._chosen()
-        )
-
-        def count(text: str) -> int:
-            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-        closing = f"{_SUFFIX}{tokenizer.eos_token or ''}"
-        room = limit - count(tokenizer.bos_token or "") - count(closing)
+        closing = f"{form.closing}{tokenizer.eos_token or ''}"
+        room = limit - self._tokens(tokenizer.bos_token or "") - self._tokens(closing)
         if room < 1:
             raise UsageError(f"--max-length {limit} leaves no room for a query.")
         cut = tokenizer(
-            [prompt + text for text in texts],
+            [form.prompt + text for text in texts],
             add_special_tokens=False,
             truncation=True,
             max_length=room,
         )["input_ids"]
-        formed = [prefix + text + _SUFFIX for text in tokenizer.batch_decode(cut)]
-        needed = (count(prefix) + count(_SUFFIX) + limit + 8) // 8 * 8 + 8
-        return formed, needed
+        return [form.examples + text + form.closing for text in tokenizer.batch_decode(cut)], ""
+
+    def _encoder_of(self, form: Form) -> TextEncoder:
+        """Return the encoder with the length that the form needs."""
+        encoder = self.encoder
+        if form.max_length is None:
+            return encoder
+        return TextEncoder(
+            encoder.tokenizer,
+            encoder.forward,
+            replace(encoder.settings, max_length=form.max_length),
+            batch_tokens=encoder.batch_tokens,
+            progress=self.progress,
+        )
+
+    def _own_facts(self, form: Form) -> dict[str, str]:
+        """Return the adapter's revision and the length beside the examples, where there are any."""
+        facts = {"adapter": self._adapter_revision} if self._adapter is not None else {}
+        if form.closing:
+            facts["form"] = f"{self.settings.max_length} tokens beside examples"
+        return facts
+
+    def _examples_of(self, task: str) -> Sequence[Example]:
+        examples = self._examples or {}
+        return examples.get(task, examples.get("", ()))
+
+    def _tokens(self, text: str) -> int:
+        """Return the length of a text in tokens, without special tokens."""
+        tokenizer: Any = self.encoder.tokenizer
+        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _instruction(self, own: str | None, prompt: str) -> str:
         if own is None:
@@ -260,23 +237,6 @@ class DecoderModel(EncoderModel):
         assert instructions is not None
         template = instructions.template
         return template(own) if callable(template) else template.format(instruction=own)
-
-
-def _version(package: str) -> str:
-    try:
-        return installed(package)
-    except PackageNotFoundError:
-        return ""
-
-
-@contextmanager
-def _longer(encoder: TextEncoder, length: int) -> Iterator[None]:
-    settings = encoder.settings
-    encoder.settings = replace(settings, max_length=length)
-    try:
-        yield
-    finally:
-        encoder.settings = settings
 
 
 def _merged(model: Any, adapter: Path) -> Any:

@@ -18,6 +18,7 @@ from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.models.base import Model, model_meta, registered_meta
+from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Run, Vectors
 from bge_eval.search.engines import DEFAULT, engine
@@ -99,9 +100,20 @@ class DenseModel(Model):
 
     @abstractmethod
     def _vectors(
-        self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
+        self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
-        """Encode texts: ``(n_texts, dim)`` float32."""
+        """Encode texts: ``(n_texts, dim)`` float32.
+
+        Args:
+            texts: the inputs.
+            form: what is put around each.
+            step: receives the progress.
+            normalize: scale rows to unit L2 norm; None does as the settings say.
+        """
+
+    def form(self, task: TaskMetadata, role: Role | None) -> Form:
+        """Return what is put around the texts of one role in one task."""
+        return Form(self.prompt(task, role))
 
     # ── prompts and identity ────────────────────────────────────────────────────────────────
 
@@ -170,8 +182,8 @@ class DenseModel(Model):
         """
         texts = [text for batch in inputs for text in batch["text"]]
         role = Role(prompt_type.value) if prompt_type is not None else None
-        prompt = self.prompt(task_metadata, role)
-        return self._encode(texts, prompt, "encode", normalize=self._normalizes(task_metadata))
+        form = self.form(task_metadata, role)
+        return self._encode(texts, form, "encode", normalize=self._normalizes(task_metadata))
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Compare all with all: ``(n, dim)``, ``(m, dim)`` to ``(n, m)``, by mteb's functions."""
@@ -209,16 +221,16 @@ class DenseModel(Model):
         query_ids: list[str] = list(queries["id"])
         query_vectors = self._comparable(
             self._encode(
-                query_texts(queries), self.prompt(task_metadata, Role.QUERY), "encode queries"
+                query_texts(queries), self.form(task_metadata, Role.QUERY), "encode queries"
             )
         )
-        prompt = self.prompt(task_metadata, Role.DOCUMENT)
+        form = self.form(task_metadata, Role.DOCUMENT)
         if top_ranked is not None:
-            return self._score_candidates(corpus, prompt, query_ids, query_vectors, top_ranked)
-        return self._search_corpus(corpus, prompt, query_ids, query_vectors, top_k)
+            return self._score_candidates(corpus, form, query_ids, query_vectors, top_ranked)
+        return self._search_corpus(corpus, form, query_ids, query_vectors, top_k)
 
     def _search_corpus(
-        self, corpus: Dataset, prompt: str, query_ids: list[str], queries: Vectors, top_k: int
+        self, corpus: Dataset, form: Form, query_ids: list[str], queries: Vectors, top_k: int
     ) -> Run:
         ids = corpus.select_columns(["id"])
 
@@ -230,7 +242,7 @@ class DenseModel(Model):
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
                 with self.progress.step("encode corpus", whole, "documents") as encoded:
-                    vectors = self._comparable(self._vectors(texts, prompt, encoded))
+                    vectors = self._comparable(self._vectors(texts, form, encoded))
                 index.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
@@ -245,7 +257,7 @@ class DenseModel(Model):
     def _score_candidates(
         self,
         corpus: Dataset,
-        prompt: str,
+        form: Form,
         query_ids: list[str],
         queries: Vectors,
         top_ranked: Mapping[str, Sequence[str]],
@@ -260,7 +272,7 @@ class DenseModel(Model):
         with self.progress.step("encode corpus", len(rows), "documents") as step:
             for texts in document_texts(corpus, rows, chunk_rows(queries.shape[1])):
                 vectors[start : start + len(texts)] = self._comparable(
-                    self._vectors(texts, prompt, step)
+                    self._vectors(texts, form, step)
                 )
                 start += len(texts)
         run: Run = {}
@@ -275,10 +287,10 @@ class DenseModel(Model):
     # ── encoding ────────────────────────────────────────────────────────────────────────────
 
     def _encode(
-        self, texts: list[str], prompt: str, phase: str, *, normalize: bool | None = None
+        self, texts: list[str], form: Form, phase: str, *, normalize: bool | None = None
     ) -> Vectors:
         with self.progress.step(phase, len(texts), "texts") as step:
-            return self._vectors(texts, prompt, step, normalize=normalize)
+            return self._vectors(texts, form, step, normalize=normalize)
 
     def _comparable(self, vectors: Vectors) -> Vectors:
         """Prepare vectors so that their inner product is the model's similarity."""

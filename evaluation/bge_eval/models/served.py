@@ -12,6 +12,7 @@ from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_
 from bge_eval.errors import UsageError
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
+from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
@@ -288,10 +289,10 @@ class ServedModel(DenseModel):
         return self._encoder
 
     def _vectors(
-        self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
+        self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
         # A server's model can change without notice, so its vectors are not stored.
-        return self.encoder.encode(texts, prompt, step, normalize=normalize)
+        return self.encoder.encode(texts, form.prompt, step, normalize=normalize)
 
     def _experiment(self) -> dict[str, str | int | bool]:
         """Return the interface, which tells it from a local model, and the user's settings."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from bge_eval.encode.settings import (
 from bge_eval.encode.store import EmbeddingStore, default_store, text_keys
 from bge_eval.errors import UsageError
 from bge_eval.models.dense import DenseModel
+from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.backends import choose_backend
@@ -230,12 +231,13 @@ class EncoderModel(DenseModel):
             self._store.flush()
 
     def _vectors(
-        self, texts: list[str], prompt: str, step: Step, *, normalize: bool | None = None
+        self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
         """Encode the texts that are not stored; equal texts of a call get equal vectors."""
-        space = self._space(prompt)
+        texts, prompt = self._inputs(texts, form)
+        space = self._space(form, prompt)
         if space is None:
-            return self.encoder.encode(texts, prompt, step, normalize=normalize)
+            return self._encoder_of(form).encode(texts, prompt, step, normalize=normalize)
         distinct = Distinct(texts)
         with self.progress.step("store") as stored:
             keys = text_keys(distinct.texts)
@@ -251,13 +253,25 @@ class EncoderModel(DenseModel):
                 vectors[known] = stored_vectors
             rest = [distinct.texts[index] for index in missing.tolist()]
             copies = distinct.copies[missing]
-            for window, pooled in self.encoder.windows(rest, prompt, step, copies):
+            for window, pooled in self._encoder_of(form).windows(rest, prompt, step, copies):
                 vectors[missing[window]] = pooled
                 with self.progress.step("store"):
                     space.put(keys[missing[window]], pooled)
         return distinct.spread(finished(vectors, self.settings, normalize))
 
-    def _space(self, prompt: str) -> Space | None:
+    def _inputs(self, texts: list[str], form: Form) -> tuple[list[str], str]:
+        """Return the texts in their form, and the prompt that the encoder puts before them."""
+        return texts, form.prompt
+
+    def _encoder_of(self, form: Form) -> TextEncoder:
+        """Return the encoder for inputs of a form."""
+        return self.encoder
+
+    def _own_facts(self, form: Form) -> dict[str, str]:
+        """Return what stored vectors depend on, beside revision, settings, prompt and packages."""
+        return {}
+
+    def _space(self, form: Form, prompt: str) -> Space | None:
         """Return the stored vectors of this model with a prompt, by everything they depend on."""
         if self._store is None:
             return None
@@ -270,7 +284,8 @@ class EncoderModel(DenseModel):
             **settings,
             **self._backend_identity(),
             "prompt": prompt,
-            "packages": {name: version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
+            **self._own_facts(form),
+            "packages": {name: _version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
         }
         return self._store.space(self.files.name, facts)
 
@@ -288,6 +303,13 @@ class EncoderModel(DenseModel):
         """
         changed = self._changed(asdict(self._own_settings), asdict(self.settings))
         return changed | ({} if self._backend is Backend.AUTO else self._backend_identity())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # stored vectors need no package
+        return ""
 
 
 def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None:
