@@ -1,4 +1,4 @@
-"""From what was given to ``--model`` to the object that is evaluated."""
+"""Open a model by its name."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _OF_SERVED = [
     "api",
     "api_model",
 ]
-"""Settings that a served model can follow."""
+"""Options that a served model supports."""
 _FAMILY_OPTIONS = ("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader")
-"""Options that only some kinds of models follow."""
+"""Options that only some kinds of models support."""
 
 _DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD}
-"""What the command line says by default, and so means nothing."""
+"""Defaults of the command line, which count as unset."""
 _RUN = "run:"
-"""What ``--model`` begins with when saved runs are meant."""
+"""Prefix of saved runs in ``--model``."""
 
 
 _OBJECT = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -47,7 +47,7 @@ _WITH_EXAMPLES = "BAAI/bge-en-icl"
 
 
 class Loader(StrEnum):
-    """Who loads a model."""
+    """The library that loads a model."""
 
     MTEB = "mteb"
     """mteb, by its registry."""
@@ -55,7 +55,7 @@ class Loader(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How a model is to be run, whatever kind it is."""
+    """The options of a model of any kind."""
 
     revision: str | None = None
     """Hub revision."""
@@ -74,11 +74,11 @@ class ModelOptions:
     offline: bool = False
     """Open no connection."""
     api: Api | None = None
-    """What the server speaks, of a model that is an address."""
+    """The interface of a server."""
     api_model: str | None = None
     """The model's name on the server; None takes the only one."""
     limits: Limits = field(default_factory=Limits)
-    """How a server is asked."""
+    """Concurrency, time limit and tries of requests to a server."""
     m3_mode: str | None = None
     """BGE-M3's modes, ``dense,sparse,colbert``."""
     m3_weights: str | None = None
@@ -88,9 +88,9 @@ class ModelOptions:
     adapter: Path | None = None
     """Folder of a PEFT adapter."""
     loader: Loader | None = None
-    """Who loads the model; None is bge-eval itself."""
+    """The library that loads the model; None is bge-eval itself."""
     shared: bool = False
-    """Meant for several models: a kind that a setting means nothing to passes over it."""
+    """Options are for several models: options that a kind does not support are ignored."""
 
 
 def open_model(name: str, options: ModelOptions, progress: Progress | None = None) -> Model:
@@ -99,12 +99,12 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     Args:
         name: hub id, local folder, ``builtin:all-MiniLM-L6-v2``, ``bm25``, ``run:PATH``, or
             the address of a server.
-        options: how it is to be run.
-        progress: told of long steps.
+        options: device, settings, store, server.
+        progress: receives long steps.
 
     Raises:
         UsageError: an option does not fit this kind of model.
-        MissingError: the model, or a package that it needs, is not to be had.
+        MissingError: the model, or a package that it needs, cannot be found.
         DamagedError: its files cannot be used.
     """
     from bge_eval.models.bm25 import NAME, BM25Model
@@ -140,7 +140,7 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
 
 
 def _transformer(name: str, options: ModelOptions, progress: Progress | None) -> Model:
-    """Return a model that a transformer computes, by the family that the options name."""
+    """Return an encoder, a decoder with examples or an adapter, or BGE-M3, by the options."""
     from bge_eval.encode.locate import name_of
     from bge_eval.models.decoder import DecoderModel, read_examples
     from bge_eval.models.m3 import M3Model, parse_modes
@@ -198,15 +198,15 @@ def _served(url: str, options: ModelOptions, progress: Progress | None) -> Model
 
 
 def refuse(what: str, options: ModelOptions, allowed: Sequence[str] = ()) -> None:
-    """Refuse settings that a kind of model cannot follow, rather than pass over them.
+    """Refuse options that a kind of model does not support.
 
     Args:
         what: the model as the user named it.
-        options: what the user said.
-        allowed: names of settings that this kind does follow.
+        options: the user's options.
+        allowed: names of the options that this kind supports.
 
     Raises:
-        UsageError: a setting was given that means nothing here.
+        UsageError: an option is set that this kind does not support.
     """
     if options.shared:
         return
