@@ -172,7 +172,7 @@ def test_a_cache_that_cannot_be_written_is_told(
         str(tiny_bge), backend="openvino", device="cpu", store=False, progress=progress
     )
     np.testing.assert_allclose(model.encoder.encode(TEXTS), vectors(tiny_bge, "torch"), atol=1e-5)
-    assert "The converted model cannot be kept" in " ".join(progress.said)
+    assert "The converted model cannot be saved" in " ".join(progress.said)
 
 
 def test_a_conversion_that_gives_no_numbers_is_not_used(

@@ -1,7 +1,6 @@
-"""A cross-encoder's forward pass in OpenVINO or ONNX Runtime, under sentence-transformers' hands.
+"""A cross-encoder's forward pass in OpenVINO or ONNX Runtime, called by sentence-transformers.
 
-Only the transformer's ``forward`` is another; tokenising, activation and all else stay
-``CrossEncoder``'s.
+Only the transformer's ``forward`` is replaced; ``CrossEncoder`` still tokenises and activates.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from bge_eval.encode.cache import cache_folder
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.records import ModelFiles
+from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.conversions import worth_converting
 
 
@@ -79,13 +79,11 @@ def use_openvino(
         if not facts.faithful:
             note(f"{apart}; torch is used.")
         return "torch"
-    from bge_eval.runtime.converted import given
-
     request = converted.compiled(dtype, throughput=False).create_infer_request()
 
     def forward(**features: Any) -> SequenceClassifierOutput:
         arrays = {name: item.numpy() for name, item in features.items() if torch.is_tensor(item)}
-        request.infer(given(arrays, facts))
+        request.infer(model_inputs(arrays, facts.inputs))
         return _answer(request.get_output_tensor(0).data.copy())
 
     transformer.forward = forward

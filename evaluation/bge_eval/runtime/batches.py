@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +115,17 @@ def request_batches(
         batches[-1].append(row)
         room -= sizes[row]
     return batches
+
+
+def model_inputs(features: Mapping[str, Tokens], names: Sequence[str]) -> dict[str, Tokens]:
+    """Return the inputs that a model takes; those the tokenizer lacks (token types) are zeros.
+
+    Args:
+        features: what the tokenizer returned, ``input_ids`` at least.
+        names: the names of the model's inputs.
+    """
+    zeros = np.zeros_like(features["input_ids"])
+    return {name: features.get(name, zeros) for name in names}
 
 
 def padded(rows: Sequence[Sequence[int]], width: int, value: int, *, left: bool) -> Tokens:

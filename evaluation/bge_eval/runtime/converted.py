@@ -1,8 +1,7 @@
-# ruff: noqa: E402
-"""Models converted to OpenVINO: converted once, compared with torch, kept in the cache folder.
+"""Models converted to OpenVINO: converted once, compared with torch, cached.
 
 A conversion is used only if its numbers are torch's to 1e-5; how long both took on this machine
-is kept with it, so that whoever chooses a backend can know.
+is kept with it, so that the choice of a backend can use it.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import inspect
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -25,16 +23,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-# OpenVINO reports its import to its makers over the network, unless it finds no reporter.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino
-
 from bge_eval.encode.positions import token_positions
 from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
+from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.conversions import FACTS, kept_folder
 from bge_eval.runtime.devices import threads
+from bge_eval.runtime.openvino_library import openvino
 
 if TYPE_CHECKING:
     import torch
@@ -43,31 +39,31 @@ Features = Mapping[str, npt.NDArray[np.int64]]
 """``input_ids``, ``attention_mask``, ``token_type_ids``: ``(batch, tokens)``."""
 
 LARGEST_DIFFERENCE = 1e-5
-"""Furthest that a float32 number may be from torch's, over the largest norm of a vector."""
+"""Largest difference of a float32 number from torch's, relative to the largest vector norm."""
 
 _LENGTHS = (3, 17, 40, 64)
-"""Tokens of the texts on which the numbers are compared with torch's."""
+"""Tokens of the texts whose outputs are compared with torch's."""
 _LONGEST = 512
 _TIMED_TOKENS = (4, 128)
-"""Texts and tokens of the batches on which the time is."""
+"""Texts and tokens of the timed batch."""
 _MODEL, _WEIGHTS = "model.xml", "model.bin"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a converted model."""
+    """The facts saved beside a converted model."""
 
     model: str
     """Its name."""
     revision: str
     """Its revision."""
     inputs: tuple[str, ...]
-    """The features that it takes."""
+    """The names of its inputs."""
     parameters: int
-    """How many weights it has."""
+    """Number of its weights."""
     dimension: int = 0
-    """Length of its output's last dimension."""
+    """Size of its output's last dimension."""
     difference: float = float("inf")
     """Largest difference of a number from torch's, over the largest norm of a vector."""
     speed: float = 0.0
@@ -75,22 +71,22 @@ class Facts:
     size: int = 0
     """Bytes of its weights' file."""
     first_only: bool = False
-    """Whether its last layer computes the first token's state alone."""
+    """Whether its last layer computes only the first token's state."""
 
     @property
     def faithful(self) -> bool:
-        """Return whether its numbers are torch's."""
+        """Return whether its outputs equal torch's within the tolerance."""
         return self.difference <= LARGEST_DIFFERENCE
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A converted model, ready to be compiled."""
+    """A converted model, not yet compiled."""
 
     model: Any
     """OpenVINO's model."""
     facts: Facts
-    """What is known of it."""
+    """The facts saved beside it."""
 
     def compiled(self, dtype: str, *, throughput: bool) -> Any:
         """Compile for this processor.
@@ -106,12 +102,6 @@ class Conversion:
         if (count := threads()) is not None:
             options["INFERENCE_NUM_THREADS"] = count
         return openvino.Core().compile_model(self.model, "CPU", options)
-
-
-def given(features: Features, facts: Facts) -> dict[str, npt.NDArray[np.int64]]:
-    """Return what a model takes; token types of a tokenizer that gives none are 0."""
-    none = np.zeros_like(features["input_ids"])
-    return {name: features.get(name, none) for name in facts.inputs}
 
 
 def supports(dtype: str) -> bool:
@@ -132,13 +122,13 @@ def conversion(
     """Return a converted model from the cache, or convert it and compare it with torch.
 
     Args:
-        files: where the model lies.
-        load: gives the model in torch, in float32 on the CPU; asked only when it must be converted.
-        output: name of the output that counts, e.g. "last_hidden_state" or "logits".
-        cache: the folder of what can be made again.
-        first_only: nothing but the first token's state is read: where the last layer can do
-            without the others, and the numbers stay torch's, it computes no more than that.
-        note: told when the converted model cannot be kept.
+        files: the model's files.
+        load: loads the torch model in float32 on the CPU; called only if nothing is cached.
+        output: name of the output to keep, e.g. "last_hidden_state" or "logits".
+        cache: the cache folder.
+        first_only: only the first token's state is read. Where the last layer can compute it
+            alone, and the outputs still equal torch's, it computes nothing else.
+        note: receives a message when the converted model cannot be cached.
 
     Raises:
         NotReadyError: OpenVINO cannot convert this model.
@@ -157,29 +147,32 @@ def conversion(
         sum(weights.numel() for weights in reference.parameters()),
     )
     try:
-        converted = _converted(reference, facts, output, first_only)
-    except Exception as error:  # whatever a converter of others' code runs into
-        reason = one_line(error, 200)
+        converted = _converted(reference, facts, output, first_only=first_only, note=note)
+    except Exception as error:  # the comparison runs the model's own code, which can raise anything
         raise NotReadyError(
-            f"OpenVINO cannot convert {files.name} ({type(error).__name__}: {reason})."
-            " Use --backend torch."
+            f"OpenVINO cannot convert {files.name} ({one_line(error, 200)}). Use --backend torch."
         ) from error
     try:
         _keep(place, converted)
     except (OSError, RuntimeError) as error:  # OpenVINO's own is the latter
         note(
-            f"The converted model cannot be kept in {cache} ({' '.join(str(error).split())[:200]});"
+            f"The converted model cannot be saved in {cache} ({one_line(error, 200)});"
             " it is converted again next time. BGE_EVAL_CACHE names another folder."
         )
     return converted
 
 
 def _converted(
-    reference: torch.nn.Module, facts: Facts, output: str, first_only: bool
+    reference: torch.nn.Module,
+    facts: Facts,
+    output: str,
+    *,
+    first_only: bool,
+    note: Callable[[str], None],
 ) -> Conversion:
     """Convert a model and compare it with torch."""
-    # Seconds of imports, for the first time alone.
-    from bge_eval.runtime.from_torch import convert, first_token_only
+    # Importing takes seconds, so only a first conversion does.
+    from bge_eval.runtime.from_torch import ConversionError, convert, first_token_only
 
     if first_only:
         try:
@@ -190,15 +183,19 @@ def _converted(
                 first = replace(first, facts=_compared(reference, first, output))
                 if first.facts.faithful:
                     return first
-        except Exception:  # a layer that only looks like BERT's; the whole one then
-            pass
+        except (ConversionError, RuntimeError, ValueError, IndexError) as error:
+            # The layer only resembles BERT's: tracing, running or comparing it fails.
+            note(
+                f"The last layer of {facts.model} cannot compute the first token alone"
+                f" ({one_line(error, 200)}); it computes all tokens."
+            )
     with quiet_transformers():
         whole = Conversion(convert(reference, facts.inputs, output), facts)
     return replace(whole, facts=_compared(reference, whole, output))
 
 
 def _kept(place: Path) -> Conversion | None:
-    """Return a converted model of the cache; None if there is none, or not the whole of it."""
+    """Return a converted model from the cache; None if it is missing or incomplete."""
     facts = _read_facts(place)
     try:
         if facts is None or facts.size != (place / _WEIGHTS).stat().st_size:
@@ -206,7 +203,7 @@ def _kept(place: Path) -> Conversion | None:
         model = openvino.Core().read_model(place / _MODEL)
     except (OSError, RuntimeError):
         return None
-    with suppress(OSError):  # what was not used for long is pruned first
+    with suppress(OSError):  # pruning removes the least recently used first
         os.utime(place)
     return Conversion(model, facts)
 
@@ -220,14 +217,14 @@ def _read_facts(place: Path) -> Facts | None:
 
 
 def _keep(place: Path, converted: Conversion) -> None:
-    """Put a converted model into the cache, whole or not at all."""
+    """Save a converted model in the cache, complete or not at all."""
     place.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
     try:
         openvino.save_model(converted.model, staging / _MODEL, compress_to_fp16=False)
         facts = replace(converted.facts, size=(staging / _WEIGHTS).stat().st_size)
         (staging / FACTS).write_text(json.dumps(asdict(facts), indent=2), encoding="utf-8")
-        if _kept(place) is None:  # else another process was first
+        if _kept(place) is None:  # else another process saved it first
             shutil.rmtree(place, ignore_errors=True)
             staging.replace(place)
     finally:
@@ -235,7 +232,7 @@ def _keep(place: Path, converted: Conversion) -> None:
 
 
 def _key(files: ModelFiles, output: str) -> str:
-    # The time was taken on this machine; another that shares the folder takes its own.
+    # Times differ by machine, so machines that share a cache folder convert for themselves.
     machine = [openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"), str(os.cpu_count())]
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
     parts = [files.name, files.revision, output, *versions, *machine]
@@ -243,7 +240,7 @@ def _key(files: ModelFiles, output: str) -> str:
 
 
 def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Facts:
-    """Compare numbers on texts of several lengths, padded on either side, and then the time."""
+    """Compare outputs on texts of several lengths, padded on either side, then the run time."""
     import torch
 
     config: Any = reference.config
@@ -252,13 +249,14 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
     request = compiled.create_infer_request()
 
     def in_torch(features: Features) -> npt.NDArray[np.float32]:
-        inputs = {name: torch.from_numpy(item) for name, item in given(features, facts).items()}
+        taken = model_inputs(features, facts.inputs)
+        inputs = {name: torch.from_numpy(item) for name, item in taken.items()}
         with torch.inference_mode():
             found: npt.NDArray[np.float32] = getattr(reference(**inputs), output).numpy()
         return found
 
     def in_openvino(features: Features) -> npt.NDArray[np.float32]:
-        request.infer(given(features, facts))
+        request.infer(model_inputs(features, facts.inputs))
         found: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
         return found
 
@@ -268,12 +266,12 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
         for longest in _LENGTHS[1:]
         for left in (False, True)
     ]
-    # One text as long as they come: what depends on the length shows there.
+    # One text of the maximum length: errors that depend on the length show there.
     longest = min(token_positions(config.to_dict()) or _LONGEST, _LONGEST)
     apart, norm, dimension = 0.0, 0.0, 0
     for features in [*probes, _probe(vocabulary, (longest,), longest, False)]:
         expected, found = in_torch(features), in_openvino(features)
-        if expected.ndim == 3:  # what stands in the padding is nobody's
+        if expected.ndim == 3:  # outputs at padding positions are not used
             counted = slice(1 if facts.first_only else None)
             real = features["attention_mask"][:, counted].astype(bool)
             expected, found = expected[:, counted][real], found[real]

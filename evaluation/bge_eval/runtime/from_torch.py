@@ -1,8 +1,7 @@
-"""Torch models as OpenVINO's, by tracing; nothing else here needs torch's compiler."""
+"""Conversion of torch models to OpenVINO by tracing."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ from typing import Any
 
 import torch
 
-# OpenVINO reports its import to its makers over the network, unless it finds no reporter.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-import openvino  # noqa: E402
-from openvino.frontend import FrontEndManager  # noqa: E402
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402
+from bge_eval.errors import one_line
+from bge_eval.runtime.openvino_library import openvino
+
+
+class ConversionError(Exception):
+    """OpenVINO cannot convert a model; the message quotes OpenVINO's or torch's reason."""
 
 
 class _Single(torch.nn.Module):
@@ -91,16 +91,31 @@ def first_token_only(model: Any) -> Iterator[bool]:
 
 
 def convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
-    """Return OpenVINO's model of a transformer.
+    """Convert a transformer to an OpenVINO model.
 
     Args:
         model: the transformer, on the CPU.
         names: its inputs, each ``(batch, tokens)`` int64.
-        output: name of the output to give.
+        output: name of the output to return.
+
+    Raises:
+        ConversionError: torch cannot trace the model, or OpenVINO cannot convert the trace.
     """
+    try:
+        return _traced(model, names, output)
+    except Exception as error:  # tracing runs the model's own code, which can raise anything
+        raise ConversionError(f"{type(error).__name__}: {one_line(error)}") from error
+
+
+def _traced(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
+    """Trace a model and convert the trace."""
+    # Not at the top: these must be imported after OpenVINO's telemetry is switched off.
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # what tracing does not see, the comparison does
+        warnings.simplefilter("ignore")  # the comparison with torch finds what tracing misses
         decoder = TorchScriptPythonDecoder(_Single(model, names, output), example_input=example)
     frontend = FrontEndManager().load_by_framework("pytorch")
     converted = frontend.convert(frontend.load(decoder))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from bge_eval.errors import DamagedError, one_line
+from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.devices import threads
 
 ONNX_FILE = "onnx/model.onnx"
@@ -63,6 +64,5 @@ class OnnxSession:
             features: ``input_ids`` and ``attention_mask``, ``(batch, tokens)``; token types of a
                 tokenizer that gives none are 0.
         """
-        none = np.zeros_like(features["input_ids"])
-        given = {name: features.get(name, none) for name in self._inputs}
-        return np.asarray(self._session.run([output], given)[0], np.float32)
+        inputs = model_inputs(features, self._inputs)
+        return np.asarray(self._session.run([output], inputs)[0], np.float32)

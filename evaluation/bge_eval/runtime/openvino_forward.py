@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.settings import Dtype, Settings
 from bge_eval.records import ModelFiles, Vectors
-from bge_eval.runtime.batches import BATCH_TOKENS
-from bge_eval.runtime.converted import Conversion, conversion, given
+from bge_eval.runtime.batches import BATCH_TOKENS, model_inputs
+from bge_eval.runtime.converted import Conversion, conversion
 from bge_eval.runtime.pooling import pooled
 from bge_eval.runtime.text_encoder import Batch
 
@@ -56,7 +56,7 @@ class OpenVinoForward:
                     free.append(request)
                     yield done, vectors
                 request = free.pop()
-                request.start_async(given(batch.features, self.facts))
+                request.start_async(model_inputs(batch.features, self.facts.inputs))
                 running.append((request, batch))
             while running:
                 request, done = running.popleft()
