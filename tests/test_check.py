@@ -468,7 +468,7 @@ def test_what_is_not_there_or_damaged(
     baseline.path.with_suffix(".toml").write_text("x =", encoding="utf-8")
     with pytest.raises(DamagedError, match="is not TOML"):
         judge(request(baseline, runs / "base"))
-    with pytest.raises(MissingError, match="no file of rules"):
+    with pytest.raises(MissingError, match="no rules file"):
         judge(request(baseline, runs / "base", rules=tmp_path / "none.toml"))
     with pytest.raises(UsageError, match="--update writes a file"):
         update(Request(str(runs), (runs / "base",)))

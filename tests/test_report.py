@@ -16,7 +16,7 @@ from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import Content, gather, measure_name
 from bge_eval.report.page import data_block, render
-from bge_eval.report.queries import CHUNK, collections, pack
+from bge_eval.report.queries import CHUNK, pack, query_groups
 from bge_eval.results.saved import SavedResult
 from bge_eval.statistics.paired import compare
 from conftest import CommandLine
@@ -80,7 +80,7 @@ def test_other_judgements_are_not_put_together(root: Path) -> None:
     path = save_run(root, "c/other", a_run(5, 3), other)
     results = {i: SavedResult(p) for i, p in enumerate(sorted(root.rglob("Mine.json")))}
     assert SavedResult(path) in results.values()
-    found = collections("Mine", results)
+    found = query_groups("Mine", results)
     assert [sorted(group.results) for group in found] == [[0, 1], [2]]
     assert [group.label for group in found] == ["Mine", "Mine · other judgements 2"]
 
@@ -89,7 +89,7 @@ def test_results_without_judgements_are_named(root: Path) -> None:
     next(root.rglob("b__bad/*/Mine.qrels.tsv.gz")).unlink()
     content = content_of(root)
     assert [list(group.results) for group in content.collections] == [[0]]
-    assert "bad: no single queries of Mine" in " ".join(content.notes)
+    assert "bad: single queries of Mine are not shown" in " ".join(content.notes)
     assert "run it again with --overwrite" in render(content)
 
 

@@ -1,4 +1,4 @@
-"""What the report says, gathered from a leaderboard and the results behind it."""
+"""The content of the report, collected from a leaderboard and its saved results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bge_eval.leaderboard.board import Column, Leaderboard, Row
 from bge_eval.leaderboard.costs import Costs, size_name
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
-from bge_eval.report.queries import Collection, collections
+from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
 
 _ACRONYMS = {"ap": "AP", "mrr": "MRR", "v": "V"}
@@ -21,7 +21,7 @@ _COSTS = {
     "Dimension": "dimension",
 }
 _FEW = 3
-"""So many names are listed; beyond, they are counted."""
+"""Largest number of names that are listed; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +29,25 @@ class System:
     """One row of the leaderboard: a model, with its settings and perhaps a second stage."""
 
     label: str
-    """Its whole name."""
+    """Its full name."""
     short: str
-    """Its name in plots: what tells it from the others."""
+    """Its short name in plots, distinct from the others."""
     revision: str
     """Hub commit or content hash."""
     dtype: str
     """Precision."""
     second_stage: bool
-    """Whether it is a second stage."""
+    """Whether it includes a reranker."""
     mean: float | None
-    """The mean over all tasks, or None if one is missing."""
+    """Mean over all tasks; None if one is missing."""
     mean_standing: Standing | None
-    """How sure that mean is; None if there is none."""
+    """Interval and rank of the mean; None without a mean."""
     costs: Costs
-    """What it costs."""
+    """Its time, size and speed."""
     days: tuple[str, ...] = ()
     """The days on which it was run."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What else decides its scores, for people: pooling, prompts, search and so on."""
+    """Other settings that affect its scores: pooling, prompts, index and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +71,15 @@ class Task:
     type: str
     """mteb's task type, or ""."""
     measure: str
-    """The measure's name for people."""
+    """The measure's display name."""
     standings: tuple[Standing | None, ...]
-    """Every system's score and how sure it is; None where it has none."""
+    """Score, interval and rank of every system; None without a score."""
     gains: tuple[float | None, ...]
-    """Every second stage's difference to its own first stage; None elsewhere."""
+    """Gain of every reranker over its first stage; None for first stages."""
     costs: tuple[Costs | None, ...]
-    """What the task took every system; None where it has no score."""
+    """Costs of the task for every system; None without a score."""
     recall: tuple[tuple[float | None, ...] | None, ...] = ()
-    """Every system's recall at `CUTOFFS`; None where it has none."""
+    """Recall of every system at `CUTOFFS`; None if unknown."""
     published: tuple[PublishedScore, ...] = ()
     """Published models, best first."""
 
@@ -96,18 +96,18 @@ class Content:
     """In the leaderboard's order."""
     tasks: tuple[Task, ...]
     """In the leaderboard's order."""
-    collections: tuple[Collection, ...]
-    """Queries to look at one by one."""
+    collections: tuple[QueryGroup, ...]
+    """Groups of queries that the page shows one by one."""
     cutoffs: tuple[int, ...] = CUTOFFS
     """The k of recall@k."""
     published_means: tuple[PublishedScore, ...] = ()
     """Means of published models that have every task, best first."""
     notes: tuple[str, ...] = ()
-    """What has to be said beneath the leaderboard."""
+    """Notes below the leaderboard."""
 
     @property
     def heading(self) -> str:
-        """Return the page's title: the suite, or what is on the page."""
+        """Return the page's title: the suite, or else its tasks or their number."""
         if self.title:
             return self.title
         if len(self.tasks) <= _FEW:
@@ -116,7 +116,7 @@ class Content:
 
     @property
     def lede(self) -> str:
-        """Return the page's first sentences: how much there is, and what is best."""
+        """Return the page's first sentences: the numbers of systems and tasks, the best."""
         parts = []
         if self.title or len(self.tasks) <= _FEW:
             parts = [_number(len(self.systems), "system"), _number(len(self.tasks), "task")]
@@ -131,7 +131,7 @@ class Content:
 
     @property
     def _first(self) -> str:
-        """Return the sentence that names the best; "" where there is nothing to be best of."""
+        """Return the sentence that names the best system; "" for a single system."""
         if len(self.systems) < 2:
             return ""
         standings = [system.mean_standing for system in self.systems]
@@ -152,7 +152,7 @@ class Content:
 
     @property
     def measure_heading(self) -> str:
-        """Return the measure's name as a sentence begins with it."""
+        """Return the measure's name, capitalised for a heading."""
         return (
             self.measure if self.measure[:2] == "nD" else self.measure[0].upper() + self.measure[1:]
         )
@@ -164,14 +164,14 @@ class Content:
 
     @property
     def has_ties(self) -> bool:
-        """Return whether anything cannot be told from the best."""
+        """Return whether any system is statistically tied with the best."""
         every = [it for task in self.tasks for it in task.standings]
         every += [system.mean_standing for system in self.systems]
         return any(it.tied for it in every if it is not None)
 
     @property
     def has_gains(self) -> bool:
-        """Return whether there is a second stage beside its first."""
+        """Return whether a reranker stands beside its first stage."""
         return any(gain is not None for task in self.tasks for gain in task.gains)
 
     @property
@@ -188,12 +188,12 @@ class Content:
 
     @property
     def has_published(self) -> bool:
-        """Return whether a published model has any of the tasks."""
+        """Return whether a published model has a score on any task."""
         return any(task.published for task in self.tasks)
 
     @property
     def cost_headings(self) -> tuple[str, ...]:
-        """Return the costs that are known of any system, for the leaderboard."""
+        """Return the headings of costs that at least one system has."""
         return tuple(
             name
             for name, field_name in _COSTS.items()
@@ -207,7 +207,7 @@ class Content:
 
     @property
     def machines(self) -> str:
-        """Return the machines that times were measured on; "" for none that is known."""
+        """Return the machines that times were measured on; "" if unknown."""
         return _listed(sorted({s.costs.machine for s in self.systems if s.costs.machine}))
 
     def cost_cells(self, system: System) -> list[tuple[float | None, str]]:
@@ -222,24 +222,24 @@ class Content:
 def gather(
     board: Leaderboard, *, key: str, published: Sequence[Row] = (), notes: Sequence[str] = ()
 ) -> Content:
-    """Gather what the report says.
+    """Collect the content of the report.
 
     Args:
         board: the leaderboard of the runs alone.
         key: the measure's key in mteb's results; `MAIN_KEY` for every task's own.
         published: rows of published models on the same columns.
-        notes: what has to be said beneath the leaderboard.
+        notes: notes below the leaderboard.
     """
     saved = [_saved(row, board.columns) for row in board.rows]
     evidence = Evidence(board, key)
     means = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))
-    parts: list[Collection] = []
+    parts: list[QueryGroup] = []
     tasks = []
     for column in board.columns:
         names = [part.task for part in column.parts] or [column.task]
         for name in names:
             having = {i: found[name] for i, found in enumerate(saved) if name in found}
-            parts += collections(name, having)
+            parts += query_groups(name, having)
         tasks.append(_task(board, column, key, evidence, saved, published))
     shorts = _short_labels(board.rows)
     systems = tuple(
@@ -259,7 +259,7 @@ def gather(
 
 
 def measure_name(key: str) -> str:
-    """Return a measure of mteb's as people write it, e.g. ``nDCG@10``, ``cosine spearman``."""
+    """Return the display name of mteb's measure key, e.g. ``nDCG@10``, ``cosine spearman``."""
     measure = measure_of_key(key)
     if measure is not None:
         return str(measure)
@@ -286,17 +286,17 @@ def _saved(row: Row, columns: Sequence[Column]) -> dict[str, SavedResult]:
 def _without_queries(
     saved: Sequence[Mapping[str, SavedResult]],
     names: Sequence[str],
-    shown: Sequence[Collection],
+    shown: Sequence[QueryGroup],
 ) -> list[str]:
-    """Say whose queries cannot be looked at although it has runs."""
+    """Return a note for each system with runs whose queries cannot be shown."""
     lines = []
     for index, (found, name) in enumerate(zip(saved, names, strict=True)):
         seen = {collection.task for collection in shown if index in collection.results}
         lacking = [task for task, result in found.items() if result.keys and task not in seen]
         if lacking:
             lines.append(
-                f"{name}: no single queries of {_listed(lacking)}, since their judgements are not"
-                " beside the result; run it again with --overwrite"
+                f"{name}: single queries of {_listed(lacking)} are not shown, because their qrels"
+                " are not stored beside the result; run it again with --overwrite"
             )
     return lines
 
@@ -329,7 +329,7 @@ def _task(
 
 
 def _recall(found: Mapping[str, SavedResult], column: Column) -> tuple[float | None, ...] | None:
-    """Return recall at every cutoff as mteb measured it, averaged as the score is."""
+    """Return mteb's recall at every cutoff, averaged like the score; None if unknown."""
     curves = []
     for part in column.parts or (column,):
         result = found.get(part.task)
@@ -376,7 +376,7 @@ def _system(
 
 
 def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
-    """Return what the results' identities agree on, and where they differ, all values."""
+    """Return setting → value of the results' identities; differing values are joined."""
     values: dict[str, dict[str, None]] = {}
 
     def add(name: str, value: object) -> None:
@@ -402,7 +402,7 @@ def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
 
 
 def _short_labels(rows: Sequence[Row]) -> list[str]:
-    """Return names for plots: only what tells the rows apart."""
+    """Return short distinct names for plots."""
     one_model = len(rows) > 1 and len({row.model for row in rows}) == 1
     shorts = []
     for row in rows:

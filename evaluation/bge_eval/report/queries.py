@@ -1,8 +1,8 @@
-"""Single queries for the report: values of every system, and the documents they retrieved.
+"""Single queries for the report: the values of every system, and its top documents.
 
-The page holds them as gzipped blocks that the browser unpacks when they are looked at: an
-overview for every collection, and the documents of 64 queries at a time. So a page opens as
-fast with ten thousand queries as with ten.
+The page holds them as gzipped blocks that the browser decompresses on demand: an overview for
+each group of queries, and the documents of 64 queries at a time. So a page with ten thousand
+queries opens as fast as one with ten.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from bge_eval.records import Excerpt, Qrels, SplitKey
 from bge_eval.results.saved import SavedResult
 
 DEPTH = 10
-"""Documents of a query that are shown for every system."""
+"""Number of documents shown for a query and a system."""
 TITLE_LENGTH = 160
-"""Characters of a document's title that are shown."""
+"""Number of characters shown of a document's title."""
 TEXT_LENGTH = 280
-"""Characters of a document's text that are shown."""
+"""Number of characters shown of a document's text."""
 QUERY_LENGTH = 160
-"""Characters of a query in the list of queries; the query itself is shown in full."""
+"""Number of characters of a query in the list; the selected query is shown in full."""
 TESTED = 8
-"""Systems of which every pair is tested: the best ones, beyond which a page would take long."""
+"""Number of top systems whose pairs are tested; more would take long."""
 RESAMPLES = 2000
-"""Bootstrap samples and swaps that are drawn for every pair."""
+"""Number of bootstrap samples and random swaps for each pair."""
 CHUNK = 64
-"""Queries whose documents are packed together."""
+"""Number of queries in one block of documents."""
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
-    """Queries that several systems answered, with the same judgements."""
+class QueryGroup:
+    """Queries of one part of a task that several systems ran with the same qrels."""
 
     task: str
     """mteb's task name."""
     part: SplitKey
     """(subset, split)."""
     label: str
-    """Its name for people, e.g. ``XQuADRetrieval · zh``."""
+    """Its display name, e.g. ``XQuADRetrieval · zh``."""
     measures: tuple[str, ...]
-    """The measures kept for every query."""
+    """The measures stored for every query."""
     qrels: Qrels
-    """The judgements that all of its systems were scored with."""
+    """The qrels that all of its systems were scored with."""
     results: dict[int, SavedResult]
     """Index of the system → its result."""
     values: dict[int, dict[str, list[float]]]
@@ -61,7 +61,7 @@ class Collection:
         Returns:
             ``"<A>-<B>:<measure>"`` → the 95% interval of B minus A and its p-value, e.g.
             ``{"0-1:nDCG@10": {"low": -0.02, "high": 0.01, "p": 0.4}}``; each pair once, the
-            lower index first. With very many systems only the first ones are compared.
+            lower index first. Only the first `TESTED` systems are compared.
         """
         from bge_eval.statistics.paired import compare
 
@@ -90,7 +90,7 @@ class Collection:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """A collection as the page holds it."""
+    """A group of queries as the page holds it."""
 
     overview: str
     """Base64 of gzipped JSON: ids, texts, numbers of relevant documents, values by system."""
@@ -98,42 +98,42 @@ class Blocks:
     """Base64 of gzipped JSON: documents and rankings, `CHUNK` queries in each."""
 
 
-def collections(task: str, results: Mapping[int, SavedResult]) -> list[Collection]:
-    """Gather the queries of one task; systems with other judgements are kept apart.
+def query_groups(task: str, results: Mapping[int, SavedResult]) -> list[QueryGroup]:
+    """Group the queries of one task by part and qrels.
 
     Args:
         task: mteb's task name.
         results: index of the system → its result of the task.
     """
-    groups: dict[tuple[SplitKey, str], Collection] = {}
+    groups: dict[tuple[SplitKey, str], QueryGroup] = {}
     for index, result in results.items():
         for part in result.keys:
             try:
                 qrels = result.qrels(part)
                 measures, values = result.per_query(part)
             except MissingError:
-                continue  # made before judgements were kept; the page says so
+                continue  # an older result without qrels; a note on the page says so
             key = (part, _digest(qrels, measures))
             group = groups.get(key)
             if group is None:
-                group = groups[key] = Collection(task, part, "", tuple(measures), qrels, {}, {})
+                group = groups[key] = QueryGroup(task, part, "", tuple(measures), qrels, {}, {})
             group.results[index] = result
             group.values[index] = values
     return _labelled(list(groups.values()))
 
 
-def pack(collection: Collection) -> Blocks:
-    """Pack a collection's queries for the page."""
-    part, qrels = collection.part, collection.qrels
+def pack(group: QueryGroup) -> Blocks:
+    """Compress a group of queries for the page."""
+    part, qrels = group.part, group.qrels
     queries: dict[str, str] = {}
     documents: dict[str, Excerpt] = {}
     heads = {}
-    for index, result in collection.results.items():
+    for index, result in group.results.items():
         texts = result.texts(part)
         queries.update(texts.queries)
         documents.update(texts.documents)
         heads[index] = result.heads(part, DEPTH, qrels)
-    ids = collection.queries
+    ids = group.queries
     overview = {
         "ids": ids,
         "texts": [_cut(queries.get(query, ""), QUERY_LENGTH) for query in ids],
@@ -141,9 +141,9 @@ def pack(collection: Collection) -> Blocks:
         "values": {
             index: [
                 [round(values[query][column], 4) if query in values else None for query in ids]
-                for column in range(len(collection.measures))
+                for column in range(len(group.measures))
             ]
-            for index, values in collection.values.items()
+            for index, values in group.values.items()
         },
     }
     chunks = []
@@ -160,7 +160,7 @@ def _chunk(
     queries: Mapping[str, str],
     documents: Mapping[str, Excerpt],
 ) -> dict[str, Any]:
-    """Return what is shown of some queries, every document once."""
+    """Return the texts and rankings of some queries, each document once."""
     shown: dict[str, list[str]] = {}
     entries = {}
     for query in ids:
@@ -176,7 +176,7 @@ def _chunk(
 
 
 def _cut(text: str, length: int) -> str:
-    """Return a text of at most some characters, with a mark where it was cut."""
+    """Shorten a text; an ellipsis marks the cut."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
@@ -188,13 +188,13 @@ def _block(content: Any) -> str:
 
 
 def _digest(qrels: Qrels, measures: Sequence[str]) -> str:
-    """Return what is equal for the same judgements and measures, whatever their order."""
+    """Return a hash of qrels and measures that does not depend on the order of the qrels."""
     canonical = json.dumps([qrels, list(measures)], sort_keys=True)
     return hashlib.sha256(canonical.encode("utf-8", "replace")).hexdigest()
 
 
-def _labelled(groups: Sequence[Collection]) -> list[Collection]:
-    """Name every collection by what tells it from the others of its task."""
+def _labelled(groups: Sequence[QueryGroup]) -> list[QueryGroup]:
+    """Give every group a label: the task, and subset and split where these differ."""
     subsets = {group.part[0] for group in groups}
     splits = {group.part[1] for group in groups}
     labelled = []
@@ -206,7 +206,7 @@ def _labelled(groups: Sequence[Collection]) -> list[Collection]:
         words += [group.part[1]] * (len(splits) > 1)
         words += [f"other judgements {number}"] * (number > 1)
         labelled.append(
-            Collection(
+            QueryGroup(
                 group.task,
                 group.part,
                 " · ".join(words),
