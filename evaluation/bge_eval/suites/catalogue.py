@@ -207,7 +207,7 @@ def _fresh(task: AbsTask) -> PlannedTask:
     fresh = type(task)()
     if task.metadata.is_multilingual:
         fresh.hf_subsets = list(task.hf_subsets)
-    fresh._eval_splits = list(task.eval_splits)
+    fresh.filter_eval_splits(list(task.eval_splits))
     return PlannedTask(fresh, folder_names=_folder_names(task.metadata.name))
 
 
