@@ -21,7 +21,7 @@ COMMANDS = {
     ),
     "compare": "Compare systems query by query: differences, intervals, p-values.",
     "rescore": "Compute measures from runs and judgements, without a model.",
-    "report": "Write saved results as one HTML page for people who would rather look than read.",
+    "report": "Write saved results as one HTML page.",
     "export": (
         "Write saved results for others: mteb's public results repository, or a model card."
     ),
@@ -58,7 +58,7 @@ def _friendly(command: _Command) -> _Command:
             typer.echo("Interrupted. Finished results are saved.", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
-            # The reader of our output (head, less) has gone; there is nobody left to tell.
+            # The program that reads our output (head, less) has ended.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
@@ -72,8 +72,8 @@ def _friendly(command: _Command) -> _Command:
     return wrapped  # type: ignore[return-value]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         from bge_eval import __version__
 
         typer.echo(f"bge-eval {__version__}")
@@ -96,8 +96,8 @@ def application(word: str | None = None) -> typer.Typer:
     """Make the command line.
 
     Args:
-        word: the command that will run. The others then have a name and a line of help only, for
-            their modules take most of the time of ``--help``. None makes all of them.
+        word: the command that will run. The others get a name and a line of help only, because
+            importing their modules takes most of the time of ``--help``. None makes them all.
     """
     app = typer.Typer(
         name="bge-eval",
@@ -111,17 +111,17 @@ def application(word: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    for name, said in COMMANDS.items():
+    for name, line in COMMANDS.items():
         if word in (None, name):
             function = getattr(import_module(f"bge_eval.cli.{name}"), name)
             app.command(name)(_friendly(function))
         else:
-            app.command(name, help=said)(_not_asked_for)
+            app.command(name, help=line)(_stub)
     for name, make in {"data": _data, "store": _store}.items():
         if word in (None, name):
             app.add_typer(make(), name=name)
         else:
-            app.command(name, help=GROUPS[name])(_not_asked_for)
+            app.command(name, help=GROUPS[name])(_stub)
     return app
 
 
@@ -143,8 +143,8 @@ def _store() -> typer.Typer:
     return group
 
 
-def _not_asked_for() -> None:
-    """Stand for a command whose module is not read."""
+def _stub() -> None:
+    """Stand for a command whose module is not imported."""
 
 
 def main() -> None:

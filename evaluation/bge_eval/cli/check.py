@@ -57,7 +57,7 @@ class CheckFlags:
     ] = None
     other_data: Annotated[
         bool,
-        typer.Option("--other-data", help="Compare although the baseline was made on other data."),
+        typer.Option("--other-data", help="Compare although the baseline has other data."),
     ] = False
     junit: Annotated[
         Path | None, typer.Option(help="Write the verdict as JUnit XML too.", show_default=False)
@@ -112,7 +112,7 @@ def check(flags: CheckFlags) -> None:
         raise
     write(VerdictOutput(outcome), flags.form, stdout)
     if in_actions():
-        # Actions reads commands from both streams; stdout stays what was asked for.
+        # Actions reads commands from both streams; stdout holds the verdict alone.
         for line in workflow_commands(outcome):
             typer.echo(line, err=True)
         write_summary(markdown(outcome))

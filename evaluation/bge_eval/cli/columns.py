@@ -1,4 +1,4 @@
-"""The tasks and the measure of a table, from what was typed."""
+"""The columns and the measure of a table, from names of suites, tasks and measures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def suite_title(names: Sequence[str]) -> str:
 def columns_of(names: Sequence[str]) -> list[Column]:
     """Resolve suites and tasks to columns with the splits and subsets that mteb counts.
 
-    A name that is neither stands for itself: a collection of the user's own, now elsewhere.
+    Any other name is taken as a task of the user's own, whose data need not be at hand.
     """
     from bge_eval.errors import UsageError
     from bge_eval.leaderboard.board import Column
@@ -51,16 +51,16 @@ def columns_of(names: Sequence[str]) -> list[Column]:
     columns: dict[str, Column] = {}
     for name in names:
         try:
-            found = [_column(task) for task in plan([name])]
+            resolved = [_column(task) for task in plan([name])]
         except UsageError:
-            found = [Column(name)]
-        for column in found:
+            resolved = [Column(name)]
+        for column in resolved:
             columns.setdefault(column.task, column)
     return list(columns.values())
 
 
 def refuse_unknown(columns: Sequence[Column]) -> None:
-    """Raise the error of a name that is no suite and no task, now that no result has it either."""
+    """Raise the error of the first name that is no suite, no task and in no result."""
     from bge_eval.suites.catalogue import plan
 
     for column in columns:
@@ -84,7 +84,7 @@ def _column(planned: PlannedTask) -> Column:
 
 
 def looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
-    """Return columns that results gave, completed by what mteb knows of their tasks.
+    """Complete the columns of saved results with mteb's metadata of their tasks.
 
     Args:
         columns: the columns as the results have them.
@@ -113,7 +113,7 @@ def as_run(column: Column, saved: Sequence[Mapping[str, Sequence[Mapping[str, An
     """
     if column.parts:
         return column
-    found = {
+    layouts = {
         tuple(
             sorted(
                 (split, str(entry.get("hf_subset"))) for split in scores for entry in scores[split]
@@ -121,9 +121,9 @@ def as_run(column: Column, saved: Sequence[Mapping[str, Sequence[Mapping[str, An
         )
         for scores in saved
     }
-    if len(found) != 1:
+    if len(layouts) != 1:
         return column
-    pairs = found.pop()
+    pairs = layouts.pop()
     splits = tuple(dict.fromkeys(split for split, _ in pairs))
     subsets = tuple(dict.fromkeys(subset for _, subset in pairs))
     return replace(column, splits=splits, subsets=subsets)

@@ -1,4 +1,4 @@
-"""``bge-eval compare``: whether a model got better, or it was chance."""
+"""``bge-eval compare``: differences between systems, with significance."""
 
 from __future__ import annotations
 
@@ -217,15 +217,15 @@ def _outputs(
     both: dict[str, tuple[Output, Output]] = {}
     missing: dict[str, list[str]] = {}
     for task in tasks:
-        found = [None if side.run_file else output(side, task, metric) for side in sides]
-        known = next((known for known in found if known), None)
+        outputs = [None if side.run_file else output(side, task, metric) for side in sides]
+        known = next((one for one in outputs if one), None)
         for index, side in enumerate(sides):
             if side.run_file:
-                found[index] = judged(side, task, metric, known, qrels)
-        if found[0] and found[1]:
-            both[task] = (found[0], found[1])
+                outputs[index] = judged(side, task, metric, known, qrels)
+        if outputs[0] and outputs[1]:
+            both[task] = (outputs[0], outputs[1])
         else:
-            lacking = [label for label, own in zip(labels, found, strict=True) if not own]
+            lacking = [label for label, own in zip(labels, outputs, strict=True) if not own]
             missing.setdefault(" and ".join(lacking), []).append(task)
     wanted = "" if metric == "main" else f" with {metric}"
     notes = [
@@ -265,10 +265,10 @@ def _published(
              for task in tasks}  # fmt: skip
     columns = [as_run(column, saved.get(column.task, ())) for column in columns_of(tasks)]
     rows = {row.model: row for row in published_beside(columns, key, Aggregates.RECOMPUTED)}
-    found, notes = [], []
+    resolved, notes = [], []
     for side in sides:
         if side.published is None:
-            found.append(side)
+            resolved.append(side)
             continue
         model = side.published or next((other.model for other in own), "")
         row = rows.get(model)
@@ -283,5 +283,5 @@ def _published(
                 f"published scores of {model} on another, or an unstated, revision of the data:"
                 f" {', '.join(row.other_data)}"
             )
-        found.append(replace(side, label=f"{model} (published)", scores=row.scores))
-    return found, notes
+        resolved.append(replace(side, label=f"{model} (published)", scores=row.scores))
+    return resolved, notes

@@ -166,22 +166,22 @@ def _blocks(pair: Pair, queries: int) -> list[Block]:
 
 
 def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
-    """Return (task, what happened, queries) for the tasks with values of single queries."""
+    """Return (task, heading, queries) for the tasks with values of single queries."""
     if not queries:
         return []
-    found: list[tuple[str, str, list[Changed]]] = []
+    changes: list[tuple[str, str, list[Changed]]] = []
     for line in pair.lines:
         try:
             gained, lost = changed_queries(*pair.outputs[line.title], queries)
         except MissingError as error:
-            found.append((line.title, f"its queries cannot be shown. {error}", []))
+            changes.append((line.title, f"its queries cannot be shown. {error}", []))
             continue
-        found += [
+        changes += [
             (line.title, f"queries that {what} most ({line.measure}, A → B)", changed)
             for what, changed in (("gained", gained), ("lost", lost))
             if changed
         ]
-    return found
+    return changes
 
 
 def _query_lines(one: Changed) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: progress and notes on stderr, results on stdout."""
+"""Progress and notes on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ stderr = Console(stderr=True, highlight=False)
 """Prose and progress."""
 
 stdout = Console(highlight=False)
-"""What was asked for."""
+"""Results."""
 
 
 class _Rates(ProgressColumn):

@@ -1,4 +1,4 @@
-"""``bge-eval data``: bring data sets here, and verify those that are here."""
+"""``bge-eval data``: download data sets and verify local ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
 
 if TYPE_CHECKING:
+    from bge_eval.data.fetch import Verification
     from bge_eval.progress import Progress
     from bge_eval.suites.catalogue import PlannedTask
 
@@ -30,7 +31,7 @@ class FetchFlags:
     """The tasks whose data are fetched, and from where."""
 
     tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")]
-    data_dir: Annotated[Path, typer.Option(help="Where the copies go.")]
+    data_dir: Annotated[Path, typer.Option(help="Folder of the downloaded data.")]
     lang: Annotated[list[str] | None, typer.Option(help="Only tasks of these languages.")] = None
     whence: Annotated[
         Whence,
@@ -44,10 +45,10 @@ class FetchFlags:
 
 @grouped
 def fetch(flags: FetchFlags) -> None:
-    """Download the data of tasks, to be carried to a closed network.
+    """Download the data of tasks for offline use.
 
-    What is there already is not fetched again; what was interrupted goes on; checksums are
-    verified, and recorded for `bge-eval data check`.
+    Complete files are not downloaded again and interrupted downloads go on. Checksums are verified,
+    and recorded for `bge-eval data check`.
 
     Examples:
       bge-eval data fetch --tasks c-mteb --data-dir ./datasets
@@ -115,10 +116,10 @@ class CheckedDataFlags:
 
 @grouped
 def check(flags: CheckedDataFlags) -> None:
-    """Read local data sets whole and compare them with what is known of them.
+    """Verify local data sets: every line, every reference, checksums and counts.
 
-    Checksums of what was fetched and of BEIR's zips; every line; that every judgement's document
-    and query exist; mteb's own counts.
+    Compares the checksums of fetched files and BEIR's zips, checks that the document and query of
+    every judgement exist, and compares with mteb's counts.
 
     Examples:
       bge-eval data check --tasks SciFact --data-dir ./datasets
@@ -128,43 +129,49 @@ def check(flags: CheckedDataFlags) -> None:
     from rich.text import Text
 
     from bge_eval.cli.console import TerminalProgress, stdout
-    from bge_eval.data.fetch import Verification, verify
-    from bge_eval.data.manifest import damaged_files
-    from bge_eval.errors import BgeEvalError
     from bge_eval.suites.catalogue import plan
 
-    progress = TerminalProgress()
-    names = split_names(flags.tasks)
-    planned = plan(names, flags.subset or (), flags.lang or ())
+    planned = plan(split_names(flags.tasks), flags.subset or (), flags.lang or ())
     parts = [part for task in planned for part in (task.parts or (task,))]
+    progress = TerminalProgress()
     table = Table("task", "counted", "verdict")
-    said: list[str] = []
+    lines: list[str] = []
     bad = 0
     for part in parts:
-        origin = ""
-        try:
-            place = part.place(flags.data_dir)
-            published = part.published_zip()
-            md5 = published.md5 if published else None
-            if place and (damaged := damaged_files(place, flags.data_dir, md5)):
-                origin, verdict = str(place), Verification({}, tuple(damaged))
-            else:
-                source = part.source(flags.data_dir, offline=True)
-                source.check(part.task)
-                origin = source.origin
-                verdict = verify(part.task, source, progress)
-        except BgeEvalError as error:
-            verdict = Verification({}, (str(error),))
-        bad += bool(verdict.problems)
-        counted = ", ".join(f"{number:,} {name}" for name, number in verdict.counted.items())
+        origin, verdict = _verified(part, flags.data_dir, progress)
         wrong = bool(verdict.problems)
+        bad += wrong
+        counted = ", ".join(f"{number:,} {name}" for name, number in verdict.counted.items())
         table.add_row(part.name, counted, Text("wrong" if wrong else "ok", "red" if wrong else ""))
-        found = f"in {origin}. " if origin else ""
-        said.append(f"{part.name}: {found}{' '.join(verdict.problems) or 'As expected.'}")
+        place = f"in {origin}. " if origin else ""
+        lines.append(f"{part.name}: {place}{' '.join(verdict.problems) or 'As expected.'}")
     stdout.print(table)
-    for line in said:
+    for line in lines:
         # Not wrapped: a path that is cut in two cannot be copied.
         stdout.print(line, markup=False, highlight=False, soft_wrap=True)
     if bad:
         typer.echo(f"{bad} of {len(parts)} data sets are missing or not as expected.", err=True)
         raise typer.Exit(3)
+
+
+def _verified(
+    part: PlannedTask, folders: list[Path], progress: Progress
+) -> tuple[str, Verification]:
+    """Return where a task's data are, and the faults in them."""
+    from bge_eval.data.fetch import Verification, verify
+    from bge_eval.data.manifest import damaged_files
+    from bge_eval.errors import BgeEvalError
+
+    origin = ""
+    try:
+        place = part.place(folders)
+        published = part.published_zip()
+        md5 = published.md5 if published else None
+        if place and (damaged := damaged_files(place, folders, md5)):
+            return str(place), Verification({}, tuple(damaged))
+        source = part.source(folders, offline=True)
+        source.check(part.task)
+        origin = source.origin
+        return origin, verify(part.task, source, progress)
+    except BgeEvalError as error:
+        return origin, Verification({}, (str(error),))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import SavedFlags
+
+if TYPE_CHECKING:
+    from bge_eval.results.saved import SavedResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +49,18 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
 
       bge-eval export results/runs --models my-model --model-index model-index.yaml
     """
-    from bge_eval.cli.columns import columns_of, refuse_unknown
     from bge_eval.cli.console import stderr, stdout
-    from bge_eval.errors import MissingError, UsageError
+    from bge_eval.errors import UsageError
     from bge_eval.results.export import describe
     from bge_eval.results.export import export as write
     from bge_eval.results.export import model_index as index
-    from bge_eval.results.saved import SavedResult, find_results
 
     if flags.output is None and flags.model_index is None:
         raise UsageError(
             "Say what to write: --output FOLDER for mteb's result files, --model-index FILE for a"
             " model card."
         )
-    results = [SavedResult(path) for path in find_results(saved.folders)]
-    names = saved.task_names
-    if names:
-        columns = columns_of(names)
-        wanted = {task.task for column in columns for task in (column, *column.parts)}
-        results = [result for result in results if result.task in wanted]
-        if not results:
-            refuse_unknown(columns)
-    for_models = [text.casefold() for text in saved.model_names]
-    results = [
-        result
-        for result in results
-        if not for_models or any(text in result.label.casefold() for text in for_models)
-    ]
-    if not results:
-        raise MissingError("No result there is of these tasks and models.")
+    results = _wanted(saved)
     if flags.model_index is not None:
         own = [result for result in results if flags.experiments or not result.experiment]
         text = index(own)
@@ -92,3 +78,27 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
             stderr.print(line, style="yellow", markup=False, soft_wrap=True)
         for path in report.done:
             stdout.print(str(path), markup=False, soft_wrap=True)
+
+
+def _wanted(saved: SavedFlags) -> list[SavedResult]:
+    """Return the results of the tasks and models that the options name.
+
+    Raises:
+        UsageError: a name is no suite and no task.
+        MissingError: there are no such results.
+    """
+    from bge_eval.cli.columns import columns_of, refuse_unknown
+    from bge_eval.errors import MissingError
+    from bge_eval.results.saved import SavedResult, find_results
+
+    results = [SavedResult(path) for path in find_results(saved.folders)]
+    if saved.task_names:
+        columns = columns_of(saved.task_names)
+        wanted = {task.task for column in columns for task in (column, *column.parts)}
+        results = [result for result in results if result.task in wanted]
+        if not results:
+            refuse_unknown(columns)
+    results = [result for result in results if saved.is_wanted(result.label)]
+    if not results:
+        raise MissingError("There is no result of these tasks and models.")
+    return results

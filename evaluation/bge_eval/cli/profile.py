@@ -18,7 +18,7 @@ def show_profiles(paths: Sequence[Path], console: Console) -> None:
     """Print seconds, items and rates of every phase of some results.
 
     Args:
-        paths: result files; those without a profile are passed over.
+        paths: result files; those without a profile are skipped.
         console: where to print.
     """
     table = Table(title="seconds by phase", title_justify="left")

@@ -1,4 +1,4 @@
-"""The gate in a test-suite: pytest's fixture ``bge_eval``, there as soon as bge-eval is installed.
+"""The gate in a test suite: pytest's fixture ``bge_eval``, which installing bge-eval registers.
 
 ::
 
@@ -6,7 +6,7 @@
         runs = bge_eval.run("./my-model", "SciFact", offline=True, data_dir="datasets")
         bge_eval.check("main", runs)
 
-Loading this module costs a test-suite nothing: what evaluates is imported when it is used.
+Loading this module costs a test suite nothing: the evaluation is imported when it is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Option = str | int | float | bool | PathLike[str]
 """A value of an option of ``bge-eval run``."""
 
-_SAID = pytest.StashKey[list[str]]()
+_REMARKS = pytest.StashKey[list[str]]()
 
 
 class Gate:
@@ -116,10 +116,10 @@ class Gate:
             pytest.fail(f"bge-eval check: {error}", pytrace=False)
         if outcome.exit_code:
             pytest.fail(text(outcome), pytrace=False)
-        reason = self._config.stash.setdefault(_SAID, [])
+        remarks = self._config.stash.setdefault(_REMARKS, [])
         worth = outcome.of(Status.IMPROVED, Status.DROPPED, Status.NOT_JUDGED)
-        reason += [f"{finding.task} {finding.what}: {finding.reason}" for finding in worth]
-        reason += [note.text for note in outcome.notes if note.warning]
+        remarks += [f"{finding.task} {finding.what}: {finding.reason}" for finding in worth]
+        remarks += [note.text for note in outcome.notes if note.warning]
         return outcome
 
 
@@ -134,8 +134,8 @@ def bge_eval(
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say what did not fail and should be known: improvements, drops within chance."""
-    lines = config.stash.get(_SAID, [])
+    """Print what did not fail but matters: improvements, drops within chance, warnings."""
+    lines = config.stash.get(_REMARKS, [])
     if lines:
         terminalreporter.section("bge-eval")
         for line in dict.fromkeys(lines):

@@ -1,4 +1,4 @@
-"""What must be set before the heavy libraries are imported, because they read it at import."""
+"""Environment variables and filters that libraries read when they are imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEBUG = "BGE_EVAL_DEBUG"
 
 
 def prepare(*, offline: bool = False) -> None:
-    """Forbid connections if so asked, and keep libraries from talking into the output.
+    """Set what the libraries read at import, and keep their messages out of the output.
 
     Args:
         offline: let the Hugging Face libraries open no connection.

@@ -48,9 +48,9 @@ class PageFlags:
 
 @grouped
 def report(saved: SavedFlags, flags: PageFlags) -> None:
-    """Write saved results as one HTML page for people who would rather look than read.
+    """Write saved results as one HTML page.
 
-    The page holds everything it shows and opens no connection: it can be mailed, kept, printed.
+    The page needs no other file and opens no connection, so it can be mailed, kept and printed.
 
     Examples:
       bge-eval report
@@ -73,7 +73,7 @@ def report(saved: SavedFlags, flags: PageFlags) -> None:
     columns = columns_of(names) if names else []
     heading = flags.title or (suite_title(names) if names else "")
     board = leaderboard(paths, measure=measure, key=key, columns=columns, title=heading)
-    board = named(with_models(board, saved.model_names), key)
+    board = named(with_models(board, saved), key)
     if not board.rows:
         refuse_unknown(columns)
         wanted = ", ".join(column.task for column in columns) or measure

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bge_eval.records import Qrels, Run
 
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "R@100", "AP")
-"""What is computed if nothing is asked for."""
+"""The measures without ``--metric``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class RescoreFlags:
 def rescore(flags: RescoreFlags) -> None:
     """Compute measures from runs and judgements, without a model.
 
-    Saved runs are judged by the judgements that stand beside them, TREC runs of other tools by
-    --qrels. ir_measures computes most measures, nearly all of them by pytrec_eval; BEIR's own are
-    computed by beir. Equal scores are ordered as trec_eval orders them; a judged query without
-    results counts with the measure's lowest value, 0 for most.
+    Saved runs are judged by the qrels saved with them, TREC runs of other tools by --qrels.
+    ir_measures computes most measures, nearly all of them by pytrec_eval; BEIR's own are computed
+    by beir. Equal scores are ordered as trec_eval orders them; a judged query without results
+    counts with the measure's lowest value, 0 for most.
 
     Examples:
       bge-eval rescore --metric nDCG@20 RR@10 "AP(rel=2)"
@@ -80,7 +80,7 @@ def rescore(flags: RescoreFlags) -> None:
     from bge_eval.errors import MissingError
     from bge_eval.measures.measure import parse_measures
 
-    places, names = _sorted_out(flags.runs or [], flags.metric)
+    places, names = _runs_and_measures(flags.runs or [], flags.metric)
     measures = parse_measures(names)
     wanted = _tasks_of(split_names(flags.tasks))
     jobs, without = _jobs(places, flags.qrels, wanted)
@@ -176,15 +176,17 @@ class _Scored:
             yield RescoredRow((*names, query), values)
 
 
-def _sorted_out(given: Sequence[str], metric: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Tell runs from measures: in ``--metric nDCG@20 RR@10`` all but the first stand alone."""
+def _runs_and_measures(
+    arguments: Sequence[str], metric: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Separate runs from measures: ``--metric A B`` leaves B among the arguments."""
     from bge_eval.errors import UsageError
     from bge_eval.measures.measure import parse_measures
 
     if not metric:
-        return list(given), list(DEFAULT_MEASURES)
+        return list(arguments), list(DEFAULT_MEASURES)
     places, names = [], list(metric)
-    for text in given:
+    for text in arguments:
         if not Path(text).exists():
             try:
                 parse_measures([text])
@@ -254,7 +256,7 @@ def _no_runs(places: Sequence[str], wanted: set[str], without: Sequence[str]) ->
 
 
 def _notes(job: _Job, run: Run, qrels: Qrels, measures: Sequence[Measure]) -> Iterator[str]:
-    """Say what a person may not expect of a run."""
+    """Yield remarks on queries without results or judgements, and on a run that ends early."""
     from bge_eval.measures.rescore import depth
 
     lacking = [query for query in qrels if not run.get(query)]

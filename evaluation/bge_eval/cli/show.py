@@ -1,4 +1,4 @@
-"""The leaderboard in the form that was asked for."""
+"""The leaderboard as table, document and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate's verdict in the form that was asked for."""
+"""The gate's verdict as table, document and records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``bge-eval store``: what is embedded already, and making room."""
+"""``bge-eval store``: list and remove stored embeddings."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def show_store(
     spaces = stored_spaces(root)
     if spaces:
         stdout.print(_table(spaces))
-    said = [f"{_size(sum(space.bytes for space in spaces))} in {root}"]
+    lines = [f"{_size(sum(space.bytes for space in spaces))} in {root}"]
     if not spaces:
-        said = [f"{root} holds no embeddings."]
+        lines = [f"{root} holds no embeddings."]
     kept = kept_models(cache_folder()) if store is None else []
     if kept:
         size, names = _size(sum(one.bytes for one in kept)), ", ".join({one.model for one in kept})
-        said.append(f"{size} of converted models in {kept_folder(cache_folder())}: {names}")
-    for line in said:
+        lines.append(f"{size} of converted models in {kept_folder(cache_folder())}: {names}")
+    for line in lines:
         stderr.print(line, style="dim", markup=False, soft_wrap=True, highlight=False)
 
 
@@ -75,12 +75,12 @@ class PruneFlags:
             help="Remove the least recently used until no more than this is left: 500MB, 20GB."
         ),
     ] = None
-    everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False
+    everything: Annotated[bool, typer.Option("--all", help="Remove them all.")] = False
 
 
 @grouped
 def prune(flags: PruneFlags) -> None:
-    """Remove stored embeddings and converted models; they are made again when they are needed.
+    """Remove stored embeddings and converted models; they are made again when needed.
 
     With --store only that folder's embeddings. --max-size counts embeddings alone.
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -93,40 +91,8 @@ def table(saved: SavedFlags, flags: TableFlags) -> None:
       bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
-    from bge_eval.errors import MissingError
-    from bge_eval.leaderboard.board import leaderboard
-    from bge_eval.results.saved import find_results
 
-    measure, key = measure_and_key(flags.metric)
-    paths = (
-        []
-        if _only_others(saved.runs, saved.tasks, flags.published)
-        else find_results(saved.folders)
-    )
-    names = saved.task_names
-    title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
-    board = leaderboard(
-        paths, measure=measure, key=key, columns=columns, title=title, aggregates=flags.aggregates
-    )
-    if flags.published or (flags.types and "" in board.types):
-        # What the results do not say of their tasks, mteb knows.
-        columns = columns or looked_up(board.columns, whole=flags.published)
-        others = published_beside(columns, key, flags.aggregates) if flags.published else []
-        board = leaderboard(
-            paths,
-            measure=measure,
-            key=key,
-            columns=columns,
-            others=others,
-            title=title,
-            aggregates=flags.aggregates,
-        )
-    board = named(with_models(board, saved.model_names), key)
-    if not board.rows:
-        refuse_unknown(columns)
-        wanted = ", ".join(column.task for column in columns) or measure
-        of_models = f" of {' or '.join(saved.models)}" if saved.models else ""
-        raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
+    board, key = _board(saved, flags)
     if flags.types:
         _check_types(board)
     look = Look(
@@ -141,18 +107,54 @@ def table(saved: SavedFlags, flags: TableFlags) -> None:
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
 
 
-def _only_others(runs: list[Path] | None, tasks: list[str] | None, published: bool) -> bool:
-    """Whether there are no runs to look for, and published rows are enough."""
-    return published and bool(tasks) and runs is None and not DEFAULT_RUNS.is_dir()
+def _board(saved: SavedFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
+    """Return the rows and columns, and the measure's key in mteb's results.
+
+    Raises:
+        MissingError: no result has the measure on these tasks.
+    """
+    from bge_eval.errors import MissingError
+    from bge_eval.leaderboard.board import leaderboard
+    from bge_eval.results.saved import find_results
+
+    measure, key = measure_and_key(flags.metric)
+    paths = [] if _published_only(saved, flags) else find_results(saved.folders)
+    names = saved.task_names
+    title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
+    board = leaderboard(
+        paths, measure=measure, key=key, columns=columns, title=title, aggregates=flags.aggregates
+    )
+    if flags.published or (flags.types and "" in board.types):
+        # mteb knows what the results do not say of their tasks.
+        columns = columns or looked_up(board.columns, whole=flags.published)
+        others = published_beside(columns, key, flags.aggregates) if flags.published else []
+        board = leaderboard(
+            paths,
+            measure=measure,
+            key=key,
+            columns=columns,
+            others=others,
+            title=title,
+            aggregates=flags.aggregates,
+        )
+    board = named(with_models(board, saved), key)
+    if not board.rows:
+        refuse_unknown(columns)
+        wanted = ", ".join(column.task for column in columns) or measure
+        of_models = f" of {' or '.join(saved.model_names)}" if saved.model_names else ""
+        raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
+    return board, key
 
 
-def with_models(board: Leaderboard, models: Sequence[str]) -> Leaderboard:
-    """Keep the rows whose name contains one of some texts, letter case aside."""
-    if not models:
-        return board
-    wanted = [text.casefold() for text in models]
-    rows = [row for row in board.rows if any(text in row.label.casefold() for text in wanted)]
-    return replace(board, rows=tuple(rows))
+def _published_only(saved: SavedFlags, flags: TableFlags) -> bool:
+    """Whether the published rows are shown without any saved run."""
+    no_runs = saved.runs is None and not DEFAULT_RUNS.is_dir()
+    return flags.published and bool(saved.tasks) and no_runs
+
+
+def with_models(board: Leaderboard, saved: SavedFlags) -> Leaderboard:
+    """Keep the rows that ``--models`` names."""
+    return replace(board, rows=tuple(row for row in board.rows if saved.is_wanted(row.label)))
 
 
 def _check_types(board: Leaderboard) -> None:
@@ -190,16 +192,16 @@ def _row_named(board: Leaderboard, name: str) -> Row:
     from bge_eval.errors import UsageError, did_you_mean
 
     labels = [row.label for row in board.rows]
-    found = [row for row in board.rows if name in (row.label, row.label.rpartition("/")[2])]
-    found = found or [row for row in board.rows if name.casefold() in row.label.casefold()]
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    rows = [row for row in board.rows if name in (row.label, row.label.rpartition("/")[2])]
+    rows = rows or [row for row in board.rows if name.casefold() in row.label.casefold()]
+    if len(rows) == 1:
+        return rows[0]
+    if not rows:
         raise UsageError(
             f"--diff {name}: no row is called so.{did_you_mean(name, labels)} Rows:"
             f" {', '.join(labels)}."
         )
     raise UsageError(
-        f"--diff {name}: {len(found)} rows have it: {', '.join(row.label for row in found)}."
+        f"--diff {name}: {len(rows)} rows have it: {', '.join(row.label for row in rows)}."
         " Give the whole name of one."
     )

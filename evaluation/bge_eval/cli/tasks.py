@@ -1,4 +1,4 @@
-"""``bge-eval tasks``: what can be run, and what of it without a network."""
+"""``bge-eval tasks``: suites, their tasks, and which can be run offline."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _list_suites(as_json: bool) -> None:
 
 
 def _describe(planned: PlannedTask, data_dirs: list[Path]) -> dict[str, Any]:
-    """Return what a person wants to know of a task before running it."""
+    """Return a task's type, languages, measure, size, and where its data are."""
     from bge_eval.errors import BgeEvalError, NoFolderError, NotCachedError
 
     task = planned.task

@@ -65,7 +65,7 @@ class MachineFlags:
         """Refuse options that contradict each other.
 
         Raises:
-            UsageError: a store's folder and no store are asked for at once.
+            UsageError: --store and --no-store are both set.
         """
         if self.store is not None and self.no_store:
             raise UsageError("--store and --no-store contradict each other: leave one of them out.")
