@@ -367,3 +367,40 @@ def test_reranking_task_with_both_stages(tmp_path: Path, tiny_cross_encoder: Pat
     for query, documents in first.items():
         assert second[query].keys() == documents.keys()
         assert list(second[query])[2:] == list(documents)[2:]
+
+
+@pytest.mark.parametrize("kind", [None, "cross-encoder"])
+def test_a_bare_encoder_is_no_reranker(minilm_folder: Path, tmp_path: Path, kind: str) -> None:
+    """Its scoring head would be random: another score each time."""
+    from transformers import AutoModel, AutoTokenizer
+
+    from bge_eval.rerank.families import RerankerOptions, load_reranker
+    from bge_eval.rerank.kinds import RerankerKind
+
+    AutoModel.from_pretrained(minilm_folder).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(minilm_folder).save_pretrained(tmp_path)
+    options = RerankerOptions(kind=RerankerKind(kind) if kind else None, device="cpu")
+    with pytest.raises((UsageError, DamagedError), match="is not a reranker"):
+        load_reranker(locate(str(tmp_path)), options).score(PAIRS)
+
+
+@pytest.mark.parametrize("fault", ["removed", "renamed", "reshaped"])
+def test_a_missing_weight_is_refused_by_name(
+    tiny_cross_encoder: Path, tmp_path: Path, fault: str
+) -> None:
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "reranker"
+    shutil.copytree(tiny_cross_encoder, folder)
+    weights = load_file(folder / "model.safetensors")
+    weight = weights.pop("classifier.weight")
+    if fault == "renamed":
+        weights["scorer.weight"] = weight
+    elif fault == "reshaped":
+        weights["classifier.weight"] = weight[:, :32].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    reason = "do not fit its config" if fault == "reshaped" else r"lacks classifier\.weight"
+    with pytest.raises(DamagedError, match=reason):
+        CrossEncoderReranker(locate(str(folder)), device="cpu").score(PAIRS)

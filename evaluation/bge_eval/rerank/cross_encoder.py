@@ -6,12 +6,15 @@ Batches are made here, by tokens; what is done with one is ``CrossEncoder.predic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.config import read_modules
 from bge_eval.encode.positions import token_positions
+from bge_eval.encode.settings import transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
@@ -148,12 +151,18 @@ class CrossEncoderReranker:
                     local_files_only=True,
                     model_kwargs={"dtype": getattr(torch, self._dtype)},
                 )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except RuntimeError as error:
+                raise DamagedError(
+                    f"The weights of {self.files.name} do not fit its config.json"
+                    f" ({one_line(error)})."
+                ) from error
+            except (OSError, ValueError, KeyError) as error:
                 reason = one_line(error)
                 raise MissingError(
                     f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
                     f" {reason}"
                 ) from error
+            _refuse_random_weights(model, self.files)
             if model.num_labels != 1:
                 raise UsageError(
                     f"{self.files.name} is a classifier of {model.num_labels} labels, not a"
@@ -198,11 +207,44 @@ class CrossEncoderReranker:
         )
 
 
+def _refuse_random_weights(model: CrossEncoder, files: ModelFiles) -> None:
+    """Refuse a checkpoint that lacks weights of the loaded model; they would be random.
+
+    sentence-transformers loads a bare encoder with a new scoring head and only logs it. The
+    weights are read once more, without their values where accelerate is installed, because
+    sentence-transformers drops what transformers reports of the loading.
+
+    Raises:
+        DamagedError: weights are missing or have another shape.
+    """
+    transformer: Any = model[0].auto_model
+    folder = transformer_folder(files.folder)
+    if (folder / "adapter_config.json").is_file():  # peft reports its own missing weights
+        return
+    values = {"device_map": "meta"} if find_spec("accelerate") else {}
+    _, info = type(transformer).from_pretrained(
+        str(folder),
+        config=transformer.config,
+        output_loading_info=True,
+        local_files_only=True,
+        **values,
+    )
+    lacking = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if lacking:
+        raise DamagedError(
+            f"{files.name} is not a reranker: its checkpoint lacks {', '.join(lacking[:3])}, so"
+            " its scores would be random. A reranker is a fine-tuned sequence classifier or a"
+            " sentence-transformers CrossEncoder; --reranker-kind late re-orders with an embedder's"
+            " token vectors."
+        )
+
+
 def _recognises(files: ModelFiles) -> bool:
-    """Return whether nothing in the files speaks for an embedder or a language model."""
-    if has_module(files, "Pooling"):
-        return False
-    return not architecture(files).endswith("ForCausalLM")
+    """Return whether the files are a sequence classifier's or a CrossEncoder's."""
+    name = architecture(files)
+    if not name:  # sentence-transformers recorded how the model scores
+        return read_modules(files.folder) is not None and not has_module(files, "Pooling")
+    return name.endswith("ForSequenceClassification")
 
 
 def _open(

@@ -79,9 +79,17 @@ def reranker_kind(files: ModelFiles) -> RerankerKind:
             f"{files.name} is an embedder, not a reranker. To rerank by the late interaction of"
             " its token vectors, add --reranker-kind late."
         )
+    name = architecture(files)
+    if not name.endswith("ForCausalLM"):
+        raise UsageError(
+            f"{files.name} is not a reranker: the architecture in its config.json,"
+            f" {name or '(none)'}, has no head that scores a pair. A cross-encoder's ends with"
+            " ForSequenceClassification. To rerank by the late interaction of an embedder's token"
+            " vectors, add --reranker-kind late."
+        )
     raise UsageError(
-        f"{files.name} is a language model ({architecture(files)}), and its files do not tell how"
-        ' it scores a pair. If it was trained like bge-reranker-v2-gemma (the logit of "Yes"'
-        " after BGE's question), add --reranker-kind llm. A sentence-transformers CrossEncoder"
-        " is recognised by its modules.json."
+        f"{files.name} is a language model ({name}), and its files do not tell how it scores a"
+        ' pair. If it was trained like bge-reranker-v2-gemma (the logit of "Yes" after BGE\'s'
+        " question), add --reranker-kind llm. A sentence-transformers CrossEncoder is recognised by"
+        " its modules.json."
     )
