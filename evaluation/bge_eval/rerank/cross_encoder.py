@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.config import read_modules
+from bge_eval.encode.config import read_modules, transformer_folder
 from bge_eval.encode.positions import token_positions
-from bge_eval.encode.settings import transformer_folder
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import ModelFiles
