@@ -84,7 +84,6 @@ def check(flags: CheckFlags) -> None:
     from bge_eval.cli.show_check import VerdictOutput, markdown
     from bge_eval.errors import BgeEvalError
     from bge_eval.gate import gate
-    from bge_eval.gate.choose import Choice
     from bge_eval.gate.github import (
         in_actions,
         workflow_command,
@@ -92,11 +91,12 @@ def check(flags: CheckFlags) -> None:
         write_summary,
     )
     from bge_eval.gate.junit import write_junit
+    from bge_eval.gate.selection import Selection
 
     request = gate.Request(
         baseline=flags.baseline,
         runs=tuple(flags.runs or [DEFAULT_RUNS]),
-        choice=Choice(flags.model, flags.latest),
+        selection=Selection(flags.model, flags.latest),
         rules=flags.rules,
         tasks=tuple(split_names(flags.tasks)),
         other_data=flags.other_data,

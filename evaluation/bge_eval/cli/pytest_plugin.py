@@ -30,10 +30,10 @@ _REMARKS = pytest.StashKey[list[str]]()
 
 
 class Gate:
-    """Evaluates models and holds them against baselines; a test fails if a score dropped."""
+    """Evaluates models and checks them against baselines; a test fails if a score dropped."""
 
     def __init__(self, config: pytest.Config, folders: pytest.TempPathFactory) -> None:
-        """Use the session's folders; made by the fixture."""
+        """Store pytest's configuration and its factory of temporary folders."""
         self._config = config
         self._folders = folders
 
@@ -49,12 +49,12 @@ class Gate:
         Args:
             model: as ``--model``.
             tasks: suites, tasks and folders, as ``--tasks``.
-            output: where results go and are used again; a new temporary folder by default.
+            output: folder of the results, which are reused; a new temporary folder by default.
             options: options of ``bge-eval run``: ``offline=True`` is ``--offline``,
                 ``max_length=256`` is ``--max-length 256``, a list repeats the option.
 
         Returns:
-            The folder of results. The test fails if a task could not be evaluated.
+            The folder of results. The test fails if a task cannot be evaluated.
         """
         __tracebackhide__ = True
         folder = self._folders.mktemp("bge-eval") if output is None else Path(output)
@@ -81,31 +81,31 @@ class Gate:
         latest: bool = False,
         other_data: bool = False,
     ) -> Outcome:
-        """Hold runs against a baseline; the test fails as ``bge-eval check`` would.
+        """Check runs against a baseline; the test fails as ``bge-eval check`` would.
 
         Args:
             baseline: a file, a name in ``results/baselines``, or a run.
             runs: folders of results or results; ``results/runs`` by default.
-            rules: the file of rules, if it does not stand beside the baseline.
+            rules: the rules file; by default the .toml beside the baseline, if there is one.
             tasks: only these suites and tasks.
             model: of several runs of a task, the one with this name.
             latest: of several runs of a task, the newest.
-            other_data: compare although the data are others.
+            other_data: compare runs on data other than the baseline's.
 
         Returns:
-            The verdict, for a test that wants to know more.
+            The verdict.
         """
         __tracebackhide__ = True
         from bge_eval.cli.show_check import text
         from bge_eval.errors import BgeEvalError
         from bge_eval.gate import gate
-        from bge_eval.gate.choose import Choice
         from bge_eval.gate.outcome import Status
+        from bge_eval.gate.selection import Selection
 
         request = gate.Request(
             baseline=fspath(baseline),
             runs=tuple(map(Path, runs)) or (Path("results/runs"),),
-            choice=Choice(model, latest),
+            selection=Selection(model, latest),
             rules=None if rules is None else Path(rules),
             tasks=tuple(tasks),
             other_data=other_data,
@@ -127,7 +127,7 @@ class Gate:
 def bge_eval(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gate]:
-    """Evaluate embedding models and hold them against baselines."""
+    """Evaluate embedding models and check them against baselines."""
     yield Gate(pytestconfig, tmp_path_factory)
 
 

@@ -1,1 +1,1 @@
-"""The gate of continuous integration: baselines, rules, and the verdict on a run."""
+"""The gate for continuous integration: baselines, rules, and the verdict on saved runs."""

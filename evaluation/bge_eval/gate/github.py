@@ -1,6 +1,6 @@
-"""A check's outcome in a GitHub workflow: annotations and the step summary.
+"""The verdict in a GitHub workflow: annotations, and the summary of the step.
 
-The formats follow "Workflow commands for GitHub Actions" in GitHub's documentation.
+The formats are described in "Workflow commands for GitHub Actions" of GitHub's documentation.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bge_eval.gate.outcome import Outcome, Status
 
-_MOST = 10
-"""Number of annotations of a kind that GitHub shows for one step; it drops the others."""
+_MAX_ANNOTATIONS = 10
+"""Number of annotations of a kind that GitHub shows for a step; it silently drops the rest."""
 _KINDS = {
     Status.REGRESSED: "error",
     Status.MISSING: "error",
@@ -22,14 +22,14 @@ _KINDS = {
 
 
 def in_actions() -> bool:
-    """Tell whether this runs in a GitHub workflow."""
+    """Return whether this process runs in a GitHub workflow."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
 def workflow_commands(outcome: Outcome) -> list[str]:
-    """Return one workflow command for every finding that did not pass, and for every note.
+    """Return a workflow command for each finding that did not pass, and for each note.
 
-    They are attached to the baseline's file, where a reviewer sees them.
+    The annotations point at the baseline's file, where a reviewer of the change sees them.
     """
     annotations: dict[str, list[tuple[str, str]]] = {"error": [], "warning": [], "notice": []}
     for finding in outcome.findings:
@@ -44,34 +44,34 @@ def workflow_commands(outcome: Outcome) -> list[str]:
     file = _in_workspace(outcome.baseline.path)
     lines = []
     for kind, items in annotations.items():
-        if len(items) > _MOST:
-            rest = items[_MOST - 1 :]
+        if len(items) > _MAX_ANNOTATIONS:
+            rest = items[_MAX_ANNOTATIONS - 1 :]
             more = "\n".join(f"{title}: {text}" for title, text in rest)
-            items = [*items[: _MOST - 1], (f"{len(rest)} more", more)]
+            items = [*items[: _MAX_ANNOTATIONS - 1], (f"{len(rest)} more", more)]
         lines += [workflow_command(kind, title, text, file) for title, text in items]
     return lines
 
 
 def workflow_command(kind: str, title: str, text: str, file: str = "") -> str:
-    """Return one annotation, its texts escaped.
+    """Return one annotation with its texts escaped.
 
     Args:
         kind: "error", "warning" or "notice".
-        title: its heading.
-        text: its text; line breaks are kept.
-        file: the file in the repository that it is attached to; "" for none.
+        title: the heading.
+        text: the message; line breaks are kept.
+        file: path in the repository that the annotation points at, or "".
     """
-    place = f"file={_property(file)}," if file else ""
-    return f"::{kind} {place}title={_property(title)}::{_data(text)}"
+    location = f"file={_property(file)}," if file else ""
+    return f"::{kind} {location}title={_property(title)}::{_data(text)}"
 
 
 def write_summary(markdown: str) -> bool:
-    """Append to the step summary; return False if there is none or it cannot be written."""
-    place = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not place:
+    """Append to the step's summary; return whether that was possible."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
         return False
     try:
-        with Path(place).open("a", encoding="utf-8") as file:
+        with Path(path).open("a", encoding="utf-8") as file:
             file.write(markdown.rstrip("\n") + "\n\n")
     except OSError:
         return False
@@ -79,7 +79,7 @@ def write_summary(markdown: str) -> bool:
 
 
 def _in_workspace(path: Path) -> str:
-    """Return a file's path in the repository, or "" if it is not in it."""
+    """Return a file's path within the repository, or "" if it lies outside."""
     root = Path(os.environ.get("GITHUB_WORKSPACE") or Path.cwd()).resolve()
     resolved = path.resolve()
     if not resolved.is_file() or not resolved.is_relative_to(root):

@@ -1,8 +1,8 @@
-"""A check's outcome as JUnit XML, which CI services can show.
+"""The verdict as JUnit XML, which every CI service can show.
 
-There is no standard; this is the format that Jenkins and GitLab share: a test case for each
-finding, with ``failure`` for a regression, ``error`` for a missing result and ``skipped`` for one
-that could not be judged.
+The format has no standard. This is the subset that Jenkins and GitLab both read: a test case for
+each finding, with ``failure`` for a regression, ``error`` for a missing task or measure, and
+``skipped`` for a finding that could not be judged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ELEMENTS = {
     Status.NOT_JUDGED: "skipped",
 }
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that XML 1.0 cannot contain, even escaped."""
+"""Characters that XML 1.0 cannot hold, not even escaped."""
 
 
 def write_junit(outcome: Outcome, path: Path) -> None:
-    """Write the outcome as JUnit XML.
+    """Write the verdict as JUnit XML.
 
     Raises:
         UsageError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The records of a check's outcome; they import neither numpy nor scipy."""
+"""The verdict as records; importing them does not import numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """The judgement of one finding."""
+    """Verdict on one score, limit or task."""
 
     PASSED = "passed"
     IMPROVED = "improved"
@@ -25,53 +25,53 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One judged score, query list, time or memory."""
+    """One line of the verdict."""
 
     task: str
-    """mteb's task name, or the name of an average."""
+    """mteb's task name, or the name of an average, e.g. "average of beir"."""
     what: str
-    """The measure's name, "queries", "time", "memory", or "" for the task as a whole."""
+    """The measure's name, "2 queries", "seconds", "memory, GiB", or "" for the whole task."""
     status: Status
-    """Its judgement."""
+    """The verdict."""
     reason: str
-    """The reason, a sentence."""
+    """The reason for the verdict, one sentence."""
     before: float | None = None
-    """The baseline's value: a score 0 to 1, seconds, or GiB."""
+    """The baseline's value: a score from 0 to 1, seconds, or GiB."""
     after: float | None = None
     """The run's value."""
     comparison: Comparison | None = None
-    """Paired statistics over queries; None if the queries differ."""
+    """Paired statistics over queries; None unless both sides have values of the same queries."""
     p_value: float | None = None
-    """The p-value after Holm's correction; None if not tested."""
+    """The p-value after Holm's correction; None if significance was not tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A remark on the comparison as a whole."""
+    """A remark on how far the verdict can be trusted."""
 
     text: str
-    """A sentence."""
+    """One sentence."""
     warning: bool = False
-    """Whether it puts the comparison in doubt."""
+    """Whether the remark puts the comparison in doubt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The findings of a check."""
+    """The verdict on all tasks."""
 
     baseline: Baseline
-    """The baseline."""
+    """The expected results."""
     model: str
-    """The run's label; several are joined."""
+    """The display names of the runs' models, joined by "; "."""
     rules: str
-    """The rules file."""
+    """The rules' file, or "the default rules"."""
     findings: tuple[Finding, ...]
-    """In the order of tasks."""
+    """Findings, grouped by task in the baseline's order."""
     notes: tuple[Note, ...] = ()
     """Differences between the identities, and tasks that the baseline lacks."""
 
     def of(self, *statuses: Status) -> list[Finding]:
-        """Return the findings with one of some statuses."""
+        """Return the findings with one of these statuses."""
         return [finding for finding in self.findings if finding.status in statuses]
 
     @property
@@ -83,6 +83,6 @@ class Outcome:
 
     @property
     def summary(self) -> str:
-        """Return the counts in a sentence, e.g. "1 regressed, 3 passed."."""
+        """Return the counts by status as a sentence, e.g. "1 regressed, 3 passed."."""
         counts = {status: len(self.of(status)) for status in reversed(Status)}
         return ", ".join(f"{count} {status}" for status, count in counts.items() if count) + "."

@@ -1,27 +1,28 @@
-"""Rules: how much a run may lose against its baseline, by task or suite, from a TOML file.
+"""The rules: how much each task may lose against the baseline, read from a TOML file.
 
 ::
 
     [default]                        # every task
     max_drop = 0.005                 # scores are 0 to 1: half a point
     significant = true               # a drop fails only if it is significant
-    alpha = 0.05                     # level, after Holm's correction over all tests
+    alpha = 0.05                     # … at this level, after Holm's correction over all tests
 
     [suite.beir]                     # every task of the suite
-    max_relative_drop = 0.01         # 1% of the baseline's score, instead of max_drop
-    average = { max_drop = 0.002 }   # rule for the mean over the suite's tasks
+    max_relative_drop = 0.01         # one per cent of the baseline's score, instead of max_drop
+    average = { max_drop = 0.002 }   # and the mean over the suite's tasks
 
     [task.SciFact]
     measures = ["main", "R@100"]     # main: the task's own main score
-    queries = ["13", "42"]           # queries that must not lose anything
+    queries = ["13", "42"]           # none of these queries may drop
     max_time_ratio = 1.5             # seconds against the baseline's
     max_memory_gib = 4
 
     [average]                        # the mean over all tasks of the baseline
     max_drop = 0.002
 
-Keys of a task's table override those of its suites, and these the default. A table with either of
-max_drop and max_relative_drop replaces both.
+For each key a task's own table takes precedence over its suites' tables, and those over the
+default. ``max_drop`` and ``max_relative_drop`` count as one key: a table that sets either replaces
+both.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from bge_eval.measures.measure import parse_measure
 from bge_eval.measures.mteb_keys import parse_key, stored_name
 
 MAIN = "main"
-"""Name of a task's main score."""
+"""Name of a task's own main score."""
 
 _AMOUNTS = ("max_drop", "max_relative_drop")
 _TABLES = ("default", "suite", "task", "average")
@@ -45,27 +46,27 @@ _TABLES = ("default", "suite", "task", "average")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The limits for one task."""
+    """The limits of one task."""
 
     measures: tuple[str, ...] = (MAIN,)
-    """The measures that are judged: "main", "nDCG@10", "R@100" …"""
+    """Measures to judge: "main", "nDCG@10", "R@100" …"""
     max_drop: float | None = 0.005
-    """Largest allowed drop, 0 to 1; None if only the relative drop counts."""
+    """Largest drop of a score, 0 to 1; None if only the relative drop is limited."""
     max_relative_drop: float | None = None
-    """Largest allowed drop as a fraction of the baseline's score, e.g. 0.01 for 1%."""
+    """Largest drop relative to the baseline's score, e.g. 0.01 for one per cent."""
     significant: bool = True
-    """Whether a drop fails only if it is significant, where it can be tested."""
+    """Whether a drop must be significant to fail, if per-query values allow a test."""
     alpha: float = 0.05
-    """Significance level."""
+    """Significance level of that test."""
     queries: tuple[str, ...] = ()
-    """Ids of queries that must not lose anything."""
+    """Ids of queries that may not drop at all."""
     max_time_ratio: float | None = None
-    """Largest allowed ratio of the run's seconds to the baseline's."""
+    """Largest ratio of the run time to the baseline's; None for no limit."""
     max_memory_gib: float | None = None
-    """Largest allowed peak memory, GiB."""
+    """Largest peak memory, GiB; None for no limit."""
 
-    def allowed(self, before: float) -> float:
-        """Return the largest allowed drop from a score: the stricter of two limits."""
+    def tolerance(self, before: float) -> float:
+        """Return the largest allowed drop from a baseline score; the stricter of two limits."""
         limits = []
         if self.max_drop is not None:
             limits.append(self.max_drop)
@@ -76,32 +77,32 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of a file, or the default for everything."""
+    """The rules of a file, or the default rules."""
 
     default: Rule = field(default_factory=Rule)
-    """For every task."""
+    """The rule for every task without more specific tables."""
     suites: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Suite → the keys of its table, in the file's order."""
     tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Task → the keys of its table."""
     average: Rule | None = None
-    """For the mean over all tasks; None if it is not judged."""
+    """The rule for the mean over all tasks; None if that mean is not judged."""
     suite_averages: Mapping[str, Rule] = field(default_factory=dict)
     """Suite → the rule for the mean over its tasks."""
     origin: str = "the default rules"
-    """The rules file, for messages."""
+    """The rules' file, or "the default rules"."""
 
     def of(self, task: str, suites: Iterable[str] = ()) -> Rule:
         """Return a task's rule.
 
         Args:
             task: mteb's task name.
-            suites: the suites of `suites` that it belongs to.
+            suites: the suites that the task belongs to.
         """
         rule = self.default
-        mine = set(suites)
+        members = set(suites)
         for suite, values in self.suites.items():
-            if suite in mine:
+            if suite in members:
                 rule = _with(rule, values)
         return _with(rule, self.tasks.get(task, {}))
 
@@ -110,19 +111,19 @@ def read_rules(path: Path) -> Rules:
     """Read a rules file.
 
     Raises:
-        MissingError: there is no such file.
-        DamagedError: it is not TOML.
-        UsageError: a table, key or value is invalid; all of them are listed.
+        MissingError: the file does not exist.
+        DamagedError: the file is not TOML.
+        UsageError: a table, key or value is invalid; the message lists all of them.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MissingError(f"There is no rules file {path}.") from error
+        raise MissingError(f"The rules file {path} does not exist.") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     problems = [
-        f"[{name}] means nothing.{did_you_mean(name, _TABLES)} Tables are [default],"
-        " [suite.NAME], [task.NAME] and [average]."
+        f"[{name}] is not a table of the rules.{did_you_mean(name, _TABLES)} The tables are"
+        " [default], [suite.NAME], [task.NAME] and [average]."
         for name in content
         if name not in _TABLES
     ]
@@ -137,17 +138,17 @@ def read_rules(path: Path) -> Rules:
         **{f"suite.{name}": values for name, values in suites.items()},
         **{f"task.{name}": values for name, values in tasks.items()},
     }
-    for place, values in checked.items():
-        problems += _problems(place, values, _KEYS)
+    for table, values in checked.items():
+        problems += _problems(table, values, _KEYS)
     averages = {f"suite.{name}.average": values for name, values in suite_averages.items()}
     if average is not None:
         averages["average"] = average
-    for place, values in averages.items():
-        problems += _problems(place, values, _AVERAGE_KEYS)
+    for table, values in averages.items():
+        problems += _problems(table, values, _AVERAGE_KEYS)
     if problems:
         raise UsageError(f"{path}: " + " ".join(problems))
     default = _with(Rule(), checked["default"])
-    # An average inherits the limits of the default rule, but not its measures and queries.
+    # Averages inherit the limits of [default], but not its measures, queries, time or memory.
     base = Rule(
         max_drop=default.max_drop,
         max_relative_drop=default.max_relative_drop,
@@ -174,27 +175,27 @@ def _with(rule: Rule, values: Mapping[str, Any]) -> Rule:
 def _tables(
     content: Mapping[str, Any], kind: str, problems: list[str]
 ) -> dict[str, dict[str, Any]]:
-    found = content.get(kind, {})
-    if not isinstance(found, dict):
+    entries = content.get(kind, {})
+    if not isinstance(entries, dict):
         problems.append(f"'{kind}' must be tables such as [{kind}.NAME].")
         return {}
     tables = {}
-    for name, values in found.items():
+    for name, values in entries.items():
         if isinstance(values, dict):
             tables[name] = dict(values)
         else:
-            problems.append(f"[{kind}] {name}: write a table [{kind}.NAME] with it inside.")
+            problems.append(f"[{kind}] {name}: write a table [{kind}.NAME] instead of a value.")
     return tables
 
 
 def _number(lowest: float, highest: float) -> Any:
-    def fault(value: Any) -> str:
+    def requirement(value: Any) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "a number"
-        # NaN is in no interval.
+        # NaN fails every comparison, and so is refused.
         return "" if lowest <= value <= highest else f"{lowest:g} to {highest:g}"
 
-    return fault
+    return requirement
 
 
 def _flag(value: Any) -> str:
@@ -218,8 +219,8 @@ def _measures(value: Any) -> str:
 
 
 def _queries(value: Any) -> str:
-    fine = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return "" if fine else 'a list of ids in quotes such as ["13", "42"]'
+    valid = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return "" if valid else 'a list of ids in quotes such as ["13", "42"]'
 
 
 _AVERAGE_KEYS = {
@@ -228,7 +229,7 @@ _AVERAGE_KEYS = {
     "significant": _flag,
     "alpha": _number(0, 1),
 }
-"""Key → a function that returns what the value "must be", or "" if it is valid."""
+"""Key → function that returns the requirement an invalid value violates, or ""."""
 _KEYS = {
     **_AVERAGE_KEYS,
     "measures": _measures,
@@ -238,16 +239,16 @@ _KEYS = {
 }
 
 
-def _problems(place: str, values: Any, keys: Mapping[str, Any]) -> list[str]:
+def _problems(table: str, values: Any, keys: Mapping[str, Any]) -> list[str]:
     if not isinstance(values, dict):
-        return [f"[{place}] must be a table."]
-    found = []
+        return [f"[{table}] must be a table."]
+    problems = []
     for name, value in values.items():
         if name not in keys:
-            found.append(
-                f"[{place}] {name} means nothing there.{did_you_mean(name, keys)} Keys are"
-                f" {', '.join(keys)}."
+            problems.append(
+                f"[{table}] {name} is not a key of this table.{did_you_mean(name, keys)} Its keys"
+                f" are {', '.join(keys)}."
             )
-        elif wanted := keys[name](value):
-            found.append(f"[{place}] {name} = {value!r} must be {wanted}.")
-    return found
+        elif requirement := keys[name](value):
+            problems.append(f"[{table}] {name} = {value!r} must be {requirement}.")
+    return problems

@@ -1,0 +1,187 @@
+"""One task's scores, costs and per-query values, as the gate reads them from a saved result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bge_eval.errors import DamagedError, MissingError
+from bge_eval.gate.rules import MAIN
+from bge_eval.leaderboard.board import Column
+from bge_eval.measures.measure import Measure, parse_measure
+from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
+from bge_eval.measures.per_query import PER_QUERY, per_query
+from bge_eval.progress import Profile
+from bge_eval.results.record import Environment
+from bge_eval.results.saved import TOLERANCE, SavedResult
+
+PartValues = dict[str, dict[str, float]]
+"""Part ("default/test"; of an aggregate "Task:default/test") → query id → value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One task of a baseline or of a run."""
+
+    task: str
+    """mteb's task name."""
+    model: str
+    """The model's display name with its settings, e.g. ``org/model [dtype=bfloat16]``."""
+    main: str
+    """The main measure's name: "nDCG@10", or mteb's key if the measure has no name here."""
+    scores: Mapping[str, float]
+    """Measure ("main" among them) → score, 0 to 1."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """The run's identity; empty if it was not recorded."""
+    queries: Mapping[str, PartValues] = field(default_factory=dict)
+    """Measure (the main measure under its own name) → part → query id → value."""
+    seconds: float | None = None
+    """Duration of the task; None if it was not recorded."""
+    tokens: int = 0
+    """Number of tokens encoded; embeddings read from the store are not counted."""
+    memory_bytes: int | None = None
+    """Peak memory of the process; None if it was not recorded."""
+    machine: str = ""
+    """Processor, cores and GPUs; run times are compared only on the same machine."""
+    created: str = ""
+    """Time of the run, ISO 8601."""
+    source: str = ""
+    """The path of the result; "" in a baseline."""
+    aggregate_of: tuple[str, ...] = ()
+    """For an aggregate, the tasks whose scores it averages."""
+
+    def name(self, measure: str) -> str:
+        """Return a measure's display name; "main" becomes the main measure's name."""
+        return self.main if measure == MAIN else measure
+
+    def values(self, measure: str) -> PartValues:
+        """Return a measure's per-query values; empty if they were not saved."""
+        return self.queries.get(self.name(measure), {})
+
+
+def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
+    """Read an entry from a saved result.
+
+    Args:
+        result: the result.
+        measures: measures to compute besides the saved ones, such as "MAP@100".
+
+    Raises:
+        DamagedError: a file cannot be read, or the main score is missing or not a number.
+    """
+    record = result.record
+    main, wanted = _wanted_measures(record.main_measure, measures)
+    parts = result.parts()
+    scores = _scores(result, parts, wanted)
+    values = _query_values([result, *parts], wanted)
+    profile = record.profile or Profile()
+    return Entry(
+        task=result.task,
+        model=result.label,
+        main=main,
+        scores=scores,
+        identity=_identity(result, parts),
+        queries={
+            name: by_part
+            for name, by_part in values.items()
+            if name in scores and abs(mean_of(by_part) - scores[name]) <= TOLERANCE
+        },
+        seconds=sum(profile.seconds.values()) if profile.seconds else None,
+        tokens=sum(profile.tokens.values()),
+        memory_bytes=record.memory.peak_bytes,
+        machine=_machine(record.environment),
+        created=record.created,
+        source=str(result.path),
+        aggregate_of=record.aggregate_of,
+    )
+
+
+def mean_of(values: PartValues) -> float:
+    """Return the mean over parts of the means over their queries."""
+    means = [sum(part.values()) / len(part) for part in values.values()]
+    return sum(means) / len(means)
+
+
+def _wanted_measures(main_key: str, measures: Iterable[str]) -> tuple[str, dict[str, Measure]]:
+    """Return the main measure's name, and the measures to read by their names in files."""
+    main_measure = measure_of_key(main_key)
+    main = stored_name(main_measure) if main_measure else main_key or "main score"
+    extra = [parse_measure(name) for name in measures if name != MAIN]
+    # The main measure is not parsed again: some mteb tasks use cutoffs that the parser refuses.
+    own = [] if main_measure is None else [main_measure]
+    return main, {stored_name(measure): measure for measure in [*PER_QUERY, *extra, *own]}
+
+
+def _scores(
+    result: SavedResult, parts: Sequence[SavedResult], measures: Mapping[str, Measure]
+) -> dict[str, float]:
+    keys = {MAIN: MAIN_KEY, **{name: mteb_key(measure) for name, measure in measures.items()}}
+    scores = {}
+    for name, key in keys.items():
+        value = _score(result, parts, key) if key else None
+        if value is not None:
+            scores[name] = value
+    if MAIN not in scores:
+        raise DamagedError(
+            f"The main score in {result.path} is missing or not a number. Run {result.task} again"
+            " with --overwrite."
+        )
+    return scores
+
+
+def _score(result: SavedResult, parts: Sequence[SavedResult], key: str) -> float | None:
+    """Return one score; an aggregate saves only its main score, others are means of its parts."""
+    if key == MAIN_KEY or not parts:
+        return Column(result.task).score(result.scores, key)
+    scores = [_score(part, (), key) if part.path.is_file() else None for part in parts]
+    present = [score for score in scores if score is not None]
+    return sum(present) / len(present) if len(present) == len(scores) else None
+
+
+def _query_values(
+    results: Sequence[SavedResult], measures: Mapping[str, Measure]
+) -> dict[str, PartValues]:
+    """Return measure → part → query id → value, saved beside the results or computed anew."""
+    values: dict[str, PartValues] = {}
+    for index, result in enumerate(results):
+        prefix = f"{result.task}:" if index else ""
+        for part in result.keys:
+            try:
+                columns, rows = result.per_query(part)
+                missing = {name: m for name, m in measures.items() if name not in columns}
+                if missing:
+                    more = per_query(result.run(part), result.qrels(part), [*missing.values()])
+                    columns = [*columns, *missing]
+                    rows = {query: [*row, *more[query]] for query, row in rows.items()}
+            except MissingError:  # results of earlier versions have no run or qrels beside them
+                continue
+            if not rows:
+                continue
+            for name in measures:
+                column = columns.index(name)
+                by_query = {query: row[column] for query, row in rows.items()}
+                values.setdefault(name, {})[f"{prefix}{'/'.join(part)}"] = by_query
+    return values
+
+
+def _identity(result: SavedResult, parts: Sequence[SavedResult]) -> Mapping[str, Any]:
+    """Return a run's identity; the data of an aggregate are a hash of its parts' data."""
+    identity = result.identity.as_dict() if result.identity else {}
+    if not parts or not all(part.path.is_file() for part in parts):
+        return identity
+    names = ("fingerprint", "splits", "subsets")
+    stored = [(part.task, part.identity.data if part.identity else {}) for part in parts]
+    data = [[task, *(values.get(name) for name in names)] for task, values in stored]
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    return {**identity, "data": {"layout": "aggregate", "fingerprint": digest}}
+
+
+def _machine(environment: Environment) -> str:
+    if environment == Environment():
+        return ""
+    gpus = ", ".join(environment.gpus)
+    cores = f"{environment.processor}, {environment.cores or '?'} cores"
+    return f"{cores}, {gpus}" if gpus else cores
