@@ -1,8 +1,8 @@
-"""The report's content as one HTML file that needs nothing else.
+"""Render the report's content as one self-contained HTML file.
 
-Texts of data sets meet three guards: Jinja escapes what stands in the markup, data blocks hold
-no character that could end them, and the page's content security policy runs exactly the
-scripts that are part of this package and opens no connection.
+Three guards keep texts of data sets harmless: Jinja escapes them in markup, data blocks contain no
+character that could end them, and the content security policy allows only this package's scripts
+and no connection.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def render(content: Content) -> str:
     """Return the whole page.
 
     Args:
-        content: what it says.
+        content: the content of the page.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -58,7 +58,7 @@ def render(content: Content) -> str:
 
 
 def data_block(content: Any) -> str:
-    """Return JSON that may stand in a script element: nothing in it can end the element."""
+    """Return JSON that is safe inside a script element: nothing in it can end the element."""
     text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.translate(_UNSAFE)
 
@@ -87,7 +87,7 @@ def _data(content: Content, blocks: list[Blocks]) -> dict[str, Any]:
 
 
 def _policy(scripts: list[str]) -> str:
-    """Return a policy under which exactly these scripts run and nothing is fetched."""
+    """Return a content security policy that allows exactly these scripts and no request."""
     digests = (hashlib.sha256(script.encode("utf-8")).digest() for script in scripts)
     hashes = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
