@@ -260,7 +260,7 @@ def test_nobody_there() -> None:
         (401, MissingError, "refuses access without a key .* BGE_EVAL_API_KEY"),
         (404, MissingError, "no such path or model .* --api-model"),
         (422, UsageError, "refuses the request: 422"),
-        (307, UsageError, "somewhere else now"),
+        (307, UsageError, "has moved"),
     ],
 )
 def test_plain_refusals(

@@ -1,1 +1,1 @@
-"""Models behind an HTTP interface: the requests, and the forms of the four interfaces."""
+"""Models behind an HTTP API: requests, and the formats of the four APIs."""

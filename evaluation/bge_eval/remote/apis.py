@@ -1,15 +1,15 @@
-"""What the four interfaces want to be sent, and how their answers are read.
+"""Request and response formats of the four server APIs.
 
-- ``openai``: OpenAI's embeddings (https://platform.openai.com/docs/api-reference/embeddings), as
-  vLLM, Ollama, llama.cpp and others speak it too. It has no reranking.
+- ``openai``: OpenAI's embeddings (https://platform.openai.com/docs/api-reference/embeddings), also
+  served by vLLM, Ollama, llama.cpp and others. It has no reranking.
 - ``infinity``: infinity_emb (https://github.com/michaelfeil/infinity).
 - ``tei``: Hugging Face's Text Embeddings Inference
   (https://huggingface.co/docs/text-embeddings-inference).
-- ``cohere``: Cohere's version 2 (https://docs.cohere.com/reference/embed); vLLM and others offer
-  its reranking form.
+- ``cohere``: Cohere's version 2 (https://docs.cohere.com/reference/embed); vLLM and others
+  serve its reranking format too.
 
-Whatever numbers an answer gives its parts, they are put in the order of what was sent, and an
-answer that does not have each part once is refused.
+Responses are put into the order of the inputs by their indices. A response that does not hold
+each index exactly once is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bge_eval.remote.client import Client
 
 
 class Api(StrEnum):
-    """The interface that a server speaks."""
+    """API of a model server."""
 
     OPENAI = "openai"
     INFINITY = "infinity"
@@ -35,18 +35,18 @@ class Api(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a server says about the model it serves."""
+    """A served model, as its server describes it."""
 
     model: str
-    """The name by which requests ask for it."""
+    """Model name in requests."""
     version: str
-    """The commit of the model if the server tells it, or else the server's version."""
+    """Commit of the model if the server reports it, else the server's version."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What else the answers may depend on, for the identity."""
+    """Further settings that the scores may depend on, for the identity."""
     most_texts: int | None = None
-    """The most inputs in a request, if the server tells."""
+    """Largest number of inputs in a request; None if the server does not report it."""
     most_tokens: int | None = None
-    """The most tokens in a request, if the server tells."""
+    """Largest number of tokens in a request; None if the server does not report it."""
 
 
 class OpenAi:
@@ -54,15 +54,20 @@ class OpenAi:
 
     api: ClassVar[Api] = Api.OPENAI
     root: ClassVar[str] = "/v1"
-    """Path below which the interface lies, where the address has none."""
+    """Path added to an address that has none."""
     most_texts: ClassVar[int] = 256
+    """Largest number of inputs in a request, unless the server reports another."""
     takes_empty: ClassVar[bool] = False
-    """Whether an empty text is a valid input."""
+    """Whether the API accepts an empty text."""
 
     def served(self, client: Client, model: str | None) -> Served:
-        """Ask what is served."""
-        listed = _listed(client.get("/models"))
-        entry = _chosen(client, listed, model)
+        """Ask the server which model it serves.
+
+        Raises:
+            UsageError: the server does not serve the model, or serves several.
+        """
+        entries = _model_entries(client.get("/models"))
+        entry = _select(client, entries, model)
         details = {
             key: entry[key] for key in ("root", "owned_by") if isinstance(entry.get(key), str)
         }
@@ -70,11 +75,11 @@ class OpenAi:
         return Served(entry["id"], version or "unknown", details)
 
     def _version(self, client: Client) -> str:
-        """Return what vLLM and others tell beside the interface, if it is told."""
+        """Return the version that vLLM and others report at ``/version``, or ""."""
         parts = urlsplit(client.url)
         try:
-            beside = Client(f"{parts.scheme}://{parts.netloc}", limits=client.limits)
-            answer = beside.get("/version", tries=1)
+            root = Client(f"{parts.scheme}://{parts.netloc}", limits=client.limits)
+            answer = root.get("/version", tries=1)
         except BgeEvalError:
             return ""
         return str(answer.get("version", "")) if isinstance(answer, dict) else ""
@@ -82,13 +87,13 @@ class OpenAi:
     def embed(
         self, texts: Sequence[str], served: Served, prompt: str
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for vectors."""
+        """Return the path and the body of a request for embeddings."""
         inputs = [prompt + text for text in texts]
         body = {"model": served.model, "input": inputs, "encoding_format": "float"}
         return "/embeddings", body
 
     def vectors(self, answer: Any, count: int) -> tuple[list[Any], int]:
-        """Return the vectors in the order of the texts, and the tokens that were counted."""
+        """Return the vectors in the order of the texts, and the number of tokens (0 if unknown)."""
         rows = in_order(answer["data"], "embedding", count)
         usage = answer.get("usage") or {}
         return rows, int(usage.get("prompt_tokens") or usage.get("total_tokens") or 0)
@@ -96,10 +101,10 @@ class OpenAi:
     def rerank(
         self, query: str, documents: Sequence[str], served: Served
     ) -> tuple[str, dict[str, Any]]:
-        """Refuse: there is no such thing in OpenAI's interface."""
+        """Raise `UsageError`: OpenAI's API has no reranking."""
         raise UsageError(
-            "OpenAI's interface has no reranking. Servers that speak it mostly offer Cohere's form"
-            " too: --reranker-api cohere."
+            "OpenAI's API has no reranking. Most servers of it also serve Cohere's API: pass"
+            " --reranker-api cohere."
         )
 
     def scores(self, answer: Any, count: int) -> list[Any]:
@@ -121,7 +126,7 @@ class Infinity(OpenAi):
     def rerank(
         self, query: str, documents: Sequence[str], served: Served
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for scores."""
+        """Return the path and the body of a request for scores."""
         body = {"model": served.model, "query": query, "documents": list(documents)}
         return "/rerank", {**body, "raw_scores": True, "return_documents": False}
 
@@ -135,22 +140,26 @@ class Tei:
     takes_empty: ClassVar[bool] = False
 
     def served(self, client: Client, model: str | None) -> Served:
-        """Ask what is served."""
+        """Ask the server which model it serves.
+
+        Raises:
+            UsageError: the server does not serve the model, or serves several.
+        """
         info = client.get("/info")
         if not isinstance(info, dict) or "model_id" not in info:
             raise MissingError(
-                f"{client.url}/info does not answer as Text Embeddings Inference does; which --api"
-                " does this server speak?"
+                f"{client.url}/info is not a response of Text Embeddings Inference. Pass the --api"
+                " that this server offers."
             )
         if model is not None and model != info["model_id"]:
             raise UsageError(
                 f"The server at {client.url} serves {info['model_id']}, not {model} (--api-model)."
             )
-        told = ("model_dtype", "version", "max_input_length", "auto_truncate")
+        names = ("model_dtype", "version", "max_input_length", "auto_truncate")
         return Served(
             str(info["model_id"]),
             str(info.get("model_sha") or info.get("version") or "unknown"),
-            {key: info[key] for key in told if info.get(key) is not None},
+            {key: info[key] for key in names if info.get(key) is not None},
             info.get("max_client_batch_size"),
             info.get("max_batch_tokens"),
         )
@@ -158,11 +167,11 @@ class Tei:
     def embed(
         self, texts: Sequence[str], served: Served, prompt: str
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for vectors; long texts are cut as locally."""
+        """Return the path and the body of a request for embeddings; long texts are cut."""
         return "/embed", {"inputs": [prompt + text for text in texts], "truncate": True}
 
     def vectors(self, answer: Any, count: int) -> tuple[list[Any], int]:
-        """Return the vectors, which come without numbers, in the order of the texts."""
+        """Return the vectors, which come in the order of the texts, and the number of tokens."""
         if not isinstance(answer, list) or len(answer) != count:
             raise WrongAnswerError(f"{_size(answer)} vectors for {count} texts")
         return answer, 0
@@ -170,7 +179,7 @@ class Tei:
     def rerank(
         self, query: str, documents: Sequence[str], served: Served
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for scores."""
+        """Return the path and the body of a request for scores."""
         body = {"query": query, "texts": list(documents), "raw_scores": True, "truncate": True}
         return "/rerank", body
 
@@ -180,7 +189,7 @@ class Tei:
 
 
 class Cohere:
-    """Cohere's version 2. What it is told in place of a prompt is the kind of the input."""
+    """Cohere's API, version 2. It takes an input type in place of a prompt."""
 
     api: ClassVar[Api] = Api.COHERE
     root: ClassVar[str] = "/v2"
@@ -194,10 +203,14 @@ class Cohere:
         "Clustering": "clustering",
         "other": "search_document",
     }
-    """mteb's prompt name → input type, as mteb's own Cohere models have it."""
+    """mteb's prompt name → input type, the same as in mteb's Cohere models."""
 
     def served(self, client: Client, model: str | None) -> Served:
-        """Take the name that was given; the interface does not tell what is behind it."""
+        """Return the model of this name; the API reports nothing more about it.
+
+        Raises:
+            UsageError: no model is named.
+        """
         if model is None:
             raise UsageError("--api cohere needs --api-model, such as embed-v4.0.")
         return Served(model, "v2")
@@ -205,18 +218,18 @@ class Cohere:
     def embed(
         self, texts: Sequence[str], served: Served, prompt: str
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for vectors."""
+        """Return the path and the body of a request for embeddings."""
         if prompt not in self.input_types.values():
             kinds = ", ".join(dict.fromkeys(self.input_types.values()))
             raise UsageError(
-                f"Cohere's interface takes no prompt {prompt!r}; a prompt can be one of its input"
-                f" types: {kinds}."
+                f"Cohere's API takes no prompt {prompt!r}. Give one of its input types as"
+                f" the prompt: {kinds}."
             )
         body = {"model": served.model, "texts": list(texts), "input_type": prompt}
         return "/embed", {**body, "embedding_types": ["float"], "truncate": "END"}
 
     def vectors(self, answer: Any, count: int) -> tuple[list[Any], int]:
-        """Return the vectors, which come without numbers, in the order of the texts."""
+        """Return the vectors, which come in the order of the texts, and the number of tokens."""
         rows = answer["embeddings"]["float"]
         if len(rows) != count:
             raise WrongAnswerError(f"{len(rows)} vectors for {count} texts")
@@ -226,7 +239,7 @@ class Cohere:
     def rerank(
         self, query: str, documents: Sequence[str], served: Served
     ) -> tuple[str, dict[str, Any]]:
-        """Return the path and the body that ask for scores."""
+        """Return the path and the body of a request for scores."""
         return "/rerank", {"model": served.model, "query": query, "documents": list(documents)}
 
     def scores(self, answer: Any, count: int) -> list[Any]:
@@ -235,7 +248,7 @@ class Cohere:
 
 
 Wire = OpenAi | Infinity | Tei | Cohere
-"""Any of the four."""
+"""One of the four API formats."""
 
 _WIRES: dict[Api, type[Wire]] = {
     Api.OPENAI: OpenAi,
@@ -246,25 +259,25 @@ _WIRES: dict[Api, type[Wire]] = {
 
 
 class WrongAnswerError(Exception):
-    """An answer is complete but cannot be right; says what came."""
+    """A response is complete JSON but cannot be right; the message says why."""
 
 
 def wire(api: Api) -> Wire:
-    """Return the form of an interface."""
+    """Return the format of an API."""
     return _WIRES[api]()
 
 
 def address(url: str, api: Api) -> str:
-    """Add the interface's usual path to an address that has none."""
+    """Add the API's default path to an address that has none."""
     bare = urlsplit(url).path in ("", "/")
     return url.rstrip("/") + (wire(api).root if bare else "")
 
 
 def in_order(parts: Any, key: str, count: int) -> list[Any]:
-    """Order an answer's parts by their ``index``.
+    """Return a response's values, ordered by their ``index``.
 
     Raises:
-        WrongAnswerError: they are not each number from 0 to ``count`` - 1 once.
+        WrongAnswerError: the indices are not 0 to ``count`` - 1, each once.
     """
     if not isinstance(parts, list) or len(parts) != count:
         raise WrongAnswerError(f"{_size(parts)} results for {count} inputs")
@@ -278,24 +291,24 @@ def _size(parts: Any) -> str:
     return str(len(parts)) if isinstance(parts, list) else "no list of"
 
 
-def _listed(answer: Any) -> list[dict[str, Any]]:
+def _model_entries(answer: Any) -> list[dict[str, Any]]:
     entries = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(entries, list):
         return []
     return [entry for entry in entries if isinstance(entry, dict) and "id" in entry]
 
 
-def _chosen(client: Client, listed: list[dict[str, Any]], model: str | None) -> dict[str, Any]:
-    """Choose the model that was named, or the only one."""
-    names = [str(entry["id"]) for entry in listed]
-    if model is None and len(listed) == 1:
-        return listed[0]
+def _select(client: Client, served: list[dict[str, Any]], model: str | None) -> dict[str, Any]:
+    """Return the named model, or the only one."""
+    names = [str(entry["id"]) for entry in served]
+    if model is None and len(served) == 1:
+        return served[0]
     if model in names:
-        return listed[names.index(model)]
+        return served[names.index(model)]
     some = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
     if model is None:
         raise UsageError(
-            f"The server at {client.url} serves {some or 'no model that it lists'}; say which with"
+            f"The server at {client.url} serves {some or 'no listed model'}. Name one with"
             " --api-model."
         )
     raise UsageError(f"The server at {client.url} does not serve {model}; it serves {some}.")

@@ -1,11 +1,11 @@
-"""Requests to a model server: a limit on how many at once, retries with back-off, plain errors.
+"""Requests to a model server: limited concurrency, retries with back-off, plain errors.
 
-What may pass by itself is tried again: a refused or broken connection, an answer that ends in
-the middle, 429 and the statuses of an overloaded server, after the time that ``Retry-After``
-says or else after a growing, randomised pause (RFC 9110, sections 10.2.3 and 15). Any other 4xx
-is the request's fault and ends the run.
+Transient failures are retried: a refused or broken connection, a truncated response, status 429
+and the statuses of an overloaded server. The pause is that of ``Retry-After``, or else grows
+exponentially with random jitter (RFC 9110, sections 10.2.3 and 15). Any other 4xx is an error in
+the request and ends the run.
 
-The key comes from the environment, goes into one header, and is cut out of whatever is shown.
+The API key comes from the environment, is sent in one header, and is removed from all messages.
 """
 
 from __future__ import annotations
@@ -28,39 +28,41 @@ from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyEr
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_PAUSE = 60.0
-_LONGEST_WAIT_ASKED = 300.0
+"""Longest pause between two tries, seconds."""
+_LONGEST_RETRY_AFTER = 300.0
+"""Longest pause accepted from ``Retry-After``, seconds."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _OWN_KEYS = {
     "api.openai.com": "OPENAI_API_KEY",
     "api.cohere.com": "CO_API_KEY",
     "api.cohere.ai": "CO_API_KEY",
 }
-"""Variables that go to one host only, so that no other server is ever shown that key."""
+"""Host → variable with its key; the key is sent to no other host."""
 
 _Job = TypeVar("_Job")
 _Answer = TypeVar("_Answer")
 
 
 class TooLargeError(NotReadyError):
-    """The server takes fewer inputs at once (413); the caller sends less."""
+    """The request is too large for the server (413); the caller sends fewer inputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a server is asked."""
+    """Limits on requests to a server."""
 
     concurrency: int = 8
-    """Requests under way at once."""
+    """Largest number of concurrent requests."""
     timeout: float = 600.0
-    """Seconds until an answer must have begun."""
+    """Longest wait for a response to begin, seconds."""
     tries: int = 6
-    """How often a request is sent before it is given up."""
+    """Largest number of times that a request is sent."""
     pause: float = 0.5
-    """Seconds before the second try; the pause doubles from try to try."""
+    """Pause before the second try, seconds; it doubles with each try."""
 
 
 class Client:
-    """One server's address and key, and the manner of asking it."""
+    """Sends requests to one server and reads the responses."""
 
     def __init__(
         self,
@@ -70,17 +72,17 @@ class Client:
         key_variable: str = "",
         offline: bool = False,
     ) -> None:
-        """Check the address and read the key; nothing is sent yet.
+        """Check the address and read the key; no request is sent.
 
         Args:
             url: ``http://host:port`` with or without a path.
-            limits: concurrency, time limit, tries.
-            key_variable: the environment variable that holds the key, if one is needed.
-            offline: only a server on this machine may be asked.
+            limits: concurrency, timeout and tries.
+            key_variable: environment variable that holds the API key; "" for none.
+            offline: accept only a server on this machine.
 
         Raises:
-            UsageError: this is no address, it holds a password or a query, or it may not be
-                asked offline.
+            UsageError: the address is invalid, holds a password or a query, or is not on this
+                machine although ``offline`` is set.
         """
         self.url = _checked(url, offline=offline)
         self.limits = limits or Limits()
@@ -97,7 +99,7 @@ class Client:
         self._resume_at = 0.0
 
     def get(self, path: str, *, tries: int = 2) -> Any:
-        """Return the JSON at a path.
+        """Request a path and return its JSON.
 
         Raises:
             MissingError: no server answers, or it has no such path.
@@ -105,22 +107,21 @@ class Client:
         return self._ask("GET", path, None, tries)
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Send JSON and return the JSON that comes back, trying again where that can help.
+        """Send JSON and return the JSON of the response, with retries.
 
         Raises:
-            TooLargeError: the server wants less at once.
-            UsageError: the server refuses the request as wrong.
-            MissingError: the server cannot be reached, or refuses access.
-            NotReadyError: it fails however often it is asked.
+            TooLargeError: the request is too large for the server.
+            UsageError: the server refuses the request as invalid.
+            MissingError: the server cannot be reached, refuses access, or fails on every try.
         """
         return self._ask("POST", path, body, self.limits.tries)
 
     def each(
         self, jobs: Sequence[_Job], work: Callable[[_Job], _Answer]
     ) -> Iterator[tuple[_Job, _Answer]]:
-        """Do jobs, so many at once as is allowed, and yield each with its answer when it is done.
+        """Run jobs concurrently and yield each with its result, in order of completion.
 
-        The first error ends it: what has not begun is left, and what waits stops waiting.
+        The first error is raised; jobs that have not begun are cancelled, and pauses end.
         """
         self._stopped.clear()
         with ThreadPoolExecutor(self.limits.concurrency, "remote") as pool:
@@ -150,7 +151,7 @@ class Client:
                 wait = _retry_after(answer.headers.get("Retry-After"))
                 if answer.status_code == 429:
                     self._slow_down(wait, attempt)
-            except (httpx2.TransportError, httpx2.DecodingError, _HalfAnswerError) as error:
+            except (httpx2.TransportError, httpx2.DecodingError, _IncompleteError) as error:
                 problem = self._clean(str(error) or type(error).__name__)
                 if isinstance(error, httpx2.ReadTimeout):
                     problem = (
@@ -181,7 +182,7 @@ class Client:
             return self._http
 
     def _wait_for_turn(self) -> None:
-        """Wait while another request has been told to slow down."""
+        """Wait out the pause that a response with status 429 asked for."""
         while (left := self._resume_at - time.monotonic()) > 0:
             if self._stopped.wait(left):
                 return
@@ -207,77 +208,79 @@ class Client:
             return TooLargeError(f"{where} takes less at once: {problem}.")
         if status in (401, 403):
             names = " or ".join(filter(None, [self._key_variable, _OWN_KEYS.get(self.host)]))
-            given = "the key that it was given" if self._key else "access without a key"
-            return MissingError(f"{where} refuses {given} ({problem}). Put it into {names}.")
+            access = "the key that it was given" if self._key else "access without a key"
+            return MissingError(f"{where} refuses {access} ({problem}). Set a key in {names}.")
         if status == 404:
             return MissingError(
                 f"{where} has no such path or model ({problem}). Check the address, --api and"
                 " --api-model."
             )
         if 300 <= status < 400:
-            return UsageError(f"{where} is somewhere else now ({problem}). Give its new address.")
+            return UsageError(f"{where} has moved ({problem}). Pass its new address.")
         return UsageError(f"{where} refuses the request: {problem}.")
 
     def _clean(self, text: str) -> str:
-        """Put a foreign message on one line, short, and without the key."""
+        """Return a server's message on one line, at most 300 characters, without the key."""
         flat = " ".join(text.split())
         if self._key:
             flat = flat.replace(self._key, "***")
         return flat[:300].rstrip(".")
 
 
-class _HalfAnswerError(Exception):
-    """The answer is no JSON: it ended in the middle, or something else than the server spoke."""
+class _IncompleteError(Exception):
+    """The response is not JSON: it is truncated, or not from the model server."""
 
 
 def _read(content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise _HalfAnswerError(f"its answer is no complete JSON ({error})") from error
+        raise _IncompleteError(f"its answer is no complete JSON ({error})") from error
 
 
 def _message(content: bytes) -> str:
-    """Find what an error says in the forms that servers give it."""
+    """Return the message in an error response: a string, or JSON with a message inside."""
     text = content.decode("utf-8", "replace")
     try:
-        found = json.loads(text)
+        problem = json.loads(text)
     except ValueError:
         return text
-    while isinstance(found, dict):
-        inner = next((found[key] for key in ("error", "message", "detail") if key in found), None)
+    while isinstance(problem, dict):
+        inner = next(
+            (problem[key] for key in ("error", "message", "detail") if key in problem), None
+        )
         if inner is None:
             break
-        found = inner
-    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+        problem = inner
+    return problem if isinstance(problem, str) else json.dumps(problem, ensure_ascii=False)
 
 
-def _retry_after(said: str | None) -> float | None:
+def _retry_after(header: str | None) -> float | None:
     """Return the seconds that a ``Retry-After`` header asks to wait, at most five minutes."""
-    if not said:
+    if not header:
         return None
     try:
-        seconds = float(said)
+        seconds = float(header)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(said)
+            moment = parsedate_to_datetime(header)
         except ValueError:
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT_ASKED)
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER)
 
 
 def _checked(url: str, *, offline: bool) -> str:
     parts = urlsplit(url)
     if parts.username or parts.password or parts.query or parts.fragment:
-        # It is not shown: a password may be in it.
+        # The message leaves the address out, because it may hold a password.
         raise UsageError(
             "A server's address must hold no user name, password or query: keys come from the"
             " environment. Expected http://host:port or https://host/path."
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"'{url}' is no server's address; expected http://host:port.")
+        raise UsageError(f"'{url}' is not a server's address; expected http://host:port.")
     if offline and parts.hostname not in _LOOPBACK:
         raise UsageError(
             f"--offline opens no connection, and {parts.hostname} is not this machine. To keep"
@@ -295,18 +298,20 @@ def _key(host: str, url: str, variable: str) -> str:
         if not key:
             continue
         if not (key.isascii() and key.isprintable()) or " " in key:
-            raise UsageError(f"The key in {name} holds characters that no key has; set it again.")
+            raise UsageError(
+                f"The key in {name} holds spaces or non-ASCII characters; set it again."
+            )
         return key
     return ""
 
 
 def is_address(name: str) -> bool:
-    """Tell whether the name of a model is a server's address."""
+    """Return whether a model's name is a server's address."""
     return name.startswith(("http://", "https://"))
 
 
 def damaged(client: Client, what: str) -> DamagedError:
-    """Return the error for an answer that cannot be used."""
+    """Return the error for a response that cannot be used."""
     return DamagedError(
         f"The server at {client.url} gave {what}. No score is made from such an answer; see what"
         " the server's own log says."

@@ -1,4 +1,4 @@
-"""What a served model is called, in files and in identities, and how long texts are about."""
+"""Names and identities of served models, and token counts without a tokenizer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bge_eval.remote.apis import Api, Served
 from bge_eval.remote.client import Client
 
 _OWNERS = {"api.openai.com": "openai", "api.cohere.com": "Cohere"}
-"""Hosts whose models are filed under the name that mteb gives their makers."""
+"""Host → organisation name of its models in mteb."""
 
 
 def served_files(client: Client, served: Served, version: str | None) -> ModelFiles:
-    """Return the name and revision under which the results of a served model are filed."""
+    """Return the name and revision under which a served model's results are saved."""
     parts = [re.sub(r"[^\w.-]", "_", part) for part in served.model.split("/") if part]
     owner = _OWNERS.get(client.host, "served")
     name = "/".join(parts[-2:] if len(parts) > 1 else [owner, *parts])
@@ -24,7 +24,7 @@ def served_files(client: Client, served: Served, version: str | None) -> ModelFi
 
 
 def server_identity(client: Client, api: Api, served: Served) -> dict[str, Any]:
-    """Return what an identity says of a server: where and what it is, never the key."""
+    """Return a server's part of the identity: address, API, model and version; never the key."""
     return {
         "url": client.url,
         "api": str(api),
@@ -35,6 +35,6 @@ def server_identity(client: Client, api: Api, served: Served) -> dict[str, Any]:
 
 
 def estimated_tokens(text: str) -> int:
-    """Estimate tokens without a tokenizer, rather too many: 3 Latin letters, or 1 other sign."""
+    """Return an upper estimate of tokens: one per 3 ASCII characters, one per other character."""
     others = sum(map(ord("\x7f").__lt__, map(ord, text))) if not text.isascii() else 0
     return 2 + (len(text) - others) // 3 + others
