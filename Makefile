@@ -21,7 +21,7 @@ WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-all test-newest lint format bench bench-quick wheel clean
+.PHONY: help install lock demo test test-all test-newest lint format bench bench-quick docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ bench: $(BENCH_VENV)/.installed ## measure bge-eval beside its peers, write benc
 
 bench-quick: install ## the same, small, in the main environment (under three minutes); prints only
 	$(BIN)/python benchmarks/bench.py --quick --write $(VENV)/bench-quick.md $(BENCH_ARGS)
+
+docs: install ## build the documentation into build/docs; a warning is an error
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,46 @@
+"""Write the reference of the command line from the commands' own help."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Commands
+
+Generated from `bge-eval … --help`.
+"""
+
+
+def write_commands(target: Path) -> None:
+    """Write the page, unless it is up to date."""
+    text = commands_page()
+    if not target.is_file() or target.read_text(encoding="utf-8") != text:
+        target.write_text(text, encoding="utf-8")
+
+
+def commands_page() -> str:
+    """Return the help of every command as one Markdown page."""
+    os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = "100"
+    import typer
+    from typer.testing import CliRunner
+
+    from bge_eval.cli.app import application
+
+    app = application()
+    parts = [HEAD]
+    for words in command_names(typer.main.get_command(app)):
+        result = CliRunner().invoke(app, [*words, "--help"], prog_name="bge-eval")
+        lines = [line.rstrip() for line in result.output.strip().splitlines()]
+        parts.append(f"## bge-eval {' '.join(words)}\n\n```text\n" + "\n".join(lines) + "\n```\n")
+    return "\n".join(parts)
+
+
+def command_names(group: Any, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the words of every command, e.g. ``("data", "fetch")``."""
+    names: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        names.append((*before, name))
+        if hasattr(command, "commands"):
+            names += command_names(command, (*before, name))
+    return names
