@@ -130,9 +130,18 @@ def test_the_demo_of_the_documentation_runs(
 
 
 def test_the_tree_of_the_docs_is_the_packages_own() -> None:
-    rooms = re.findall(r"^(\w+)  +(\S.*)$", blocks(DOCS / "architecture.md", "text")[0], re.M)
-    own = re.findall(r"^    (\w+)  +(\S.*)$", str(bge_eval.__doc__).partition("list and ")[2], re.M)
+    rooms = re.findall(r"^(\w+)  +\S", blocks(DOCS / "architecture.md", "text")[0], re.M)
+    own = re.findall(r"^    (\w+)  +\S", str(bge_eval.__doc__).partition("list and ")[2], re.M)
     assert rooms == own
+
+
+def test_the_registries_of_the_docs_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    registries = re.findall(r"\| `(\w+)` in `([\w/]+\.py)` \|", page)
+    assert len(registries) == 8
+    for name, file in registries:
+        code = (ROOT / "evaluation" / "bge_eval" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(def )?{name}\b", code, re.MULTILINE), (name, file)
 
 
 def test_the_readme_is_short() -> None:
