@@ -148,7 +148,7 @@ class Content:
         if not tied:
             return f"{text}."
         few = _listed(tied) if len(tied) <= _FEW else _number(len(tied), "other")
-        return f"{text}; {few} cannot be told from it."
+        return f"{text}; no significant difference to {few}."
 
     @property
     def measure_heading(self) -> str:
@@ -238,13 +238,13 @@ def gather(
     for column in board.columns:
         names = [part.task for part in column.parts] or [column.task]
         for name in names:
-            having = {i: found[name] for i, found in enumerate(saved) if name in found}
+            having = {i: results[name] for i, results in enumerate(saved) if name in results}
             parts += query_groups(name, having)
         tasks.append(_task(board, column, key, evidence, saved, published))
     shorts = _short_labels(board.rows)
     systems = tuple(
-        _system(board, row, short, mean, found)
-        for row, short, mean, found in zip(board.rows, shorts, means, saved, strict=True)
+        _system(board, row, short, mean, results)
+        for row, short, mean, results in zip(board.rows, shorts, means, saved, strict=True)
     )
     others = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]
     return Content(
@@ -270,17 +270,17 @@ def measure_name(key: str) -> str:
 
 def _saved(row: Row, columns: Sequence[Column]) -> dict[str, SavedResult]:
     """Return task → result of one row, an aggregate's parts among them."""
-    found = {}
+    results = {}
     for column in columns:
         path = row.results.get(column.task)
         if path is None:
             continue
-        found[column.task] = SavedResult(path)
+        results[column.task] = SavedResult(path)
         for part in column.parts:
             beside = path.with_name(f"{part.task}.json")
             if beside.is_file():
-                found[part.task] = SavedResult(beside)
-    return found
+                results[part.task] = SavedResult(beside)
+    return results
 
 
 def _without_queries(
@@ -290,9 +290,9 @@ def _without_queries(
 ) -> list[str]:
     """Return a note for each system with runs whose queries cannot be shown."""
     lines = []
-    for index, (found, name) in enumerate(zip(saved, names, strict=True)):
+    for index, (results, name) in enumerate(zip(saved, names, strict=True)):
         seen = {collection.task for collection in shown if index in collection.results}
-        lacking = [task for task, result in found.items() if result.keys and task not in seen]
+        lacking = [task for task, result in results.items() if result.keys and task not in seen]
         if lacking:
             lines.append(
                 f"{name}: single queries of {_listed(lacking)} are not shown, because their qrels"
@@ -309,7 +309,7 @@ def _task(
     saved: Sequence[Mapping[str, SavedResult]],
     published: Sequence[Row],
 ) -> Task:
-    recall = tuple(_recall(found, column) for found in saved)
+    recall = tuple(_recall(results, column) for results in saved)
     figures = [
         (row.model, row.scores.get(column.task), column.task in row.other_data) for row in published
     ]
@@ -328,11 +328,11 @@ def _task(
     )
 
 
-def _recall(found: Mapping[str, SavedResult], column: Column) -> tuple[float | None, ...] | None:
+def _recall(results: Mapping[str, SavedResult], column: Column) -> tuple[float | None, ...] | None:
     """Return mteb's recall at every cutoff, averaged like the score; None if unknown."""
     curves = []
     for part in column.parts or (column,):
-        result = found.get(part.task)
+        result = results.get(part.task)
         if result is None:
             return None
         curves.append([part.score(result.scores, f"recall_at_{k}") for k in CUTOFFS])
@@ -355,7 +355,7 @@ def _system(
     row: Row,
     short: str,
     mean: Standing | None,
-    found: Mapping[str, SavedResult],
+    results: Mapping[str, SavedResult],
 ) -> System:
     return System(
         label=row.label,
@@ -368,10 +368,10 @@ def _system(
         costs=row_costs(board, row),
         days=tuple(
             sorted(
-                {result.record.created[:10] for result in found.values() if result.record.created}
+                {result.record.created[:10] for result in results.values() if result.record.created}
             )
         ),
-        facts=_facts(list(found.values())),
+        facts=_facts(list(results.values())),
     )
 
 
@@ -398,7 +398,7 @@ def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
         for package in ("bge-eval", "mteb", "torch", "transformers"):
             add(package, identity.packages.get(package) if identity else "")
         add("run on", record.created[:10])
-    return {name: ", ".join(found) for name, found in values.items()}
+    return {name: ", ".join(distinct) for name, distinct in values.items()}
 
 
 def _short_labels(rows: Sequence[Row]) -> list[str]:

@@ -224,7 +224,7 @@
       if (test) {
         const p = test.p < 0.001 ? "p < 0.001" : `p = ${test.p.toFixed(3)}`;
         words.push(` (95% interval ${signed(test.low)} to ${signed(test.high)}, ${p})`);
-        words.push(test.p < 0.05 ? ": more than chance explains." : ": chance alone could explain it.");
+        words.push(test.p < 0.05 ? ": significant." : ": not significant.");
       } else words.push(".");
     }
     const bar = make("div", { class: "tally", role: "img", "aria-label": `${count("gain")} better, ${count("same")} equal, ${count("loss")} worse` });
@@ -564,7 +564,7 @@
       const points = all.filter((point) => point && point.costs && point.costs[name] !== null)
         .map((point) => ({ ...point, cost: point.costs[name], short: systems[point.index].short }));
       if (!points.length) {
-        draw($("[data-plot=costs]"), () => make("p", { class: "note" }, "No result says this of the task."));
+        draw($("[data-plot=costs]"), () => make("p", { class: "note" }, "No result of this task has this cost."));
         return;
       }
       draw($("[data-plot=costs]"), (width) => {
