@@ -86,7 +86,7 @@ BENCH_ARGS ?=
 $(BENCH_VENV)/.installed: pyproject.toml constraints-cpu.txt
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) torch
-	$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) --editable '.[demo]' beir
+	$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) --editable '.[demo]' beir faiss-cpu
 	-$(BENCH_VENV)/bin/python -m pip install --quiet $(CONSTRAINTS) FlagEmbedding
 	@touch $@
 
