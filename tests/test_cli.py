@@ -59,7 +59,7 @@ def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert len(rows) == 14 + 12
     assert rows["SciFact"]["origin"] == str(small_scifact / "scifact")
     assert rows["SciFact"]["size"] == 5183
-    assert "has the name of NFCorpus, but no corpus.jsonl" in rows["NFCorpus"]["missing"]
+    assert "has the name of NFCorpus, but it contains no corpus.jsonl" in rows["NFCorpus"]["missing"]
     assert "no folder or zip named ArguAna" in rows["ArguAna"]["missing"]
     shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
     assert "1 of 26 tasks can be run offline from here." in shown.stdout
@@ -130,7 +130,7 @@ def test_missing_data_are_reported_together_before_anything_runs(
     assert done.returncode == 3
     assert "The data of 2 of 3 tasks are missing" in done.stderr
     assert "- NFCorpus: no folder or zip named NFCorpus or nfcorpus" in done.stderr
-    assert "found there: scifact" in done.stderr
+    assert "which holds: scifact" in done.stderr
     assert "--available runs the tasks whose data are here" in done.stderr
     assert not output.exists()
 
