@@ -59,7 +59,9 @@ def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert len(rows) == 14 + 12
     assert rows["SciFact"]["origin"] == str(small_scifact / "scifact")
     assert rows["SciFact"]["size"] == 5183
-    assert "has the name of NFCorpus, but it contains no corpus.jsonl" in rows["NFCorpus"]["missing"]
+    assert (
+        "has the name of NFCorpus, but it contains no corpus.jsonl" in rows["NFCorpus"]["missing"]
+    )
     assert "no folder or zip named ArguAna" in rows["ArguAna"]["missing"]
     shown = bge_eval("tasks", "beir", "--data-dir", small_scifact)
     assert "1 of 26 tasks can be run offline from here." in shown.stdout
