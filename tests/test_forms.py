@@ -16,7 +16,8 @@ from bge_eval.cli.formats.latex import tex
 from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grid import Look, grid, weights
 from bge_eval.cli.show import show
-from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Column, Leaderboard, Row
+from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard
+from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from conftest import CommandLine

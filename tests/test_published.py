@@ -17,15 +17,10 @@ from typer.testing import CliRunner
 from bge_eval.cli.app import application
 from bge_eval.cli.columns import columns_of
 from bge_eval.errors import UsageError
-from bge_eval.leaderboard.board import (
-    Aggregates,
-    Column,
-    Disagreement,
-    Leaderboard,
-    Row,
-    leaderboard,
-)
+from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.published import parsed_version, published_rows, read_published
+from bge_eval.leaderboard.reading import leaderboard
+from bge_eval.leaderboard.rows import Aggregates, Column, Disagreement, Row
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.resources import published_folder
 from bge_eval.results.saved import find_results
@@ -214,7 +209,7 @@ def test_what_published_rows_lack_is_said(other_scores: list[dict[str, Any]]) ->
     rows = published_rows(COLUMNS, key=MAIN_KEY, main_revisions={})
     board = leaderboard([], measure="main score", key=MAIN_KEY, columns=COLUMNS, others=rows)
     assert [row.label for row in board.rows] == ["c/d (published)", "a/b (published)"]
-    assert board.rows[0].other_data == ["SciFact"]
+    assert board.rows[0].other_data == ("SciFact",)
     assert notes(board) == [
         "Published rows that lack some of the 2 tasks: a/b (STS12)",
         "Published on another revision of the data than the task has now, or on an unstated one:"

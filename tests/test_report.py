@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bge_eval.leaderboard.board import Row
+from bge_eval.leaderboard.rows import Row
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import Content, gather, measure_name
@@ -94,7 +94,7 @@ def test_results_without_judgements_are_named(root: Path) -> None:
 
 
 def test_published_models_and_recall(root: Path) -> None:
-    row = Row("p/other", "r", "", None, "", {"Mine": 0.5}, published=True, other_data=["Mine"])
+    row = Row("p/other", "r", "", None, "", {"Mine": 0.5}, published=True, other_data=("Mine",))
     task = content_of(root, row).tasks[0]
     assert [(p.model, p.score, p.other_data) for p in task.published] == [("p/other", 0.5, True)]
     assert task.recall[0] is not None and task.recall[0][-1] == 1.0

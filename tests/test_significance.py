@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bge_eval.leaderboard.board import Column, Leaderboard, leaderboard
+from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.costs import Costs, costs, size_name
+from bge_eval.leaderboard.reading import leaderboard
+from bge_eval.leaderboard.rows import Column
 from bge_eval.leaderboard.significance import Evidence, row_costs
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, parse_key, stored_name
 from bge_eval.records import Excerpts, Qrels, Run

@@ -153,7 +153,7 @@ class Results:
 
     @staticmethod
     def _board(paths: list[Path], tasks: list[str], measure: str) -> Leaderboard:
-        from bge_eval.leaderboard.board import leaderboard
+        from bge_eval.leaderboard.reading import leaderboard
         from bge_eval.measures.mteb_keys import MAIN_KEY, parse_key
 
         key = MAIN_KEY if measure == "main" else parse_key(measure)

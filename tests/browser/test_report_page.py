@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bge_eval.leaderboard.board import leaderboard
+from bge_eval.leaderboard.reading import leaderboard
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import gather

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard.board import Aggregates, Column, Leaderboard, Row
+    from bge_eval.leaderboard.board import Leaderboard
+    from bge_eval.leaderboard.rows import Aggregates, Column, Row
     from bge_eval.suites.catalogue import PlannedTask
 
 
@@ -45,7 +46,7 @@ def columns_of(names: Sequence[str]) -> list[Column]:
     Any other name is taken as a task of the user's own, whose data need not be at hand.
     """
     from bge_eval.errors import UsageError
-    from bge_eval.leaderboard.board import Column
+    from bge_eval.leaderboard.rows import Column
     from bge_eval.suites.catalogue import plan
 
     columns: dict[str, Column] = {}
@@ -69,7 +70,7 @@ def refuse_unknown(columns: Sequence[Column]) -> None:
 
 
 def _column(planned: PlannedTask) -> Column:
-    from bge_eval.leaderboard.board import Column
+    from bge_eval.leaderboard.rows import Column
 
     task = planned.task
     return Column(

@@ -253,7 +253,7 @@ def _published(
         return list(sides), []
     from bge_eval.cli.columns import as_run, columns_of, published_beside
     from bge_eval.errors import MissingError, UsageError, did_you_mean
-    from bge_eval.leaderboard.board import Aggregates
+    from bge_eval.leaderboard.rows import Aggregates
     from bge_eval.measures.mteb_keys import MAIN_KEY, parse_key
 
     key = MAIN_KEY if metric == "main" else parse_key(metric)

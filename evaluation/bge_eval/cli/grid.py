@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bge_eval.cli.formats.blocks import Cell, Grid, GridLine
-from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean, Row
+from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean
 from bge_eval.leaderboard.costs import Costs, size_name
+from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
     from bge_eval.leaderboard.significance import Standing

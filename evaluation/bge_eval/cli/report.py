@@ -23,7 +23,8 @@ from bge_eval.cli.options.saved import SavedFlags
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard.board import Leaderboard, Row
+    from bge_eval.leaderboard.board import Leaderboard
+    from bge_eval.leaderboard.rows import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def report(saved: SavedFlags, flags: PageFlags) -> None:
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.cli.show import notes
     from bge_eval.errors import MissingError, UsageError
-    from bge_eval.leaderboard.board import leaderboard
+    from bge_eval.leaderboard.reading import leaderboard
     from bge_eval.report.content import gather
     from bge_eval.report.page import render
     from bge_eval.results.saved import find_results
@@ -89,8 +90,8 @@ def report(saved: SavedFlags, flags: PageFlags) -> None:
 
 def _others(board: Leaderboard, key: str) -> list[Row]:
     """Return published rows over the splits and subsets that the runs have."""
-    from bge_eval.leaderboard.board import Aggregates
     from bge_eval.leaderboard.published import KEYS
+    from bge_eval.leaderboard.rows import Aggregates
 
     known = [column for column in looked_up(board.columns, whole=True) if column.type]
     if key not in KEYS or not known:

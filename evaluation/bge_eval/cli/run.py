@@ -150,7 +150,7 @@ def _board(
 ) -> Leaderboard:
     """Return the table of the results that this run made or reused."""
     from bge_eval.cli.columns import measure_and_key, named, suite_title
-    from bge_eval.leaderboard.board import leaderboard
+    from bge_eval.leaderboard.reading import leaderboard
 
     measure, key = measure_and_key(metric)
     columns = [task.name for task in tasks]

@@ -15,7 +15,8 @@ from rich.text import Text
 from bge_eval.cli.formats.blocks import TIED, Block, Cell, Output
 from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grid import COSTS, Look, grid, heading, values
-from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard, Row
+from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard
+from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
     import pandas as pd

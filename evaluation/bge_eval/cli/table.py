@@ -21,11 +21,12 @@ from bge_eval.cli.grid import Look, values, weights
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import DEFAULT_RUNS, SavedFlags
 from bge_eval.cli.show import notes, show
-from bge_eval.leaderboard.board import Aggregates
+from bge_eval.leaderboard.rows import Aggregates
 
 if TYPE_CHECKING:
-    from bge_eval.leaderboard.board import Leaderboard, Row
+    from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.leaderboard.costs import Costs
+    from bge_eval.leaderboard.rows import Row
     from bge_eval.leaderboard.significance import Standing
 
 
@@ -114,7 +115,7 @@ def _board(saved: SavedFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
         MissingError: no result has the measure on these tasks.
     """
     from bge_eval.errors import MissingError
-    from bge_eval.leaderboard.board import leaderboard
+    from bge_eval.leaderboard.reading import leaderboard
     from bge_eval.results.saved import find_results
 
     measure, key = measure_and_key(flags.metric)

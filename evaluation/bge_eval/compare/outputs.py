@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bge_eval.compare.sides import Side
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.leaderboard.board import Column
+from bge_eval.leaderboard.rows import Column
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key
 from bge_eval.measures.rescore import judge

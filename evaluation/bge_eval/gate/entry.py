@@ -10,7 +10,7 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
-from bge_eval.leaderboard.board import Column
+from bge_eval.leaderboard.rows import Column
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
 from bge_eval.measures.per_query import PER_QUERY, per_query

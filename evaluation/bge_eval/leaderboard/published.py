@@ -13,11 +13,11 @@ import gzip
 import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bge_eval.errors import DamagedError, UsageError
-from bge_eval.leaderboard.board import Aggregates, Column, Row, fill
+from bge_eval.leaderboard.rows import Aggregates, Column, Disagreement, Row, task_score
 from bge_eval.resources import published_folder
 
 KEYS = (
@@ -61,7 +61,7 @@ def published_rows(
         columns: the tasks, with the splits and subsets that count.
         key: the measure's key, one of `KEYS`.
         main_revisions: model → the revision that mteb knows as its own.
-        aggregates: which figure stands for a task that averages others.
+        aggregates: which score a task that averages others has.
 
     Raises:
         UsageError: the file does not hold the measure.
@@ -71,12 +71,12 @@ def published_rows(
             f"The published scores do not hold {key}. They hold {', '.join(KEYS)}: leave out"
             " --metric, or give nDCG@10, RR@10, MAP@100, R@10, R@100 or R@1000."
         )
-    wanted = {task.task for column in columns for task in (column, *column.parts)}
+    tasks = {task.task for column in columns for task in (column, *column.parts)}
     rows = []
-    for model, tasks in read_published(wanted).items():
+    for model, by_task in read_published(tasks).items():
         main = main_revisions.get(model)
-        chosen = {task: _preferred(found, main) for task, found in tasks.items()}
-        row = _row(model, chosen, columns, key, aggregates)
+        submissions = {task: _preferred(of_task, main) for task, of_task in by_task.items()}
+        row = _row(model, submissions, columns, key, aggregates)
         if row.scores:
             rows.append(row)
     return rows
@@ -96,7 +96,7 @@ def read_published(
         ``{"BAAI/bge-m3": {"SciFact": [Submission(revision="5617a9f…", …)]}}``.
     """
     path = path or published_folder() / "mteb_scores.csv.gz"
-    found: dict[tuple[str, str, str], Submission] = {}
+    submissions: dict[tuple[str, str, str], Submission] = {}
     models: dict[str, dict[str, list[Submission]]] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
@@ -104,9 +104,9 @@ def read_published(
                 if line["task"] not in tasks:
                     continue
                 identity = (line["model"], line["revision"], line["task"])
-                submission = found.get(identity)
+                submission = submissions.get(identity)
                 if submission is None:
-                    submission = found[identity] = Submission(
+                    submission = submissions[identity] = Submission(
                         line["revision"], line["mteb_version"], line["dataset_revision"]
                     )
                     of_model = models.setdefault(line["model"], {})
@@ -141,25 +141,41 @@ def _preferred(submissions: Sequence[Submission], main: str | None) -> Submissio
 
 def _row(
     model: str,
-    chosen: Mapping[str, Submission],
+    submissions: Mapping[str, Submission],
     columns: Sequence[Column],
     key: str,
     aggregates: Aggregates,
 ) -> Row:
-    used: dict[str, None] = {}
-    row = Row(model, revision="", settings="", reranker=None, dtype="", published=True)
+    """Return a model's row from one submission for each task."""
+    scores: dict[str, float] = {}
+    disagreements: dict[str, Disagreement] = {}
+    revisions: dict[str, None] = {}
+    other_data = []
     for column in columns:
-        parts = [_score(chosen, part, key) for part in column.parts]
-        recomputed = fill(row, column, _score(chosen, column, key), parts, key, aggregates)
-        if column.task not in row.scores:
+        parts = [_score(submissions, part, key) for part in column.parts]
+        score = task_score(_score(submissions, column, key), parts, key, aggregates)
+        if score.value is None:
             continue
-        sources = column.parts if recomputed else (column,)
-        used.update(dict.fromkeys(chosen[source.task].revision for source in sources))
-        if any(source.data_revision != chosen[source.task].data_revision for source in sources):
-            row.other_data.append(column.task)
-    return replace(row, revision=", ".join(used))
+        scores[column.task] = score.value
+        if score.disagreement:
+            disagreements[column.task] = score.disagreement
+        sources = column.parts if score.recomputed else (column,)
+        revisions.update(dict.fromkeys(submissions[source.task].revision for source in sources))
+        if any(each.data_revision != submissions[each.task].data_revision for each in sources):
+            other_data.append(column.task)
+    return Row(
+        model,
+        revision=", ".join(revisions),
+        settings="",
+        reranker=None,
+        dtype="",
+        scores=scores,
+        published=True,
+        disagreements=disagreements,
+        other_data=tuple(other_data),
+    )
 
 
-def _score(chosen: Mapping[str, Submission], column: Column, key: str) -> float | None:
-    submission = chosen.get(column.task)
+def _score(submissions: Mapping[str, Submission], column: Column, key: str) -> float | None:
+    submission = submissions.get(column.task)
     return column.score(submission.scores, key) if submission else None

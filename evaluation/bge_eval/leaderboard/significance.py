@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from bge_eval.errors import MissingError
-from bge_eval.leaderboard.board import Column, Leaderboard, Row
+from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.costs import Costs, costs
+from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key
 from bge_eval.measures.per_query import per_query
 from bge_eval.records import SplitKey

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bge_eval.leaderboard.board import Column, Leaderboard, Row
+from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.costs import Costs, size_name
+from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
 from bge_eval.report.queries import QueryGroup, query_groups

@@ -1,0 +1,193 @@
+"""Columns and rows of a table: the scores of one model by task, and averages over tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bge_eval.measures.mteb_keys import MAIN_KEY
+from bge_eval.results.saved import TOLERANCE
+
+
+class Aggregates(StrEnum):
+    """Which score a task that averages other tasks (CQADupstackRetrieval) has in the table."""
+
+    RECOMPUTED = "recomputed"
+    """The mean over its parts, where all of them have a score."""
+    PUBLISHED = "published"
+    """The score that its own result stores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One task of a table."""
+
+    task: str
+    """mteb's task name."""
+    type: str = ""
+    """mteb's task type, e.g. "Retrieval"; "" if unknown."""
+    splits: tuple[str, ...] = ()
+    """The splits that are averaged, e.g. ("validation", "test"); () for all that a result has."""
+    subsets: tuple[str, ...] = ()
+    """The subsets that are averaged, e.g. ("en",); () for all that a result has."""
+    main: str = ""
+    """mteb's key of the task's main score, e.g. "ndcg_at_10"; "" if unknown."""
+    data_revision: str = ""
+    """The task's current dataset revision; "" if unknown."""
+    parts: tuple[Column, ...] = ()
+    """For an aggregate, the tasks whose scores it averages."""
+
+    def score(self, scores: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> float | None:
+        """Return the mean of a measure over the column's splits and subsets.
+
+        Args:
+            scores: mteb's, split → one dictionary for each subset, e.g.
+                ``{"test": [{"hf_subset": "default", "main_score": 0.71}]}``.
+            key: the measure's key.
+
+        Returns:
+            The mean, or None if one of the values is missing.
+        """
+        values: list[Any] = []
+        for split in self.splits or scores:
+            entries = scores.get(split, ())
+            if self.subsets or not entries:
+                by_subset = {entry.get("hf_subset", "default"): entry.get(key) for entry in entries}
+                values += [by_subset.get(subset) for subset in self.subsets or ("default",)]
+            else:
+                values += [entry.get(key) for entry in entries]
+        numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
+        return _complete_mean(numbers, len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """An aggregate whose stored score is not the mean of its parts."""
+
+    stored: float
+    """The score in the aggregate's own result."""
+    recomputed: float
+    """The mean of its parts."""
+    parts: int
+    """The number of parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScore:
+    """The score of one row on one task."""
+
+    value: float | None
+    """0 to 1; None if the task has no score."""
+    recomputed: bool = False
+    """Whether it is the mean over an aggregate's parts."""
+    disagreement: Disagreement | None = None
+    """The stored and the recomputed score of an aggregate, if they differ."""
+
+
+def task_score(
+    stored: float | None, parts: Sequence[float | None], key: str, aggregates: Aggregates
+) -> TaskScore:
+    """Return a task's score; an aggregate's is the mean over its parts where all have a score.
+
+    mteb stores only the main score of an aggregate; every other measure is the mean over its
+    parts.
+
+    Args:
+        stored: the measure in the task's own result.
+        parts: the measure of every part of an aggregate; none for other tasks.
+        key: the measure's key.
+        aggregates: the score to take where both exist. With `PUBLISHED`, a measure other than
+            the main score is still recomputed where no result stores it.
+    """
+    scores = [value for value in parts if value is not None]
+    mean = _complete_mean(scores, len(parts))
+    if mean is None:
+        return TaskScore(stored)
+    disagreement = None
+    if stored is not None and abs(stored - mean) > TOLERANCE:
+        disagreement = Disagreement(stored, mean, len(parts))
+    recomputed = aggregates is Aggregates.RECOMPUTED or (stored is None and key != MAIN_KEY)
+    return TaskScore(mean if recomputed else stored, recomputed, disagreement)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    model: str
+    """``org/model``."""
+    revision: str
+    """Hub commit or content hash; for published scores, all revisions that they come from."""
+    settings: str
+    """Settings that are not the model's own, e.g. "dtype=bfloat16"; "" for none."""
+    reranker: str | None
+    """The second stage, or None."""
+    dtype: str
+    """Precision; "" if unknown."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Task → measure, 0 to 1; a task without a score has no entry."""
+    published: bool = False
+    """Whether the scores come from ``results/published`` and not from a saved result."""
+    disagreements: Mapping[str, Disagreement] = field(default_factory=dict)
+    """Aggregate → its stored and its recomputed score, where they differ."""
+    other_data: tuple[str, ...] = ()
+    """Tasks scored on a dataset revision that is not the task's own, or not stated."""
+    results: Mapping[str, Path] = field(default_factory=dict)
+    """Task → the result that its score comes from; empty for published scores."""
+    reranker_revision: str = ""
+    """The second stage's hub commit or content hash; "" if unknown."""
+
+    @property
+    def first_stage_key(self) -> tuple[str, str, str, bool]:
+        """Return what a first stage and its second stages have in common."""
+        return (self.model, self.revision, self.settings, self.published)
+
+    def average(self, tasks: Sequence[str]) -> float | None:
+        """Return the mean over all of the tasks, or None if one of them is missing."""
+        if not tasks or any(task not in self.scores for task in tasks):
+            return None
+        return sum(self.scores[task] for task in tasks) / len(tasks)
+
+    def missing(self, tasks: Sequence[str]) -> list[str]:
+        """Return the tasks without a score."""
+        return [task for task in tasks if task not in self.scores]
+
+    @property
+    def label(self) -> str:
+        """Return the row's name for people."""
+        name = f"{self.model} [{self.settings}]" if self.settings else self.model
+        if self.published:
+            name += " (published)"
+        return f"{name} + {self.reranker}" if self.reranker else name
+
+
+def ordered(rows: Sequence[Row], tasks: Sequence[str]) -> list[Row]:
+    """Sort rows: fewest missing tasks first, then best average; second stages follow their first.
+
+    Args:
+        rows: the rows.
+        tasks: the tasks that are averaged.
+    """
+
+    def rank(row: Row) -> tuple[int, float]:
+        average = row.average(tasks)
+        scores = [row.scores[task] for task in tasks if task in row.scores]
+        return (len(row.missing(tasks)), -(average if average is not None else sum(scores)))
+
+    groups: dict[tuple[str, str, str, bool], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.first_stage_key, []).append(row)
+    return [
+        row
+        for group in sorted(groups.values(), key=lambda group: min(map(rank, group)))
+        for row in sorted(group, key=lambda row: (row.reranker is not None, rank(row)))
+    ]
+
+
+def _complete_mean(values: Sequence[float], total: int) -> float | None:
+    """Return the mean, or None if there are no values or fewer than ``total``."""
+    return sum(values) / len(values) if values and len(values) == total else None
