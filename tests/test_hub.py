@@ -164,8 +164,8 @@ def test_data_fetch(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("BAAI/no-such-model", "There is no model BAAI/no-such-model on the hub"),
-        ("BAAI/no-weights", "holds no Hugging Face model"),
+        ("BAAI/no-such-model", "The hub has no model BAAI/no-such-model"),
+        ("BAAI/no-weights", "is no Hugging Face model"),
     ],
 )
 def test_wrong_model(

@@ -64,9 +64,9 @@ def test_prompts_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="A prompt is named by a task"):
         read_prompts(path)
     path.write_text("query = 3\n")
-    with pytest.raises(UsageError, match="is no text"):
+    with pytest.raises(UsageError, match="must be a string"):
         read_prompts(path)
-    with pytest.raises(MissingError, match="no prompts file"):
+    with pytest.raises(MissingError, match=r"prompts file .* does not exist"):
         read_prompts(tmp_path / "none.toml")
 
 

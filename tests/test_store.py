@@ -179,7 +179,7 @@ def test_list_and_prune(tmp_path: Path) -> None:
         ("", 10, 8),
         ("query: ", 10, 8),
     ]
-    with pytest.raises(UsageError, match="Say what to remove"):
+    with pytest.raises(UsageError, match="Pass what to remove"):
         prune(tmp_path)
     assert prune(tmp_path, model="another") == []
     assert [entry.prompt for entry in prune(tmp_path, largest=listed[0].bytes)] == ["query: "]

@@ -1,7 +1,7 @@
-"""Find a model's files: embedded, in a local folder, in the Hugging Face cache, or on the hub.
+"""Locate a model's files: built in, in a local folder, in the Hugging Face cache, or on the hub.
 
-Whatever was asked for, the answer is a folder on this machine with a name and a revision, so
-everything after this module reads plain files.
+The result is always a folder on this machine with a name and a revision, so all later steps read
+plain files.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CONTENT_SUFFIXES = {
 _HEADS = {"sparse_linear.pt", "colbert_linear.pt"}
 """BGE-M3's heads; other ``.pt`` files are training state."""
 _ONNX = re.compile(r"(.*/)?model\.onnx([._]data)?")
-"""The model that ``--backend onnx`` runs, and its weights where they lie beside it."""
+"""The model that ``--backend onnx`` runs, and its weights in a separate file."""
 _OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}
 _TRAINING_FILES = re.compile(r"(optimizer|scheduler|training_args|rng_state|trainer_state).*")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0-9a-f]{40})$")
@@ -41,19 +41,19 @@ _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<sha>[0
 def locate(
     model: str, *, revision: str | None = None, offline: bool = False, onnx: bool = False
 ) -> ModelFiles:
-    """Return the files of a model, downloading them if that is allowed and needed.
+    """Return a model's files; download missing ones unless offline.
 
     Args:
         model: ``builtin:all-MiniLM-L6-v2``, a local folder, or a hub id such as
             ``BAAI/bge-base-en-v1.5``.
         revision: branch, tag or commit on the hub; only for hub ids.
-        offline: use what is on this machine and open no connection.
-        onnx: the model's ONNX file is to be run: it is downloaded too, and counts in the revision
-            that is made from a folder's files.
+        offline: open no connection; use the files on this machine.
+        onnx: the run uses the model's ONNX file: download it too, and include it in the revision
+            of a local folder.
 
     Raises:
-        UsageError: the name can be neither a folder nor a hub id, or a revision was given
-            for a model that has none.
+        UsageError: the name is neither a folder nor a hub id, or a revision is passed for a
+            model that is not on the hub.
         MissingError: the model is not on this machine and could not be downloaded.
     """
     if model.startswith("builtin:"):
@@ -72,10 +72,10 @@ def locate(
 
 
 def content_revision(folder: Path, *, onnx: bool = False) -> str:
-    """Return 40 hexadecimal digits that change whenever a file the model is made of changes.
+    """Return a hash of the model's files, 40 hexadecimal digits.
 
-    Weights, configuration, tokenizer and code count; README files, training state and copies
-    for other runtimes do not, but for the ONNX file if that is what is run.
+    It covers weights, configuration, tokenizer and code, and with ``onnx`` the ONNX file; README
+    files, training state and exports for other runtimes do not change it.
     """
     digest = hashlib.sha256()
     for path in _content_files(folder, onnx):
@@ -88,8 +88,8 @@ def content_revision(folder: Path, *, onnx: bool = False) -> str:
 def _no_revision(model: str, revision: str | None) -> None:
     if revision is not None:
         raise UsageError(
-            f"--revision {revision} was given, but '{model}' is not on the hub: its revision is"
-            " made from its files. Leave the option out."
+            f"--revision {revision} applies to models on the hub only; the revision of '{model}' is"
+            " a hash of its files. Leave the option out."
         )
 
 
@@ -111,7 +111,7 @@ def _local(folder: Path, onnx: bool) -> ModelFiles:
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise MissingError(
             f"The folder {folder} holds no model: a Hugging Face model has a config.json, this"
-            f" folder holds {present}."
+            f" folder has {present}."
         )
     snapshot = _SNAPSHOT.search(folder.as_posix())
     if snapshot:
@@ -121,7 +121,7 @@ def _local(folder: Path, onnx: bool) -> ModelFiles:
 
 
 def name_of(model: str) -> str:
-    """Return the name that a model will have, without reading its files."""
+    """Return a model's name without reading its files."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
         return model
@@ -139,66 +139,66 @@ def _hub(model: str, revision: str | None, offline: bool, onnx: bool) -> ModelFi
     if folder is None:
         raise MissingError(
             f"The model {model}{_at(revision)} is not in the Hugging Face cache of this machine,"
-            " and no connection may be opened (--offline). Download it where there is a network,"
-            f" with: hf download {model}; then copy the folder here and give its path to --model."
+            " and --offline allows no download. Where there is a network, download it with:"
+            f" hf download {model}; then copy the folder here and pass its path to --model."
         )
     if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
         raise MissingError(
-            f"{model}{_at(revision)} holds no Hugging Face model (no config.json) in {folder}."
+            f"{model}{_at(revision)} is no Hugging Face model: {folder} has no config.json."
         )
     return ModelFiles(model, folder.name, folder, True)
 
 
 def _cached(model: str, revision: str | None) -> Path | None:
-    """Return the snapshot that the Hugging Face cache holds, without any connection."""
+    """Return the model's snapshot in the Hugging Face cache, without a connection."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "modules.json"):
-        found = try_to_load_from_cache(model, name, revision=revision)
-        if isinstance(found, str):
-            return Path(found).parent
+        path = try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(path, str):
+            return Path(path).parent
     return None
 
 
 def _download(model: str, revision: str | None, onnx: bool) -> Path:
-    """Fetch what a run needs of a repository; what is in the cache is not fetched again."""
+    """Download the files that a run needs and the cache lacks."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         info = HfApi().model_info(model, revision=revision)
-        wanted = _wanted((sibling.rfilename for sibling in info.siblings or []), onnx)
-        # By name, not by commit: the cache then knows which commit the name stands for.
-        return Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+        names = _needed((sibling.rfilename for sibling in info.siblings or []), onnx)
+        # By name, not by commit, so that the cache records the commit of the name.
+        return Path(snapshot_download(model, revision=revision, allow_patterns=names))
     except RevisionNotFoundError as error:
         raise MissingError(f"The hub's model {model} has no revision '{revision}'.") from error
     except RepositoryNotFoundError as error:
         raise MissingError(
-            f"There is no model {model} on the hub, or it is private (set HF_TOKEN for those), and"
-            f" no folder of that name here either."
+            f"The hub has no model {model} (a private one needs HF_TOKEN), and no folder here has"
+            " that name."
         ) from error
     except Exception as error:
-        # The hub's client lets errors of its HTTP library through, whichever that is by version.
+        # The hub's client raises errors of its HTTP library, which differs by version.
         folder = _cached(model, revision)
         if folder is not None:
             return folder
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingError(
             f"The model {model} could not be downloaded ({reason}), and it is not in the Hugging"
-            " Face cache. Check the network, or give a local folder to --model."
+            " Face cache. Check the network, or pass a local folder to --model."
         ) from error
 
 
-def _wanted(names: Iterable[str], onnx: bool) -> list[str]:
-    """Choose which files of a repository a run needs: one set of weights, no other runtimes."""
-    kept = [name for name in names if _is_content(Path(name)) or (onnx and _ONNX.fullmatch(name))]
-    if any(name.endswith(".safetensors") for name in kept):
-        kept = [name for name in kept if not name.endswith(".bin") or "/" in name]
-    return kept
+def _needed(names: Iterable[str], onnx: bool) -> list[str]:
+    """Select the files that a run needs: one set of weights, no exports for other runtimes."""
+    needed = [name for name in names if _is_content(Path(name)) or (onnx and _ONNX.fullmatch(name))]
+    if any(name.endswith(".safetensors") for name in needed):
+        needed = [name for name in needed if not name.endswith(".bin") or "/" in name]
+    return needed
 
 
 def _content_files(folder: Path, onnx: bool) -> list[Path]:
-    names = _wanted(
+    names = _needed(
         sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
         onnx,
     )

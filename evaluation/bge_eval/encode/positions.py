@@ -1,11 +1,11 @@
-"""How many tokens a transformer has positions for."""
+"""The number of positions of a transformer: its longest input."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_BEHIND_PADDING = {
+_OFFSET_BY_PADDING = {
     "camembert",
     "data2vec-text",
     "ibert",
@@ -18,13 +18,13 @@ _BEHIND_PADDING = {
     "xlm-roberta-xl",
     "xmod",
 }
-"""Model types that count positions from behind the padding's id: of 514 they use 512."""
+"""Model types that number positions from the padding id + 1: of 514 they use 512."""
 
 
 def token_positions(config: Mapping[str, Any]) -> int | None:
-    """Return the longest input in tokens that a model's positions allow, None if without limit.
+    """Return the longest input in tokens that a model has positions for, None without a limit.
 
-    Beyond it torch fails, and other runtimes compute with vectors of nothing.
+    A longer input makes torch fail, and other runtimes read beyond the position vectors.
 
     Args:
         config: the content of ``config.json``.
@@ -33,8 +33,8 @@ def token_positions(config: Mapping[str, Any]) -> int | None:
     if not isinstance(positions, int) or positions <= 0:
         return None
     kind = config.get("model_type")
-    if kind in _BEHIND_PADDING:
-        # MPNet's code has the id written into it.
+    if kind in _OFFSET_BY_PADDING:
+        # MPNet's code hard-codes the id.
         padding = 1 if kind == "mpnet" else config.get("pad_token_id", 1)
         positions -= (padding if isinstance(padding, int) else 0) + 1
     return positions

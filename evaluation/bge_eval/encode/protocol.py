@@ -1,7 +1,7 @@
-"""Whose rules a model is run by: mteb's leaderboard's, or its authors' own for the model card.
+"""Evaluation protocols: the rules of mteb's leaderboard, or those behind a model card's scores.
 
-The rules are data (``tasks/protocols/*.toml``): which tasks' queries get the model's prompt, and
-in which task types vectors stay as they are pooled.
+A protocol is a data file (``tasks/protocols/*.toml``): the tasks whose queries get the model's
+prompt, and the task types whose vectors are not normalised.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ProtocolName(StrEnum):
-    """The protocols there are."""
+    """The names of the protocols."""
 
     LEADERBOARD = "leaderboard"
     MODEL_CARD = "model-card"
@@ -28,42 +28,42 @@ class ProtocolName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for the tasks of some languages."""
+    """A rule for the tasks of some languages."""
 
     languages: frozenset[str]
-    """mteb's codes without script, e.g. {"zho", "cmn"}; a task's must all be among them."""
+    """mteb's codes without script, e.g. {"zho", "cmn"}; they must cover all of a task's."""
     query_prompt: tuple[str, ...]
-    """Names of the tasks whose queries get the model's prompt; "*" stands for anything."""
+    """Names of the tasks whose queries get the model's prompt; "*" is a wildcard."""
     unnormalized_types: frozenset[str] = frozenset()
-    """mteb's task types in which vectors are not normalised."""
+    """mteb's task types whose vectors are not normalised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """Rules by which a model is run."""
+    """A named set of rules."""
 
     name: ProtocolName
-    """As given to ``--protocol``."""
+    """The value of ``--protocol``."""
     rules: tuple[Rule, ...] = ()
-    """Rules, of which at most one is for a task."""
+    """The rules; at most one applies to a task."""
 
     def drops_query_prompt(self, task: TaskMetadata) -> bool:
-        """Tell whether the queries of a task go without the model's prompt."""
+        """Return whether a task's queries are encoded without the model's prompt."""
         rule = self._rule(task)
         return rule is not None and not any(
             fnmatch.fnmatchcase(task.name, pattern) for pattern in rule.query_prompt
         )
 
     def drops_normalization(self, task: TaskMetadata) -> bool:
-        """Tell whether the vectors of a task stay as they are pooled."""
+        """Return whether a task's vectors are not normalised."""
         rule = self._rule(task)
         return rule is not None and task.type in rule.unnormalized_types
 
     def _rule(self, task: TaskMetadata) -> Rule | None:
-        if str(task.dataset.get("path", "")).startswith("local/"):  # a collection of one's own
+        if str(task.dataset.get("path", "")).startswith("local/"):  # a user's data set
             return None
-        spoken = {code.split("-")[0] for code in task.languages}
-        return next((rule for rule in self.rules if spoken <= rule.languages), None)
+        languages = {code.split("-")[0] for code in task.languages}
+        return next((rule for rule in self.rules if languages <= rule.languages), None)
 
 
 @cache

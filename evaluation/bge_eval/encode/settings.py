@@ -1,8 +1,9 @@
-"""How a model turns token vectors into one vector, read from the model's own files.
+"""Encoder settings and prompts: from the model's files, mteb's registry and the user's options.
 
-Sources, the later winning: the sentence-transformers files in the folder (``modules.json``,
-``1_Pooling/config.json``, ``sentence_bert_config.json``, ``config_sentence_transformers.json``),
-mteb's model registry (prompts and similarity of the models it knows), and what the user says.
+The sources, each overriding the one before: the sentence-transformers files in the model's folder
+(``modules.json``, ``1_Pooling/config.json``, ``sentence_bert_config.json``,
+``config_sentence_transformers.json``), mteb's model registry (prompts and similarity), and the
+options of the command line.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from bge_eval.records import ModelFiles
 
 
 class Pooling(StrEnum):
-    """Which token vectors become the text's vector."""
+    """The reduction of token vectors to one text vector."""
 
     CLS = "cls"
     MEAN = "mean"
@@ -29,14 +30,14 @@ class Pooling(StrEnum):
 
 
 class Similarity(StrEnum):
-    """How a query vector and a document vector are compared."""
+    """The similarity of a query vector and a document vector."""
 
     COSINE = "cosine"
     DOT = "dot"
 
 
 class Dtype(StrEnum):
-    """The precision in which the model's arithmetic is done."""
+    """The precision of the forward pass."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -45,7 +46,7 @@ class Dtype(StrEnum):
 
 
 class Backend(StrEnum):
-    """The libraries that can do the forward pass."""
+    """The libraries that run the forward pass."""
 
     AUTO = "auto"
     TORCH = "torch"
@@ -55,31 +56,31 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything about the encoder that a score depends on, besides weights and prompts."""
+    """The encoder settings that scores depend on, besides weights and prompts."""
 
     pooling: Pooling
-    """Which token vectors are pooled."""
+    """The pooling of token vectors."""
     normalize: bool
     """Whether vectors are scaled to unit L2 norm."""
     max_length: int
-    """Longest input in tokens, special tokens included; longer texts are cut."""
+    """Longest input in tokens, special tokens included; longer texts are truncated."""
     similarity: Similarity
-    """How vectors are compared."""
+    """The similarity that ranks documents."""
     dtype: Dtype = Dtype.FLOAT32
-    """Precision of the forward pass; vectors are float32 always."""
+    """Precision of the forward pass; vectors are always float32."""
     truncate_dim: int | None = None
-    """Keep only the first dimensions (Matryoshka models); None keeps all."""
+    """Number of leading dimensions to use (Matryoshka models); None uses all."""
     lower_case: bool = False
-    """Whether texts are put in lower case before the tokenizer sees them."""
+    """Whether texts are lower-cased before tokenization."""
     pool_prompt: bool = True
-    """Whether the prompt's tokens take part in the pooling."""
+    """Whether pooling includes the prompt's tokens."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the tokenizer that mteb's registry states (add_eos_token, padding_side)."""
+    """Tokenizer options from mteb's registry (add_eos_token, padding_side)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What the user said; None leaves the model's own value."""
+    """The user's options; None leaves the model's own value."""
 
     pooling: Pooling | None = None
     """``--pooling``"""
@@ -98,39 +99,39 @@ class Overrides:
     document_prompt: str | None = None
     """``--document-prompt``"""
     instruction_format: str | None = None
-    """``--instruction-format``: how mteb's task instruction is put before a query."""
+    """``--instruction-format``: the template that turns a task instruction into a query prompt."""
     prompts: Mapping[str, str] | None = None
-    """``--prompts``: prompt name (task, task type, role) → text, before the model's own."""
+    """``--prompts``: prompt name (task, task type, role) → text; overrides the model's prompts."""
     protocol: ProtocolName | None = None
-    """``--protocol``: whose rules say where the query prompt goes and what is normalised."""
+    """``--protocol``: the rules for query prompts and normalisation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """How an instruction-tuned model gets mteb's task instructions."""
+    """Task instructions of an instruction-tuned model."""
 
     template: str | Callable[..., str]
     """Text with ``{instruction}``, or mteb's function of instruction and prompt type."""
     by_name: Mapping[str, str] | None = None
-    """The model's own instructions by task, task type or role, before mteb's."""
+    """The model's instructions by task, task type or role; they override mteb's."""
     for_documents: bool = True
-    """Whether documents get one too."""
+    """Whether documents get an instruction too."""
     priority: tuple[str, ...] | None = None
-    """Order of mteb's instruction sources, where the model has its own."""
+    """Order of mteb's instruction sources; None is mteb's default order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """The texts put before inputs, by mteb's prompt name (``query``, a task type, a task)."""
+    """A model's prompts, by mteb's prompt name (``query``, a task type, a task)."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     """Prompt name → text."""
     default: str | None = None
-    """Name of the prompt used where no other fits (sentence-transformers' default_prompt_name)."""
+    """Name of the fallback prompt (sentence-transformers' ``default_prompt_name``)."""
     source: str = "none"
-    """Where they come from: "model files", "mteb registry" or "none"."""
+    """Origin of the prompts: "model files", "mteb registry" or "none"."""
     instructions: Instructions | None = None
-    """For instruction-tuned models, how mteb's task instructions are put to them."""
+    """Task instructions of an instruction-tuned model; None for other models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,9 @@ class ModelConfig:
     """A model's own settings and prompts, before the user's overrides."""
 
     settings: Settings
-    """Settings as the model's files and mteb's registry give them."""
+    """Settings from the model's files and mteb's registry."""
     prompts: Prompts
-    """Prompts likewise."""
+    """Prompts from the same sources."""
 
 
 def read_model_config(
@@ -148,12 +149,12 @@ def read_model_config(
 ) -> ModelConfig:
     """Read a model's settings from its folder and from mteb's registry.
 
-    The overrides are only looked at for what the files cannot say: a folder without
-    sentence-transformers files does not tell how it pools.
+    The overrides only fill gaps of the files: a folder without sentence-transformers files does
+    not define its pooling.
 
     Raises:
-        UsageError: the files do not say how to pool, and neither did the user.
-        DamagedError: a file is unreadable, or names a module that cannot be run faithfully.
+        UsageError: neither the files nor the overrides define the pooling.
+        DamagedError: a file is unreadable, or names a module that bge-eval cannot run.
     """
     folder = files.folder
     modules = read_modules(folder)
@@ -165,24 +166,24 @@ def read_model_config(
     )
     if pooling is None:
         raise UsageError(
-            f"{files.name} has no sentence-transformers files (modules.json), so it does not say"
-            " how it pools. Add --pooling cls, mean or last (and --normalize if its authors do)."
+            f"{files.name} has no sentence-transformers files (modules.json), so its pooling is"
+            " not defined. Add --pooling cls, mean or last (and --normalize if its authors do)."
         )
     body = read_object(body_folder / "sentence_bert_config.json")
-    prompts, stated = _prompts_and_similarity(st_config, registry)
-    if (form := overrides.instruction_format or _FORMATS.get(files.name)) is not None:
+    prompts, similarity = _prompts_and_similarity(st_config, registry)
+    if (template := overrides.instruction_format or _TEMPLATES.get(files.name)) is not None:
         source = "--instruction-format" if overrides.instruction_format else "its model card"
-        prompts = Prompts(source=source, instructions=_own_format(form))
-    if stated is None:
-        # A bare encoder whose vectors are expressly not normalised was trained for the inner
-        # product (RetroMAE's scripts search so); sentence-transformers models default to cosine.
+        prompts = Prompts(source=source, instructions=_from_template(template))
+    if similarity is None:
+        # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
+        # search by it); sentence-transformers models default to cosine.
         bare_dot = modules is None and overrides.normalize is False
-        stated = Similarity.DOT if bare_dot else Similarity.COSINE
+        similarity = Similarity.DOT if bare_dot else Similarity.COSINE
     settings = Settings(
         pooling=pooling,
         normalize=normalize,
         max_length=_max_length(body_folder, body),
-        similarity=stated,
+        similarity=similarity,
         truncate_dim=st_config.get("truncate_dim"),
         lower_case=bool(body.get("do_lower_case", False)),
         pool_prompt=pool_prompt and (registry is None or _registered(registry, "include_prompt")),
@@ -192,21 +193,21 @@ def read_model_config(
 
 
 def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
-    """Return the prompts and the similarity that mteb's registry has for a model's name."""
+    """Return a model's prompts and similarity from mteb's registry."""
     return _prompts_and_similarity({}, _registry_entry(name))
 
 
 def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
     """Return the settings with the user's values in place of the model's."""
-    said = {
+    values = {
         name: value
         for name in (item.name for item in fields(Settings))
         if (value := getattr(overrides, name, None)) is not None
     }
     for name in ("max_length", "truncate_dim"):
-        if name in said and said[name] < 1:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {said[name]}.")
-    return replace(settings, **said)
+        if name in values and values[name] < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {values[name]}.")
+    return replace(settings, **values)
 
 
 def _from_modules(folder: Path, modules: list[dict[str, Any]]) -> tuple[Pooling, bool, bool]:
@@ -221,8 +222,8 @@ def _from_modules(folder: Path, modules: list[dict[str, Any]]) -> tuple[Pooling,
             normalize = True
         elif kind != "Transformer":
             raise DamagedError(
-                f"{folder / 'modules.json'} holds a module '{kind}' that bge-eval cannot run"
-                " (it runs Transformer, Pooling and Normalize); a score without it would be wrong."
+                f"{folder / 'modules.json'} names the module '{kind}', which bge-eval cannot run"
+                " (it runs Transformer, Pooling and Normalize). Scores without it would be wrong."
             )
     if pooling is None:
         raise DamagedError(f"{folder / 'modules.json'} names no Pooling module.")
@@ -241,7 +242,7 @@ _POOLING_FLAGS = {
 
 
 def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
-    """Read the pooling of either form that sentence-transformers has written over the years."""
+    """Read the pooling from a mode name or, in older files, from one flag per mode."""
     mode = config.get("pooling_mode")
     if mode is None:
         mode = [name for flag, name in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
@@ -250,19 +251,19 @@ def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
         return _POOLING_NAMES[modes[0]]
     raise DamagedError(
         f"The model in {folder} pools by {' + '.join(modes)}; bge-eval pools by"
-        f" {', '.join(Pooling)}. A score with another pooling would not be this model's."
+        f" {', '.join(Pooling)}. Scores with another pooling would be wrong."
     )
 
 
 def _max_length(folder: Path, body: Mapping[str, Any]) -> int:
-    """Return the limit that sentence-transformers would use, never above what positions allow."""
+    """Return sentence-transformers' maximum length, at most the number of positions."""
     config = read_object(folder / "config.json")
     tokenizer = read_object(folder / "tokenizer_config.json")
     positions = token_positions(config)
     limits = [] if positions is None else [positions]
-    stated = body.get("max_seq_length") or tokenizer.get("model_max_length")
-    if isinstance(stated, int | float) and 0 < stated < 10**9:
-        limits.append(int(stated))
+    limit = body.get("max_seq_length") or tokenizer.get("model_max_length")
+    if isinstance(limit, int | float) and 0 < limit < 10**9:
+        limits.append(int(limit))
     return min(limits, default=512)
 
 
@@ -290,21 +291,21 @@ def _prompts_and_similarity(
     )
 
 
-_FORMATS = {
+_TEMPLATES = {
     "BAAI/bge-multilingual-gemma2": "<instruct>{instruction}\n<query>",
     "BAAI/bge-en-icl": "<instruct>{instruction}\n<query>",
 }
-"""Model cards' formats of the instruction, where mteb's entry has none."""
+"""Instruction templates from model cards, for models without one in mteb's registry."""
 
 
-def _own_format(form: str) -> Instructions:
-    form = form.replace("\\n", "\n")
-    if form.count("{instruction}") != 1:
+def _from_template(template: str) -> Instructions:
+    template = template.replace("\\n", "\n")
+    if template.count("{instruction}") != 1:
         raise UsageError(
-            "--instruction-format holds {instruction} once, such as"
-            f" '<instruct>{{instruction}}\\n<query>', not '{form}'."
+            "--instruction-format must contain {instruction} once, such as"
+            f" '<instruct>{{instruction}}\\n<query>', not '{template}'."
         )
-    return Instructions(form, for_documents=False)
+    return Instructions(template, for_documents=False)
 
 
 def _registered(registry: Any, name: str) -> bool:
@@ -312,18 +313,20 @@ def _registered(registry: Any, name: str) -> bool:
 
 
 def _tokenizer_options(registry: Any) -> dict[str, Any]:
-    """Return what mteb's entry tells the tokenizer.
+    """Return the tokenizer options of a registry entry.
 
-    Without its end token a model like e5-mistral would be pooled at the wrong place.
+    Without ``add_eos_token`` last-token pooling of e5-mistral would read the wrong token.
     """
     options = registry.loader_kwargs
-    told = dict(options.get("tokenizer_kwargs") or {})
-    told |= {name: options[name] for name in ("add_eos_token", "padding_side") if name in options}
-    return {name: value for name, value in told.items() if isinstance(value, str | int | bool)}
+    tokenizer = dict(options.get("tokenizer_kwargs") or {})
+    tokenizer |= {
+        name: options[name] for name in ("add_eos_token", "padding_side") if name in options
+    }
+    return {name: value for name, value in tokenizer.items() if isinstance(value, str | int | bool)}
 
 
 def _instructions(registry: Any) -> Instructions | None:
-    """Read from mteb's entry how it instructs a model, or None if it does not."""
+    """Return the task instructions of a registry entry, None if it has none."""
     options = registry.loader_kwargs
     loader = getattr(registry.loader, "func", registry.loader)
     name = getattr(loader, "__name__", "")
@@ -343,7 +346,7 @@ def _instructions(registry: Any) -> Instructions | None:
 
 
 def _registry_entry(name: str) -> Any:
-    """Return mteb's entry for a model name, or None if mteb does not know it."""
+    """Return a model's entry in mteb's registry, None if it has none."""
     from mteb.models.model_implementations import MODEL_REGISTRY
 
     return MODEL_REGISTRY.get(name)
@@ -353,14 +356,13 @@ def overrides_from(options: Mapping[str, Any]) -> Overrides:
     """Check a mapping of option names to values and turn it into overrides.
 
     Raises:
-        UsageError: an option is unknown, or a choice is none of those there are.
+        UsageError: an option or its value is unknown.
     """
-    known = [item.name for item in fields(Overrides)]
+    names = [item.name for item in fields(Overrides)]
     for name in options:
-        if name not in known:
+        if name not in names:
             raise UsageError(
-                f"There is no option '{name}'.{did_you_mean(name, known)} Options: "
-                f"{', '.join(known)}."
+                f"Unknown option '{name}'.{did_you_mean(name, names)} Options: {', '.join(names)}."
             )
     choices = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype}
     choices |= {"protocol": ProtocolName}

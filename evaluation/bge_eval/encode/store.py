@@ -1,15 +1,14 @@
-"""The embedding store: each text is embedded once for each model and prompt.
+"""The embedding store: a text is embedded once per model and prompt.
 
 ::
 
-    <store>/<org__model>-<digest>/      one space: model identity × prompt
-        space.json                      the facts behind the digest, in readable form
-        <time>-<random>.shard           thousands of vectors; written at once, never changed
+    <store>/<org__model>-<digest>/      a space: model identity × prompt
+        space.json                      the hashed facts
+        <time>-<random>.shard           thousands of vectors; written in one go, never changed
 
-A vector's key is a 128-bit hash of its text. A shard holds its keys sorted, so that many
-are looked up at once in a memory-mapped file; a checksum covers the file. Each process writes its
-own shards, so no lock is needed. Where two shards hold a text, their vectors differ by rounding at
-most, and the first one is used.
+A vector's key is a 128-bit hash of its text. A shard stores its keys sorted, for batched lookups in
+a memory-mapped file with a checksum. Every process writes new shards, so no lock is needed. If two
+shards store the same text, their vectors differ by rounding at most; the first one is used.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _SHARD_SECONDS = 20.0
 _SMALL_ROWS = 1024
 _MANY_SMALL = 64
 _LEAST_FREE = 2 * 2**30
-"""Bytes to leave free on the disk; storing stops there."""
+"""Bytes of disk space to leave free; below them nothing more is stored."""
 
 
 def default_store() -> Path:
@@ -62,14 +61,14 @@ def text_keys(texts: Sequence[str]) -> Keys:
 
 
 class _Shard:
-    """One file of vectors, mapped into memory."""
+    """A memory-mapped file of vectors."""
 
     def __init__(self, path: Path) -> None:
-        """Open and verify.
+        """Open and verify a shard.
 
         Raises:
             ValueError: the file is truncated or its checksum does not match.
-            OSError: it cannot be read.
+            OSError: the file cannot be read.
         """
         self.path = path
         raw = np.memmap(path, np.uint8, "r")
@@ -89,14 +88,14 @@ class _Shard:
         self.vectors = body[20 * count :].view("<f4").reshape(count, dimension)
 
     def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Return which keys the shard holds, ``(n,)`` bool, and the rows of those."""
-        place = np.searchsorted(self._high, keys[:, 0])
-        place[place == self.count] = 0
-        here = (self._high[place] == keys[:, 0]) & (self._low[place] == keys[:, 1])
-        return here, self._row[place[here]].astype(np.int64)
+        """Return which keys are in the shard, ``(n,)`` bool, and their rows."""
+        index = np.searchsorted(self._high, keys[:, 0])
+        index[index == self.count] = 0
+        hit = (self._high[index] == keys[:, 0]) & (self._low[index] == keys[:, 1])
+        return hit, self._row[index[hit]].astype(np.int64)
 
     def keys(self) -> Keys:
-        """Return the keys in the order of the rows."""
+        """Return the keys in row order."""
         keys = np.empty((self.count, 2), np.uint64)
         keys[self._row] = np.stack([self._high, self._low], axis=1)
         return keys
@@ -109,9 +108,9 @@ class Space:
         """Open a space; its folder is created with the first shard.
 
         Args:
-            folder: the folder of its shards.
+            folder: the folder of the shards.
             facts: the model's identity and the prompt.
-            note: receives a message about a damaged shard, or when storing stops.
+            note: receives messages about damaged shards and a full disk.
         """
         self._folder = folder
         self._facts = facts
@@ -127,29 +126,29 @@ class Space:
                 os.utime(folder)
 
     def get(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], Vectors | None]:
-        """Look up the vectors of some keys.
+        """Look up vectors.
 
         Args:
             keys: the keys of texts.
 
         Returns:
-            Which of the keys are known, ``(n,)`` bool, and ``(n_known, dim)`` float32 vectors in
-            their order; None if there are none.
+            Which keys are stored, ``(n,)`` bool, and their vectors in the same order,
+            ``(n_stored, dim)`` float32, None if none is stored.
         """
-        known = np.zeros(len(keys), np.bool_)
+        stored = np.zeros(len(keys), np.bool_)
         vectors: Vectors | None = None
         pending = np.arange(len(keys))
         for shard in self._in_order():
             if not len(pending):
                 break
-            here, rows = shard.find(keys[pending])
+            hit, rows = shard.find(keys[pending])
             if not len(rows):
                 continue
             if vectors is None:
                 vectors = np.empty((len(keys), shard.vectors.shape[1]), np.float32)
-            vectors[pending[here]] = shard.vectors[rows]
-            known[pending[here]] = True
-            pending = pending[~here]
+            vectors[pending[hit]] = shard.vectors[rows]
+            stored[pending[hit]] = True
+            pending = pending[~hit]
             self._next = (self._paths.index(shard.path) + 1) % len(self._paths)
         if self._waiting:
             for index in pending.tolist():
@@ -158,8 +157,8 @@ class Space:
                     continue
                 if vectors is None:
                     vectors = np.empty((len(keys), len(vector)), np.float32)
-                vectors[index], known[index] = vector, True
-        return known, None if vectors is None else vectors[known]
+                vectors[index], stored[index] = vector, True
+        return stored, None if vectors is None else vectors[stored]
 
     def put(self, keys: Keys, vectors: Vectors) -> None:
         """Add vectors; they are written with the next shard, within seconds."""
@@ -199,8 +198,8 @@ class Space:
             staged.replace(path)
 
     def _in_order(self) -> Iterator[_Shard]:
-        """Yield the shards, beginning after the one that last held a key."""
-        # A corpus is read again in the order in which it was written.
+        """Yield the shards, from the one after the last hit."""
+        # A corpus is read in the order in which it was written.
         for path in [*self._paths[self._next :], *self._paths[: self._next]]:
             if path not in self._shards:
                 self._shards[path] = self._opened(path)
@@ -214,12 +213,10 @@ class Space:
         except FileNotFoundError:  # pruned or merged by another process
             return None
         except OSError as error:
-            self._note(
-                f"Stored embeddings cannot be read ({path}: {error}); they are computed again."
-            )
+            self._note(f"Stored embeddings are unreadable ({path}: {error}) and computed again.")
             return None
         except ValueError as error:
-            self._note(f"Stored embeddings are damaged ({path}: {error}); they are computed again.")
+            self._note(f"Stored embeddings are damaged ({path}: {error}) and computed again.")
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -227,8 +224,7 @@ class Space:
     def _merge_small(self) -> None:
         """Merge many small shards into one, to keep lookups fast."""
         limit = _HEADER.itemsize + _SMALL_ROWS * 2048
-        sizes = {path: _size(path) for path in self._paths}
-        small = [path for path, size in sizes.items() if size is not None and size < limit]
+        small = [path for path in self._paths if 0 < _size(path) < limit]
         if len(small) < _MANY_SMALL:
             return
         # Another process may merge the same shards; it writes their vectors before it removes them.
@@ -247,16 +243,16 @@ class Space:
         self._next = 0
 
 
-def _size(path: Path) -> int | None:
-    """Return a file's bytes, None where another process has removed it."""
+def _size(path: Path) -> int:
+    """Return a file's size in bytes, 0 if another process has removed it."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
-        return None
+        return 0
 
 
 class EmbeddingStore:
-    """The folder of all spaces."""
+    """A folder of spaces."""
 
     def __init__(self, root: Path, note: Callable[[str], None] = lambda text: None) -> None:
         """Use a folder; it is created with the first shard.
@@ -270,11 +266,11 @@ class EmbeddingStore:
         self._spaces: dict[str, Space] = {}
 
     def space(self, name: str, facts: dict[str, Any]) -> Space:
-        """Return the space for exactly these facts.
+        """Return the space of a model and prompt.
 
         Args:
             name: the model's name, part of the folder's name.
-            facts: everything a vector depends on besides its text; JSON values.
+            facts: everything that a vector depends on besides its text; JSON values.
         """
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:20]
@@ -291,26 +287,26 @@ class EmbeddingStore:
 
 @dataclass(frozen=True, slots=True)
 class StoredSpace:
-    """A space as the user sees it in a listing."""
+    """A space in a listing."""
 
     folder: Path
-    """Its folder."""
+    """The folder of the space."""
     model: str
-    """The model's name and its precision."""
+    """The model's name and precision."""
     prompt: str
-    """The prompt before every text."""
+    """The prompt of every text."""
     dimension: int
     """Length of the vectors."""
     texts: int
-    """How many vectors it holds."""
+    """Number of vectors."""
     bytes: int
-    """Its size on the disk."""
+    """Size on disk."""
     used: float
-    """When it was last used, in seconds since 1970."""
+    """Time of the last use, in seconds since 1970."""
 
 
 def stored_spaces(root: Path) -> list[StoredSpace]:
-    """Return the spaces of a store, last used first."""
+    """Return the spaces of a store, the last used first."""
     spaces = []
     for path in root.glob("*/space.json"):
         try:
@@ -347,10 +343,10 @@ def prune(
 
     Args:
         root: the store's folder.
-        model: remove the spaces of models whose name contains this, ignoring case.
-        older_than: remove the spaces unused for this many seconds.
-        largest: remove the least recently used until the store has at most this many bytes.
-        everything: remove all.
+        model: remove spaces of models whose name contains this, ignoring case.
+        older_than: remove spaces unused for this many seconds.
+        largest: remove the least recently used spaces until the store has at most so many bytes.
+        everything: remove all spaces.
 
     Returns:
         The removed spaces.
@@ -359,25 +355,25 @@ def prune(
         UsageError: no condition is set.
     """
     if not everything and model is None and older_than is None and largest is None:
-        raise UsageError("Say what to remove: --model, --older-than, --max-size or --all.")
+        raise UsageError("Pass what to remove: --model, --older-than, --max-size or --all.")
     spaces = stored_spaces(root)
-    doomed = entries_to_remove(spaces, model, older_than, everything)
+    removed = entries_to_remove(spaces, model, older_than, everything)
     if largest is not None:
-        left = sum(space.bytes for space in spaces if space not in doomed)
+        size = sum(space.bytes for space in spaces if space not in removed)
         for space in reversed(spaces):
-            if left <= largest:
+            if size <= largest:
                 break
-            if space not in doomed:
-                doomed.append(space)
-                left -= space.bytes
-    for space in doomed:
+            if space not in removed:
+                removed.append(space)
+                size -= space.bytes
+    for space in removed:
         shutil.rmtree(space.folder, ignore_errors=True)
     remove_abandoned(root.glob("*/.*"))
-    return doomed
+    return removed
 
 
 def _write(folder: Path, keys: Keys, vectors: Vectors) -> Path:
-    """Write one shard under a temporary name, then rename it, so that it is never partial."""
+    """Write a shard under a temporary name, then rename it, so that it is never partial."""
     order = np.argsort(keys[:, 0], kind="stable").astype(np.uint32)
     parts = [
         np.ascontiguousarray(keys[order, 0], "<u8"),
