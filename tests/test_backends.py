@@ -202,7 +202,7 @@ def test_no_input_is_longer_than_the_positions(
     long = ["long " * 700]
     expected = encoder(folder, "torch", pooling=Pooling.MEAN).encode(long)
     np.testing.assert_allclose(model.encode(long), expected, atol=1e-5)
-    with pytest.raises(UsageError, match=f"has positions for \\({usable}\\)"):
+    with pytest.raises(UsageError, match=f"exceeds the {usable} positions of"):
         encoder(folder, "torch", pooling=Pooling.MEAN, max_length=usable + 1)
 
 
@@ -214,8 +214,8 @@ def test_a_conversion_is_made_once(tiny_bge: Path, own_cache: Path) -> None:
     assert np.array_equal(vectors(tiny_bge, "openvino"), first)
     assert facts.stat().st_mtime_ns == written
     assert json.loads(facts.read_text())["difference"] <= 1e-5
-    [kept] = conversions.kept_models(own_cache)
-    assert kept.used > 0 and kept.bytes > 100_000
+    [entry] = conversions.stored_models(own_cache)
+    assert entry.used > 0 and entry.bytes > 100_000
 
 
 def test_conversions_are_listed_and_pruned(
@@ -228,9 +228,9 @@ def test_conversions_are_listed_and_pruned(
     assert "converted" not in bge_eval("store", "prune", "--all", "--store", tmp_path).stderr
     bge_eval("store", "prune", "--model", "another")
     bge_eval("store", "prune", "--older-than", "1h")
-    assert conversions.kept_models(own_cache)
+    assert conversions.stored_models(own_cache)
     assert "Removed 1 converted model" in bge_eval("store", "prune", "--model", name).stderr
-    assert not conversions.kept_models(own_cache)
+    assert not conversions.stored_models(own_cache)
 
 
 def test_python_s_models_take_a_backend_and_no_store(tiny_bge: Path, own_cache: Path) -> None:
@@ -378,7 +378,9 @@ def test_an_onnx_file_that_takes_more_than_tokens_is_refused(with_onnx: Path) ->
         for place, name in enumerate(node.input):
             node.input[place] = "position_ids" if name == "token_type_ids" else name
     onnx.save(model, path)
-    with pytest.raises(DamagedError, match=r"takes position_ids; bge-eval gives input_ids"):
+    with pytest.raises(
+        DamagedError, match=r"needs the input position_ids; bge-eval provides input_ids"
+    ):
         encoder(with_onnx, "onnx")
 
 
@@ -388,19 +390,19 @@ def test_onnx_equals_torch(with_onnx: Path) -> None:
     assert loaded.forward.backend == "onnx"
     np.testing.assert_allclose(loaded.encode(TEXTS), vectors(with_onnx, "torch"), atol=1e-5)
     (with_onnx / "onnx" / "model.onnx").write_bytes(b"no model")
-    with pytest.raises(DamagedError, match="no readable ONNX model"):
+    with pytest.raises(DamagedError, match="not a readable ONNX model"):
         encoder(with_onnx, "onnx")
 
 
 def test_what_does_not_go_together(tiny_bge: Path) -> None:
     pytest.importorskip("onnxruntime")
-    with pytest.raises(MissingError, match=r"holds no onnx/model\.onnx"):
+    with pytest.raises(MissingError, match=r"needs onnx/model\.onnx"):
         encoder(tiny_bge, "onnx")
-    with pytest.raises(UsageError, match="its precision is not bfloat16"):
+    with pytest.raises(UsageError, match="not in bfloat16"):
         encoder(tiny_bge, "onnx", dtype=Dtype.BFLOAT16)
-    with pytest.raises(UsageError, match="does not compute in float16"):
+    with pytest.raises(UsageError, match="does not support float16"):
         encoder(tiny_bge, "openvino", dtype=Dtype.FLOAT16)
-    with pytest.raises(UsageError, match="computes on the CPU, not on 'cuda'"):
+    with pytest.raises(UsageError, match="runs on the CPU, not on 'cuda'"):
         EncoderModel(str(tiny_bge), backend="openvino", device="cuda")
 
 
@@ -459,7 +461,7 @@ def test_rerankers_score_the_same_in_every_backend(
     assert np.ptp(expected) > 1e-3
     np.testing.assert_allclose(scores_of(folder, "openvino"), expected, atol=1e-5)
     np.testing.assert_allclose(scores_of(folder, "auto"), expected, atol=1e-5)
-    with pytest.raises(MissingError, match=r"holds no onnx/model\.onnx"):
+    with pytest.raises(MissingError, match=r"needs onnx/model\.onnx"):
         scores_of(folder, "onnx")
     export_scores(folder)
     np.testing.assert_allclose(scores_of(folder, "onnx"), expected, atol=1e-5)

@@ -130,7 +130,7 @@ def test_settings_come_from_the_files(tiny_bge: Path, minilm_folder: Path) -> No
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"max_length": 513}, "more than .* has positions for"),
+        ({"max_length": 513}, "exceeds the .* positions of"),
         ({"truncate_dim": 65}, "more than the model's 64 dimensions"),
         ({"max_length": 0}, "must be at least 1"),
     ],

@@ -38,7 +38,7 @@ def show_store(
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.encode.cache import cache_folder
     from bge_eval.encode.store import default_store, stored_spaces
-    from bge_eval.runtime.conversions import kept_folder, kept_models
+    from bge_eval.runtime.conversions import stored_folder, stored_models
 
     root = store or default_store()
     spaces = stored_spaces(root)
@@ -47,10 +47,11 @@ def show_store(
     lines = [f"{_size(sum(space.bytes for space in spaces))} in {root}"]
     if not spaces:
         lines = [f"{root} holds no embeddings."]
-    kept = kept_models(cache_folder()) if store is None else []
-    if kept:
-        size, names = _size(sum(one.bytes for one in kept)), ", ".join({one.model for one in kept})
-        lines.append(f"{size} of converted models in {kept_folder(cache_folder())}: {names}")
+    models = stored_models(cache_folder()) if store is None else []
+    if models:
+        size = _size(sum(entry.bytes for entry in models))
+        names = ", ".join({entry.model for entry in models})
+        lines.append(f"{size} of converted models in {stored_folder(cache_folder())}: {names}")
     for line in lines:
         stderr.print(line, style="dim", markup=False, soft_wrap=True, highlight=False)
 
@@ -95,7 +96,7 @@ def prune(flags: PruneFlags) -> None:
     from bge_eval.encode.cache import cache_folder
     from bge_eval.encode.store import default_store
     from bge_eval.encode.store import prune as remove
-    from bge_eval.runtime.conversions import prune_kept
+    from bge_eval.runtime.conversions import prune_models
 
     unused = _quantity(flags.older_than, _SECONDS, "--older-than", "30d")
     removed = remove(
@@ -110,12 +111,13 @@ def prune(flags: PruneFlags) -> None:
     stderr.print(f"Removed {spaces} of embeddings, {freed}.", highlight=False)
     if flags.store is not None:
         return
-    kept = prune_kept(
+    removed_models = prune_models(
         cache_folder(), model=flags.model, older_than=unused, everything=flags.everything
     )
-    if kept:
-        freed = _size(sum(one.bytes for one in kept))
-        models = "1 converted model" if len(kept) == 1 else f"{len(kept)} converted models"
+    if removed_models:
+        freed = _size(sum(entry.bytes for entry in removed_models))
+        number = len(removed_models)
+        models = "1 converted model" if number == 1 else f"{number} converted models"
         stderr.print(f"Removed {models}, {freed}.", highlight=False)
 
 

@@ -25,7 +25,7 @@ from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
 from bge_eval.runtime.token_states import (
-    held_together,
+    documents_per_group,
     late_interaction,
     linear_head,
     token_states,
@@ -317,7 +317,7 @@ class M3Model(Model):
         scored: list[dict[str, float]] = [{} for _ in query_ids]
         start, whole = 0, sum(self._weights.values())
         dimension = self.encoder_model.encoder.forward.dimension
-        together = held_together(self.encoder_model.settings.max_length, dimension, _CHUNK)
+        together = documents_per_group(self.encoder_model.settings.max_length, dimension, _CHUNK)
         for texts in document_texts(corpus, rows, together):
             documents = list(corpus[rows[start : start + len(texts)]]["id"])
             vectors = self.vectors(texts, prompt, "encode candidates", set(self._weights))

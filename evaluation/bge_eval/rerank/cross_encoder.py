@@ -1,6 +1,6 @@
-"""Score (query, document) pairs with sentence-transformers' CrossEncoder.
+"""Score (query, document) pairs with sentence-transformers' ``CrossEncoder``.
 
-Batches are made here, by tokens; what is done with one is ``CrossEncoder.predict``'s.
+This module builds batches by tokens; ``CrossEncoder.predict`` scores them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class CrossEncoderReranker:
-    """A cross-encoder; the weights are loaded when the first pair must be scored."""
+    """A cross-encoder; weights are loaded with the first pair."""
 
     def __init__(
         self,
@@ -46,17 +46,17 @@ class CrossEncoderReranker:
         backend: str = "auto",
         progress: Progress | None = None,
     ) -> None:
-        """Remember what to load.
+        """Store the options; nothing is loaded yet.
 
         Args:
-            files: where the model lies.
+            files: the model's files.
             dtype: precision of the forward pass.
-            max_length: longest pair in tokens; None takes the model's own limit.
-            device: None takes a GPU when there is one.
-            batch_tokens: tokens of a batch, padding included; None chooses by device.
-            trust_remote_code: run Python code that comes with the model.
-            backend: "torch", "openvino", "onnx", or "auto" for the fastest that scores as torch.
-            progress: told of the scoring.
+            max_length: longest pair in tokens; None uses the model's limit.
+            device: "cpu", "cuda", "mps"; None uses a GPU if available.
+            batch_tokens: tokens per batch, padding included; None uses the device's default.
+            trust_remote_code: run Python code from the model's repository.
+            backend: "torch", "openvino", "onnx", or "auto" for the fastest that equals torch.
+            progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
@@ -80,7 +80,7 @@ class CrossEncoderReranker:
         return ("sentence-transformers", *more)
 
     def identity(self) -> dict[str, Any]:
-        """Return everything about this reranker that scores depend on."""
+        """Return everything that scores depend on."""
         return {
             "name": self.files.name,
             "revision": self.files.revision,
@@ -100,15 +100,15 @@ class CrossEncoderReranker:
 
         Raises:
             MissingError: the model cannot be loaded.
-            DamagedError: the model gives more than one number a pair, or none that is finite.
+            DamagedError: the model outputs several numbers per pair, or a score that is not finite.
         """
         model = self._load()
         tokenizer = model.tokenizer
         limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
 
         def lengths_of(texts: list[str]) -> list[int]:
-            found = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
-            return [len(ids) for ids in found["input_ids"]]
+            encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
+            return [len(ids) for ids in encoded["input_ids"]]
 
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step:
@@ -125,8 +125,8 @@ class CrossEncoderReranker:
                 )
                 if predicted.ndim != 1:
                     raise DamagedError(
-                        f"{self.files.name} gives {predicted.shape[-1]} numbers a pair; a reranker"
-                        " gives one relevance score (num_labels = 1)."
+                        f"{self.files.name} outputs {predicted.shape[-1]} numbers per pair; a"
+                        " reranker outputs one score (num_labels = 1)."
                     )
                 scores[batch.rows] = predicted
                 step.advance(len(part), batch.tokens)
@@ -165,29 +165,29 @@ class CrossEncoderReranker:
             if model.num_labels != 1:
                 raise UsageError(
                     f"{self.files.name} is a classifier of {model.num_labels} labels, not a"
-                    " reranker (which gives one score a pair)."
+                    " reranker, which outputs one score per pair."
                 )
-            self._keep_to_positions(model)
-            # mteb's wrapper lets a half-precision model score in float32, so that near scores
-            # do not tie; scores equal mteb's that way.
+            self._limit_to_positions(model)
+            # mteb's wrapper makes a half-precision model return float32 scores, so that near
+            # scores do not tie; without it scores would differ from mteb's.
             self._model = CrossEncoderWrapper(model).model
-            self._hasten(self._model)
+            self._replace_forward(self._model)
         return self._model
 
-    def _keep_to_positions(self, model: CrossEncoder) -> None:
+    def _limit_to_positions(self, model: CrossEncoder) -> None:
         transformer: Any = model[0].auto_model
         positions = token_positions(transformer.config.to_dict())
         if positions is None or model.tokenizer.model_max_length <= positions:
             return
         if self._max_length is not None:
             raise UsageError(
-                f"--reranker-max-length {self._max_length} is more than {self.files.name} has"
-                f" positions for ({positions})."
+                f"--reranker-max-length {self._max_length} exceeds the {positions} positions of"
+                f" {self.files.name}."
             )
         model.tokenizer.model_max_length = positions
 
-    def _hasten(self, model: CrossEncoder) -> None:
-        """Put a faster backend under the model, if there is one."""
+    def _replace_forward(self, model: CrossEncoder) -> None:
+        """Run the forward pass in ONNX Runtime or OpenVINO, as the backend option asks."""
         if self._backend == "torch":
             return
         from bge_eval.rerank.fast_forward import use_onnx, use_openvino
@@ -201,17 +201,17 @@ class CrossEncoderReranker:
             self.files,
             dtype=self._dtype,
             device=model.device.type,
-            certain=self._backend == "openvino",
+            required=self._backend == "openvino",
             note=self.progress.note,
         )
 
 
 def _refuse_random_weights(model: CrossEncoder, files: ModelFiles) -> None:
-    """Refuse a checkpoint that lacks weights of the loaded model; they would be random.
+    """Refuse a checkpoint that lacks weights of the model; they would be random.
 
-    sentence-transformers loads a bare encoder with a new scoring head and only logs it. The
-    weights are read once more, without their values where accelerate is installed, because
-    sentence-transformers drops what transformers reports of the loading.
+    sentence-transformers adds a random scoring head to a bare encoder and only logs it. It drops
+    transformers' loading report, so the weights are loaded again for the report, without values
+    if accelerate is installed.
 
     Raises:
         DamagedError: weights are missing or have another shape.
@@ -233,15 +233,15 @@ def _refuse_random_weights(model: CrossEncoder, files: ModelFiles) -> None:
         raise DamagedError(
             f"{files.name} is not a reranker: its checkpoint lacks {', '.join(lacking[:3])}, so"
             " its scores would be random. A reranker is a fine-tuned sequence classifier or a"
-            " sentence-transformers CrossEncoder; --reranker-kind late re-orders with an embedder's"
+            " sentence-transformers CrossEncoder; --reranker-kind late reranks with an embedder's"
             " token vectors."
         )
 
 
 def _recognises(files: ModelFiles) -> bool:
-    """Return whether the files are a sequence classifier's or a CrossEncoder's."""
+    """Return whether the model is a sequence classifier or a ``CrossEncoder``."""
     name = architecture(files)
-    if not name:  # sentence-transformers recorded how the model scores
+    if not name:  # the modules of sentence-transformers define the model
         return read_modules(files.folder) is not None and not has_module(files, "Pooling")
     return name.endswith("ForSequenceClassification")
 
@@ -262,4 +262,4 @@ def _open(
 
 
 FAMILY = Family(_recognises, _open)
-"""Classifiers over both texts, as sentence-transformers runs them."""
+"""Cross-encoders, run by sentence-transformers."""

@@ -1,6 +1,7 @@
-"""A cross-encoder's forward pass in OpenVINO or ONNX Runtime, called by sentence-transformers.
+"""Run a cross-encoder's forward pass in OpenVINO or ONNX Runtime.
 
-Only the transformer's ``forward`` is replaced; ``CrossEncoder`` still tokenises and activates.
+Only the transformer's ``forward`` is replaced; sentence-transformers' ``CrossEncoder`` still
+tokenizes and applies the activation.
 """
 
 from __future__ import annotations
@@ -25,34 +26,34 @@ def use_openvino(
     *,
     dtype: str,
     device: str,
-    certain: bool,
+    required: bool,
     note: Callable[[str], None],
 ) -> str:
-    """Put OpenVINO under a cross-encoder's transformer, where it is the faster and as exact.
+    """Run a cross-encoder's transformer in OpenVINO, if that is faster and equals torch.
 
     Args:
         transformer: the model in transformers; its ``forward`` is replaced.
-        files: where it lies.
-        dtype: its precision.
-        device: where it computes.
-        certain: whether OpenVINO was asked for by name.
-        note: told why torch is used all the same.
+        files: the model's files.
+        dtype: precision of the forward pass.
+        device: device of the model.
+        required: whether the user passed ``--backend openvino``; else torch is the fallback.
+        note: receives a message when torch is the fallback.
 
     Returns:
-        The backend that is used, "openvino" or "torch".
+        The backend of the forward pass, "openvino" or "torch".
 
     Raises:
-        NotReadyError: OpenVINO was asked for and cannot be used.
-        MissingError: it was asked for and is not installed.
-        UsageError: it was asked for, for another precision or device than its own.
+        NotReadyError: OpenVINO is required and cannot run the model.
+        MissingError: OpenVINO is required and not installed.
+        UsageError: OpenVINO is required, but not with float32 on the CPU.
     """
-    computes = dtype == "float32" and device == "cpu"
-    if not certain and not (computes and worth_converting(files.folder)):
+    supported = dtype == "float32" and device == "cpu"
+    if not required and not (supported and worth_converting(files.folder)):
         return "torch"
-    if not computes:
+    if not supported:
         raise UsageError(
-            "--backend openvino runs a reranker in float32 on the CPU; this one is in"
-            f" {dtype} on '{device}'."
+            "--backend openvino runs rerankers in float32 on the CPU, not in"
+            f" {dtype} on '{device}'. Use --backend torch."
         )
     if find_spec("openvino") is None:
         raise MissingError(
@@ -67,36 +68,36 @@ def use_openvino(
     try:
         converted = conversion(files, load, "logits", cache_folder(), first_only=True, note=note)
     except NotReadyError as error:
-        if certain:
+        if required:
             raise
-        note(f"{error} torch is used.")
+        note(f"{error} The run uses torch.")
         return "torch"
     facts = converted.facts
-    if not facts.faithful or (facts.speed <= 1 and not certain):
-        apart = f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's"
-        if certain:
-            raise NotReadyError(f"{apart}. Use --backend torch.")
+    if not facts.faithful or (facts.speed <= 1 and not required):
+        message = f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's"
+        if required:
+            raise NotReadyError(f"{message}. Use --backend torch.")
         if not facts.faithful:
-            note(f"{apart}; torch is used.")
+            note(f"{message}; the run uses torch.")
         return "torch"
     request = converted.compiled(dtype, throughput=False).create_infer_request()
 
     def forward(**features: Any) -> SequenceClassifierOutput:
         arrays = {name: item.numpy() for name, item in features.items() if torch.is_tensor(item)}
         request.infer(model_inputs(arrays, facts.inputs))
-        return _answer(request.get_output_tensor(0).data.copy())
+        return _classified(request.get_output_tensor(0).data.copy())
 
     transformer.forward = forward
     return "openvino"
 
 
 def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
-    """Put the repository's ``onnx/model.onnx`` under a cross-encoder's transformer.
+    """Run a cross-encoder's transformer from its repository's ``onnx/model.onnx``.
 
     Raises:
-        MissingError: there is no such file, or no runtime for it.
-        DamagedError: it cannot be read, or gives no score.
-        UsageError: another precision was asked for than the file's own.
+        MissingError: the file or ONNX Runtime is missing.
+        DamagedError: the file is unreadable, or outputs no scores.
+        UsageError: the dtype is not float32.
     """
     if find_spec("onnxruntime") is None:
         raise MissingError(
@@ -104,7 +105,7 @@ def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
         )
     if dtype != "float32":
         raise UsageError(
-            f"--backend onnx runs the model file as it is; its precision is not {dtype}."
+            f"--backend onnx runs the model file in its own precision, not in {dtype}."
             " Leave --dtype out."
         )
     from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
@@ -112,21 +113,21 @@ def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:
     path = files.folder / ONNX_FILE
     if not path.is_file():
         raise MissingError(
-            f"{files.name} holds no {ONNX_FILE} in {files.folder}, which --backend onnx runs."
+            f"--backend onnx needs {ONNX_FILE}, which {files.name} lacks ({files.folder})."
             " Use --backend torch."
         )
     session = OnnxSession(path, ["CPUExecutionProvider"])
     outputs = [out.name for out in session.outputs if len(out.shape) == 2]
     if not outputs:
-        raise DamagedError(f"{path} gives no scores (an output of two dimensions).")
+        raise DamagedError(f"{path} has no output of scores (two dimensions).")
 
     def forward(**features: Any) -> SequenceClassifierOutput:
         arrays = {n: item.cpu().numpy() for n, item in features.items() if torch.is_tensor(item)}
-        return _answer(session.run(outputs[0], arrays))
+        return _classified(session.run(outputs[0], arrays))
 
     transformer.forward = forward
     return "onnx"
 
 
-def _answer(logits: Any) -> SequenceClassifierOutput:
+def _classified(logits: Any) -> SequenceClassifierOutput:
     return SequenceClassifierOutput(logits=torch.from_numpy(logits))

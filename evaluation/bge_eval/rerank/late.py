@@ -1,9 +1,9 @@
-"""An embedder's own token vectors as a reranker: late interaction.
+"""Late interaction: rerank with an embedder's token vectors.
 
-Every text is encoded once, however many pairs it stands in. The token vectors are the last
-hidden states (through ``colbert_linear.pt``, where BGE-M3 has it) of all tokens but the first,
-scaled to unit length; a pair's score is BGE-M3's: the mean over the query's tokens of the best
-inner product in the document.
+Every distinct text is encoded once. The token vectors are the last hidden states of all tokens but
+the first, scaled to unit norm; with ``colbert_linear.pt`` (BGE-M3) they pass through that layer. A
+pair's score is BGE-M3's: the mean over the query tokens of the largest inner product with a
+document token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bge_eval.rerank.reranker import Family, RerankerOptions, checked
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
-    held_together,
+    documents_per_group,
     late_interaction,
     linear_head,
     token_states,
@@ -29,15 +29,15 @@ from bge_eval.runtime.token_states import (
 )
 
 MAX_LENGTH = 512
-"""Tokens at which a text is cut unless the user says otherwise."""
+"""Default of the longest text, in tokens; longer texts are truncated."""
 
 _HEAD = "colbert_linear.pt"
 _CHUNK = 2048
-"""Documents whose token vectors are held together, where they are short."""
+"""Largest number of documents whose token vectors are in memory at a time."""
 
 
 class LateInteractionReranker:
-    """Token vectors of a transformer; weights are loaded when the first pair is scored."""
+    """Late interaction of a transformer's token vectors; weights are loaded with the first pair."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class LateInteractionReranker:
         trust_remote_code: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Remember what to load.
+        """Store the options; nothing is loaded yet.
 
         Args:
-            files: where the model lies.
+            files: the model's files.
             dtype: precision of the forward pass.
-            max_length: longest text in tokens; None takes 512.
-            device: None takes a GPU when there is one.
-            batch_tokens: tokens of a batch, padding included; None chooses by device.
-            trust_remote_code: run Python code that comes with the model.
-            progress: told of the scoring.
+            max_length: longest text in tokens; None is 512.
+            device: "cpu", "cuda", "mps"; None uses a GPU if available.
+            batch_tokens: tokens per batch, padding included; None uses the device's default.
+            trust_remote_code: run Python code from the model's repository.
+            progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
@@ -77,11 +77,11 @@ class LateInteractionReranker:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return nothing: torch and transformers run it."""
+        """Return no package: torch and transformers are always recorded."""
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Return everything about this reranker that scores depend on."""
+        """Return everything that scores depend on."""
         return {
             "name": self.files.name,
             "revision": self.files.revision,
@@ -91,33 +91,35 @@ class LateInteractionReranker:
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
-        """Score pairs: ``(n_pairs,)`` float64, -1 to 1, higher is more relevant.
+        """Score pairs: ``(n_pairs,)`` float64 in [-1, 1], higher is more relevant.
 
         Raises:
             MissingError: the model cannot be loaded.
             DamagedError: a score is not finite.
         """
         queries = list(dict.fromkeys(query for query, _ in pairs))
-        askers: dict[str, list[int]] = {}
+        rows_by_document: dict[str, list[int]] = {}
         for row, (_, document) in enumerate(pairs):
-            askers.setdefault(document, []).append(row)
-        asked = dict(zip(queries, self._vectors(queries), strict=True))
+            rows_by_document.setdefault(document, []).append(row)
+        query_vectors = dict(zip(queries, self._vectors(queries), strict=True))
         scores = np.empty(len(pairs))
-        documents = list(askers)
+        documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             dimension = int(self._load()[1].config.hidden_size)
-            together = held_together(self._max_length or MAX_LENGTH, dimension, _CHUNK)
-            for start in range(0, len(documents), together):
-                part = documents[start : start + together]
+            group = documents_per_group(self._max_length or MAX_LENGTH, dimension, _CHUNK)
+            for start in range(0, len(documents), group):
+                part = documents[start : start + group]
                 for document, vectors in zip(part, self._vectors(part), strict=True):
-                    for row in askers[document]:
-                        scores[row] = late_interaction(asked[pairs[row][0]], vectors)
-                    step.advance(len(askers[document]))
+                    for row in rows_by_document[document]:
+                        scores[row] = late_interaction(query_vectors[pairs[row][0]], vectors)
+                    step.advance(len(rows_by_document[document]))
         return checked(scores, self.files.name, self._dtype)
 
     def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
         tokenizer, model, head = self._load()
-        made: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(texts)
+        token_vectors_of: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(
+            texts
+        )
         for states in token_states(
             tokenizer,
             model,
@@ -126,8 +128,8 @@ class LateInteractionReranker:
             batch_tokens=self._batch_tokens or default_batch_tokens(model.device.type),
         ):
             for row, vectors in zip(states.rows, token_vectors(states, head), strict=True):
-                made[row] = vectors
-        return made
+                token_vectors_of[row] = vectors
+        return token_vectors_of
 
     def _load(self) -> tuple[Any, Any, Any]:
         if self._loaded is not None:
@@ -159,7 +161,7 @@ class LateInteractionReranker:
 
 
 def _recognises(files: ModelFiles) -> bool:
-    """Return whether the files hold BGE-M3's head of token vectors."""
+    """Return whether the folder has BGE-M3's ``colbert_linear.pt``."""
     return (files.folder / _HEAD).is_file()
 
 

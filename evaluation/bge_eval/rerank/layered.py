@@ -1,13 +1,13 @@
-"""BGE's rerankers with a score head at many layers, run on transformers' own layers.
+"""BGE's rerankers with a score head at many layers, built from transformers' layers.
 
-Their repositories bring model code that current transformers cannot run. The architectures are
-known ones with a few constants, so nothing of that code is needed:
+Current transformers cannot run the model code of their repositories. That code is not needed,
+because the architectures are standard ones with a few changes:
 
-- bge-reranker-v2-minicpm-layerwise is a Llama whose embeddings are multiplied by ``scale_emb``
-  and whose sublayers are multiplied by ``scale_depth / sqrt(layers)``; both are linear, so they
-  go into the weights. A head of one number stands at every layer from ``start_layer`` on.
-- bge-reranker-v2.5-gemma2-lightweight is a Gemma 2 with such heads, which can average groups of
-  the passage's token vectors before some of its layers.
+- bge-reranker-v2-minicpm-layerwise is a Llama whose embeddings are scaled by ``scale_emb`` and
+  whose sublayers are scaled by ``scale_depth / sqrt(layers)``; both are linear, so they are
+  multiplied into the weights. Every layer from ``start_layer`` on has a score head.
+- bge-reranker-v2.5-gemma2-lightweight is a Gemma 2 with score heads that can average groups of
+  the passage's token vectors before some layers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def layerwise(layers: int | None) -> Loader:
-    """Return the loader of the MiniCPM reranker that stops after some layers (None: all)."""
+    """Return the loader of the MiniCPM reranker with the first ``layers`` layers (None: all)."""
 
     def load(
         files: ModelFiles,
@@ -50,12 +50,12 @@ def layerwise(layers: int | None) -> Loader:
         config = read_config(files.folder)
         if config.get("head_type", "simple") != "simple" or config.get("rope_scaling"):
             raise UsageError(
-                f"{files.name} has heads or positions of another kind than"
+                f"{files.name} has other heads or positions than"
                 " bge-reranker-v2-minicpm-layerwise; bge-eval cannot run it."
             )
         depth, whole = _depth(files, config, layers), int(config["num_hidden_layers"])
         weights = _weights(files)
-        model: Any = LlamaModel(LlamaConfig(**_known(config), num_hidden_layers=depth))
+        model: Any = LlamaModel(LlamaConfig(**_model_options(config), num_hidden_layers=depth))
         body = {
             name.removeprefix("model."): tensor.float()
             for name, tensor in weights.items()
@@ -67,7 +67,7 @@ def layerwise(layers: int | None) -> Loader:
                 body[name] = body[name] * config["scale_emb"]
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 body[name] = body[name] * sublayer
-        _fill(files, model, body, depth)
+        _load_weights(files, model, body, depth)
         model.to(device, dtype).eval()
         index = depth - int(config["start_layer"]) if config.get("head_multi", True) else None
         head = _head(files, weights, index).to(device, dtype)
@@ -87,9 +87,9 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
     """Return the loader of the Gemma 2 reranker.
 
     Args:
-        layers: stop after these many; None runs all.
-        ratio: how many token vectors of the passage become one; 1 for no compression.
-        compress_at: the layers before which that happens.
+        layers: number of layers to run; None runs all.
+        ratio: number of passage token vectors to average into one; 1 for no compression.
+        compress_at: the layers before which to average.
     """
 
     def load(
@@ -103,21 +103,22 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
 
         config = read_config(files.folder)
         if not config.get("layer_wise"):
-            raise UsageError(f"{files.name} has no heads at its layers (layer_wise is not set).")
+            raise UsageError(
+                f"{files.name} has no score heads at its layers (layer_wise is not set)."
+            )
         depth = _depth(files, config, layers)
         weights = _weights(files)
-        # The eager attention is the one that soft-caps, as this architecture wants it.
+        # Only eager attention applies the soft cap of this architecture.
         options: dict[str, Any] = {"num_hidden_layers": depth, "attn_implementation": "eager"}
-        model: Any = Gemma2Model(Gemma2Config(**_known(config), **options))
+        model: Any = Gemma2Model(Gemma2Config(**_model_options(config), **options))
         body = {
             name.removeprefix("model."): tensor
             for name, tensor in weights.items()
             if name.startswith("model.")
         }
-        _fill(files, model, body, depth)
+        _load_weights(files, model, body, depth)
         model.to(device, dtype).eval()
-        # The reference takes the first head whichever single layer is asked for, and the
-        # published scores were made so.
+        # FlagEmbedding uses the first head for every layer, and so do the published scores.
         head = _head(files, weights, 0).to(device, dtype)
         cap = config.get("final_logit_softcapping")
         scale = torch.tensor(config["hidden_size"] ** 0.5, dtype=dtype, device=device)
@@ -131,12 +132,12 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
                 if index == 0 or (ratio > 1 and index in compress_at):
                     positions = torch.arange(hidden.shape[1], device=device).unsqueeze(0)
                     causal = _causal(mask, hidden.dtype)
-                    turns = model.rotary_emb(hidden, positions)
+                    rotary = model.rotary_emb(hidden, positions)
                 out = layer(
                     hidden,
                     attention_mask=causal,
                     position_ids=positions,
-                    position_embeddings=turns,
+                    position_embeddings=rotary,
                 )
                 hidden = out[0] if isinstance(out, tuple) else out
             last = mask.sum(dim=1) - 1
@@ -152,7 +153,7 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
 def _compressed(
     hidden: torch.Tensor, mask: torch.Tensor, questions: Sequence[Question], ratio: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average every ``ratio`` token vectors of the passages; query and question stay."""
+    """Average every ``ratio`` token vectors of the passages, not of query and question."""
     import torch
 
     rows = []
@@ -170,40 +171,40 @@ def _compressed(
 
 
 def _causal(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return what is added to attention scores: ``(batch, 1, tokens, tokens)``."""
+    """Return the causal attention mask to add to scores, ``(batch, 1, tokens, tokens)``."""
     import torch
 
     size = mask.shape[1]
-    seen = torch.ones((size, size), dtype=torch.bool, device=mask.device).tril()
-    allowed = seen[None, None] & mask[:, None, None, :].bool()
+    causal = torch.ones((size, size), dtype=torch.bool, device=mask.device).tril()
+    allowed = causal[None, None] & mask[:, None, None, :].bool()
     return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
 
 
-_NOT_OURS = {"architectures", "auto_map", "model_type", "num_hidden_layers", "layer_types"}
-_NOT_OURS |= {"torch_dtype", "dtype", "transformers_version", "attn_implementation"}
+_OMITTED = {"architectures", "auto_map", "model_type", "num_hidden_layers", "layer_types"}
+_OMITTED |= {"torch_dtype", "dtype", "transformers_version", "attn_implementation"}
 
 
-def _known(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in _NOT_OURS}
+def _model_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _OMITTED}
 
 
 def _depth(files: ModelFiles, config: Mapping[str, Any], layers: int | None) -> int:
-    """Check how many layers are asked for."""
+    """Return the number of layers to run, checked."""
     first, last = int(config["start_layer"]), int(config["num_hidden_layers"])
     if layers is not None and (
         not first <= layers <= last or (layers - first) % int(config.get("layer_sep", 1))
     ):
         raise UsageError(
-            f"--reranker-layers {layers}: {files.name} gives scores after layers {first} to {last}"
-            f" (every {config.get('layer_sep', 1)})."
+            f"--reranker-layers {layers}: {files.name} outputs scores after layers {first} to"
+            f" {last} (every {config.get('layer_sep', 1)})."
         )
     return layers or last
 
 
 def _weights(files: ModelFiles) -> dict[str, torch.Tensor]:
-    """Read all weights of a folder."""
+    """Read the weights of a model."""
     import torch
     from safetensors.torch import load_file
 
@@ -218,29 +219,29 @@ def _weights(files: ModelFiles) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _fill(
+def _load_weights(
     files: ModelFiles, model: torch.nn.Module, body: Mapping[str, torch.Tensor], depth: int
 ) -> None:
-    """Put weights into a model that may be shallower than they are."""
-    deeper = tuple(f"layers.{index}." for index in range(depth))
-    kept = {
+    """Load weights into a model that may have fewer layers than the checkpoint."""
+    layers = tuple(f"layers.{index}." for index in range(depth))
+    weights = {
         name: tensor
         for name, tensor in body.items()
-        if not name.startswith("layers.") or name.startswith(deeper)
+        if not name.startswith("layers.") or name.startswith(layers)
     }
-    found = model.load_state_dict(kept, strict=False)
-    odd = [name for name in found.unexpected_keys if "inv_freq" not in name]
-    if found.missing_keys or odd:
+    keys = model.load_state_dict(weights, strict=False)
+    unexpected = [name for name in keys.unexpected_keys if "inv_freq" not in name]
+    if keys.missing_keys or unexpected:
         raise DamagedError(
             f"The weights of {files.name} do not fit its config.json"
-            f" ({[*found.missing_keys, *odd][0]})."
+            f" ({[*keys.missing_keys, *unexpected][0]})."
         )
 
 
 def _head(
     files: ModelFiles, weights: Mapping[str, torch.Tensor], index: int | None
 ) -> torch.Tensor:
-    """Return a layer's head, ``(1, hidden)``."""
+    """Return a layer's score head, ``(1, hidden)``."""
     name = "lm_head.linear_head.weight"
     if index is not None:
         name = f"lm_head.{index}.linear_head.weight"
@@ -250,7 +251,7 @@ def _head(
 
 
 _COMPRESS_LAYERS = (8,)
-"""FlagEmbedding's default."""
+"""FlagEmbedding's default of ``compress_layers``."""
 
 
 def _open_layerwise(

@@ -1,11 +1,11 @@
-r"""Language models as rerankers, asked whether a passage answers a query.
+r"""Language models as rerankers: the model is asked whether a passage answers a query.
 
-The form of the question is that of BGE's rerankers (model cards of bge-reranker-v2-gemma,
+The input format is that of BGE's rerankers (model cards of bge-reranker-v2-gemma,
 -v2-minicpm-layerwise and -v2.5-gemma2-lightweight, as FlagEmbedding builds it)::
 
     <bos>A: query \n B: passage \n question
 
-The query keeps at most three quarters of the length, the passage is cut to what is left.
+The query is truncated to three quarters of the maximum length, the passage to the rest.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ PREDICT = "Predict whether passage B contains an answer to query A."
 """The question of bge-reranker-v2.5-gemma2-lightweight."""
 
 MAX_LENGTH = 512
-"""Tokens of query and passage together, as FlagEmbedding cuts them by default."""
+"""Default of the longest query and passage together, in tokens, as in FlagEmbedding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One pair as the model reads it."""
+    """The model's input for one pair."""
 
     ids: list[int]
-    """All its tokens."""
+    """Token ids of the input."""
     head: int
-    """How many of them come before the passage."""
+    """Number of tokens before the passage."""
     tail: int
-    """How many come after it."""
+    """Number of tokens after the passage."""
 
 
 Scorer = Callable[[Sequence[Question]], "torch.Tensor"]
-"""A batch of questions to ``(n,)`` scores."""
+"""Maps a batch of questions to ``(n,)`` scores."""
 
 Loader = Callable[[ModelFiles, "PreTrainedTokenizerBase", "torch.dtype", "torch.device"], Scorer]
-"""Loads a family's weights."""
+"""Loads a family's weights and returns its scorer."""
 
 
 class LLMReranker:
-    """A language model that scores pairs; weights are loaded when the first pair is scored."""
+    """A language model that scores pairs; weights are loaded with the first pair."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class LLMReranker:
         options: RerankerOptions,
         progress: Progress | None = None,
     ) -> None:
-        """Remember what to load.
+        """Store the options; nothing is loaded yet.
 
         Args:
-            files: where the model lies.
+            files: the model's files.
             load: loads the family's weights.
-            question: what is asked of every pair.
+            question: the question at the end of every input.
             settings: the family and its options, part of the identity.
-            options: precision, length, device, batches; a length of None takes 512 tokens.
-            progress: told of the scoring.
+            options: precision, maximum length (None is 512 tokens), device, batches.
+            progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
@@ -102,11 +102,11 @@ class LLMReranker:
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return nothing: torch and transformers run it."""
+        """Return no package: torch and transformers are always recorded."""
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Return everything about this reranker that scores depend on."""
+        """Return everything that scores depend on."""
         return {
             "name": self.files.name,
             "revision": self.files.revision,
@@ -116,7 +116,7 @@ class LLMReranker:
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
-        """Score pairs: ``(n_pairs,)`` float64, logits, higher is more relevant.
+        """Score pairs: ``(n_pairs,)`` float64 logits, higher is more relevant.
 
         Raises:
             MissingError: the model cannot be loaded.
@@ -126,18 +126,18 @@ class LLMReranker:
 
         tokenizer, scorer = self._load()
         limit = self._max_length or MAX_LENGTH
-        form = _Form(tokenizer, self._question, limit)
+        template = _Template(tokenizer, self._question, limit)
         device = torch.device(first_device(self._device))
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
             for batch in pair_batches(
                 pairs,
-                form.lengths,
+                template.lengths,
                 batch_tokens=self._batch_tokens or default_batch_tokens(device.type),
-                max_length=form.longest,
-                extra_tokens=form.extra,
+                max_length=template.longest,
+                extra_tokens=template.extra,
             ):
-                questions = form.questions([pairs[row] for row in batch.rows])
+                questions = template.questions([pairs[row] for row in batch.rows])
                 scores[batch.rows] = scorer(questions).float().cpu().numpy()
                 step.advance(len(questions), batch.tokens)
         return checked(scores, self.files.name, self._dtype)
@@ -169,18 +169,18 @@ class LLMReranker:
         return self._loaded
 
 
-class _Form:
-    """Puts pairs into the form of the question."""
+class _Template:
+    """The input format of a pair."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, question: str, limit: int) -> None:
         self._tokenizer = tokenizer
         self._limit = limit
         self._break: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
-        asked = tokenizer(question, add_special_tokens=False)["input_ids"]
-        self._closing: list[int] = self._break + asked
+        question_ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+        self._closing: list[int] = self._break + question_ids
         bos, pad = tokenizer.bos_token_id, tokenizer.pad_token_id
         self._bos = [int(bos)] if bos is not None and bos != pad else []
-        # FlagEmbedding's bound: the question and its line break come on top of the length.
+        # As in FlagEmbedding, the question and its line break do not count towards the limit.
         self._bound = limit + len(self._closing)
         self.longest = self._bound + len(self._closing)
         self.extra = len(self._bos) + len(self._break) + len(self._closing) + 4
@@ -191,19 +191,19 @@ class _Form:
     def questions(self, pairs: Sequence[tuple[str, str]]) -> list[Question]:
         queries = self._ids([f"A: {query}" for query, _ in pairs], self._limit * 3 // 4)
         passages = self._ids([f"B: {passage}" for _, passage in pairs])
-        made = []
+        questions = []
         for query, passage in zip(queries, passages, strict=True):
             head = self._bos + query
             rest = self._break + passage
             over = len(head) + len(rest) - self._bound
             if 0 < over < len(rest):
                 rest = rest[:-over]
-            made.append(
+            questions.append(
                 Question(
                     head + rest + self._closing, len(head) + len(self._break), len(self._closing)
                 )
             )
-        return made
+        return questions
 
     def _ids(self, texts: list[str], limit: int | None = None) -> list[list[int]]:
         encoded = self._tokenizer(
@@ -216,7 +216,7 @@ class _Form:
 def padded(
     questions: Sequence[Question], *, left: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and mask, ``(n, longest)`` each; padding is masked, so it is zeros."""
+    """Return token ids and mask, ``(n, longest)`` each, padded with zeros."""
     import torch
 
     longest = max(len(question.ids) for question in questions)
@@ -236,7 +236,7 @@ def load_yes_logit(
 
     Raises:
         DamagedError: the checkpoint lacks weights.
-        UsageError: it needs Python code of its own.
+        UsageError: the model needs remote code.
     """
     from transformers import AutoModelForCausalLM
 
@@ -247,7 +247,9 @@ def load_yes_logit(
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
-        raise UsageError(f"{files.name} is of no architecture that transformers knows.") from error
+        raise UsageError(
+            f"transformers does not support the architecture of {files.name}."
+        ) from error
     model, info = loaded
     if info["missing_keys"]:
         raise DamagedError(
@@ -259,7 +261,7 @@ def load_yes_logit(
 
     def score(questions: Sequence[Question]) -> torch.Tensor:
         ids, mask = padded(questions, left=True, device=device)
-        # Only the last position's logits are made: a vocabulary for every token fills a memory.
+        # Only the last position's logits: those of every token would fill the memory.
         out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
         logits: torch.Tensor = out.logits[:, -1, yes]
         return logits
@@ -268,7 +270,7 @@ def load_yes_logit(
 
 
 def _recognises(files: ModelFiles) -> bool:
-    """Return whether this is one of BGE's language models with a name that says reranker."""
+    """Return whether this is a causal language model named bge-reranker."""
     return architecture(files).endswith("ForCausalLM") and "bge-reranker" in files.name
 
 

@@ -1,8 +1,8 @@
-"""A saved first stage, re-ordered at the top, as an object that mteb evaluates.
+"""Reranking of a saved first stage, as a search model for mteb.
 
-mteb's own second stage keeps only the candidates that the reranker scored. Here the tail keeps
-its order beneath them, so recall beyond the depth is the first stage's. Up to the depth both
-give the same measures; `head_only` gives what mteb gives in full.
+mteb's second stage drops the documents below the rerank depth. Here they follow in first-stage
+order, so recall beyond the depth is the first stage's. Measures up to the depth are equal;
+`head_only` drops the tail and reproduces mteb's run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SecondStage:
-    """mteb's SearchProtocol over first-stage runs and a reranker."""
+    """First-stage runs and a reranker behind mteb's ``SearchProtocol``."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class SecondStage:
         top_k: int,
         meta: ModelMeta,
     ) -> None:
-        """Remember the first stage.
+        """Combine first-stage runs and a reranker.
 
         Args:
             first_stage: (subset, split) → run.
             reranker: scores pairs.
-            top_k: how many documents of each query are re-ordered.
-            meta: mteb's record under which the result is filed.
+            top_k: number of documents to rerank per query.
+            meta: mteb's model record of the result.
         """
         self.head_only = False
         self._first_stage = first_stage
@@ -50,18 +50,18 @@ class SecondStage:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """Return the record under which the result is filed."""
+        """Return mteb's model record of the result."""
         return self._meta
 
     def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Take the corpus; only candidates are read from it."""
+        """Store the corpus; only candidates are read from it."""
         self._corpus = corpus
 
     def search(self, queries: Dataset, *, hf_split: str, hf_subset: str, **kwargs: Any) -> Run:
-        """Return the first stage with its first ``top_k`` documents re-ordered.
+        """Return the first-stage run with its first ``top_k`` documents reranked.
 
-        With ``head_only`` set, the documents beneath are left out, as in mteb's own second
-        stage. Pairs are scored once, however often a part is asked for.
+        With ``head_only`` the other documents are left out, as in mteb's second stage. The scores
+        of a split are computed once.
         """
         key = (hf_subset, hf_split)
         if key not in self._heads:
@@ -85,12 +85,12 @@ def score_candidates(
     queries: Dataset,
     candidates: Mapping[str, Sequence[str]],
 ) -> Run:
-    """Score documents of the corpus for each query.
+    """Score every query's candidates.
 
     Args:
         reranker: scores pairs.
-        corpus: only the candidates are read from it.
-        queries: with columns ``id``, ``text`` and perhaps ``instruction``.
+        corpus: the documents; only candidates are read.
+        queries: columns ``id``, ``text`` and optionally ``instruction``.
         candidates: query id → document ids.
     """
     texts = dict(zip(queries["id"], query_texts(queries), strict=True))
@@ -101,18 +101,18 @@ def score_candidates(
 
 
 def with_tail(head: Mapping[str, float], first_stage: Mapping[str, float]) -> dict[str, float]:
-    """Put the documents that were not re-ordered beneath those that were, in their old order.
+    """Append the documents that were not reranked, in first-stage order.
 
-    Their scores only carry the order: one below the head's lowest, then down in steps of one.
+    Their scores only encode the order: they start 1 below the head's lowest and fall by 1.
     """
     tail = [doc for doc in ranked(first_stage) if doc not in head]
     floor = min(head.values(), default=0.0) - 1.0
     return {**head, **{doc: floor - rank for rank, doc in enumerate(tail)}}
 
 
-def _texts_of(corpus: Dataset, wanted: Iterable[str]) -> dict[str, str]:
-    wanted = set(wanted)
-    rows = np.array([row for row, doc in enumerate(corpus["id"]) if doc in wanted], np.int64)
+def _texts_of(corpus: Dataset, ids: Iterable[str]) -> dict[str, str]:
+    ids = set(ids)
+    rows = np.array([row for row, doc in enumerate(corpus["id"]) if doc in ids], np.int64)
     if not len(rows):
         return {}
     texts = (text for batch in document_texts(corpus, rows, 4096) for text in batch)

@@ -1,4 +1,4 @@
-"""A reranker behind an HTTP interface."""
+"""A reranker behind an HTTP API."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bge_eval.remote.naming import estimated_tokens, served_files, server_identi
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 
 KEY_VARIABLE = "BGE_EVAL_RERANKER_API_KEY"
-"""The environment variable with the key of the server of ``--reranker``."""
+"""The environment variable with the API key of the ``--reranker`` server."""
 
 
 class ServedReranker:
-    """Pairs to a server, scores back, checked and in order."""
+    """A reranker that sends pairs to a server and checks the scores."""
 
     packages: tuple[str, ...] = ()
 
@@ -38,35 +38,35 @@ class ServedReranker:
         """Ask the server what it serves.
 
         Args:
-            url: ``http://host:port``, perhaps with a path.
-            api: the interface that the server speaks.
-            model: the reranker's name on the server; None takes the only one.
+            url: ``http://host:port``, optionally with a path.
+            api: the server's API.
+            model: the reranker's name on the server; None if the server has only one.
             limits: concurrency, time limit, tries.
-            batch_tokens: about how many tokens go into a request.
-            offline: only a server on this machine may be asked.
-            progress: told of scoring.
+            batch_tokens: approximate tokens per request.
+            offline: allow only a server on this machine.
+            progress: reports the server query and scoring.
 
         Raises:
-            UsageError: the address, the interface or the name cannot be meant.
+            UsageError: the address, the API or the model's name is wrong.
             MissingError: the server cannot be reached.
         """
         self.progress = progress or Progress()
         self.api = api
-        self._form = wire(api)
-        self._form.rerank("", [""], Served("", ""))  # refused where there is no reranking
+        self._wire = wire(api)
+        self._wire.rerank("", [""], Served("", ""))  # raises if the API has no reranking
         self._client = Client(
             address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
         )
         with self.progress.step("ask the server"):
-            self.served = self._form.served(self._client, model)
+            self.served = self._wire.served(self._client, model)
         self.files: ModelFiles = served_files(self._client, self.served, None)
         self._batch_tokens = min(
             batch_tokens or BATCH_TOKENS["server"], self.served.most_tokens or 10**9
         )
-        self._batch_texts = min(self._form.most_texts, self.served.most_texts or 10**9)
+        self._batch_texts = min(self._wire.most_texts, self.served.most_texts or 10**9)
 
     def __str__(self) -> str:
-        """Say what is asked, for people."""
+        """Describe the reranker and its server in one line."""
         return (
             f"Reranker {self.files.name} ({self.files.revision}) served at {self._client.url},"
             f" {self.api}"
@@ -74,11 +74,11 @@ class ServedReranker:
 
     @property
     def name(self) -> str:
-        """Return the name under which results are filed."""
+        """Return the model's name in results."""
         return self.files.name
 
     def identity(self) -> dict[str, Any]:
-        """Return everything about the served reranker that can be known."""
+        """Return everything that the server reports and scores depend on."""
         return {
             "name": self.files.name,
             "revision": self.files.revision,
@@ -89,7 +89,7 @@ class ServedReranker:
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
-        """Score pairs; those of one query go together, many requests at once.
+        """Score pairs with concurrent requests; a request has one query.
 
         Args:
             pairs: (query, document) texts.
@@ -98,20 +98,20 @@ class ServedReranker:
             ``(n_pairs,)`` float64, higher is more relevant.
 
         Raises:
-            NotReadyError: the server cannot be used, or what it gives is wrong.
-            UsageError: it refuses the pairs.
+            NotReadyError: the server cannot be used, or its answer is wrong.
+            UsageError: the server refuses the pairs.
         """
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for rows, found in self._client.each(
-                self._batches(pairs), lambda rows: self._ask([pairs[row] for row in rows])
+            for rows, part in self._client.each(
+                self._batches(pairs), lambda rows: self._request([pairs[row] for row in rows])
             ):
-                scores[rows] = found
+                scores[rows] = part
                 step.advance(len(rows))
         return scores
 
     def _batches(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Return row numbers for each request: one query, documents within the limits."""
+        """Return the rows of each request: pairs of one query, within the limits."""
         by_query: dict[str, list[int]] = {}
         for row, (query, _) in enumerate(pairs):
             by_query.setdefault(query, []).append(row)
@@ -124,23 +124,23 @@ class ServedReranker:
             )
         ]
 
-    def _ask(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+    def _request(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         documents = [document for _, document in pairs]
-        path, body = self._form.rerank(pairs[0][0], documents, self.served)
+        path, body = self._wire.rerank(pairs[0][0], documents, self.served)
         try:
             answer = self._client.post(path, body)
         except TooLargeError:
             if len(pairs) == 1:
                 raise
             middle = len(pairs) // 2
-            return np.concatenate([self._ask(pairs[:middle]), self._ask(pairs[middle:])])
+            return np.concatenate([self._request(pairs[:middle]), self._request(pairs[middle:])])
         try:
-            found = np.array(self._form.scores(answer, len(pairs)), np.float64)
-            if found.ndim != 1 or not np.isfinite(found).all():
+            scores = np.array(self._wire.scores(answer, len(pairs)), np.float64)
+            if scores.ndim != 1 or not np.isfinite(scores).all():
                 raise WrongAnswerError("a score that is not finite")
-            return found
+            return scores
         except WrongAnswerError as error:
             raise damaged(self._client, str(error)) from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            what = f"an answer that is not of the interface '{self._form.api}'"
-            raise damaged(self._client, what) from error
+            problem = f"an answer that is not of the interface '{self._wire.api}'"
+            raise damaged(self._client, problem) from error

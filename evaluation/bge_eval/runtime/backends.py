@@ -1,8 +1,8 @@
-"""Which library does the forward pass, and the loading of it.
+"""Select the backend of the forward pass, and load the encoder in it.
 
-``auto`` takes torch, except where OpenVINO is known to be the faster: on a CPU, for architectures
-whose conversion is compared with torch in our tests, and then only if this very model's
-conversion gives torch's vectors and takes less time on this machine.
+``auto`` uses torch, or OpenVINO where it is faster: on a CPU, for architectures whose conversion
+our tests compare with torch, if this model's conversion yields torch's vectors and takes less time
+on this machine.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer
 def choose_backend(
     backend: Backend, files: ModelFiles, settings: Settings, device: str | None
 ) -> Backend:
-    """Say which backend will run, before any weights are loaded.
+    """Return the backend of a run, without loading weights.
 
     Args:
-        backend: what the user said.
-        files: where the model lies.
-        settings: its settings; the precision decides.
-        device: what the user said; None is the best there is.
+        backend: the user's backend, or ``auto``.
+        files: the model's files.
+        settings: the model's settings; ``auto`` depends on the precision.
+        device: the user's device; None is the fastest device of this machine.
 
     Raises:
-        UsageError: backend, precision and device do not go together.
+        UsageError: the backend does not support the precision or the device.
         MissingError: the backend is not installed.
     """
     if backend is Backend.AUTO:
@@ -48,16 +48,18 @@ def choose_backend(
             f"--backend {backend} needs {extra}, which is not installed: pip install {name}."
         )
     if device is not None and not device.startswith("cpu") and backend is Backend.OPENVINO:
-        raise UsageError(f"--backend openvino computes on the CPU, not on '{device}'.")
+        raise UsageError(
+            f"--backend openvino runs on the CPU, not on '{device}'. Add --device cpu."
+        )
     if backend is Backend.ONNX and settings.dtype is not Dtype.FLOAT32:
         raise UsageError(
-            f"--backend onnx runs the model file as it is; its precision is not {settings.dtype}."
+            f"--backend onnx runs the model file in its own precision, not in {settings.dtype}."
             " Leave --dtype out."
         )
     if backend is Backend.OPENVINO and not _openvino_supports(settings.dtype):
         raise UsageError(
-            f"This processor does not compute in {settings.dtype} with OpenVINO. Use --backend"
-            " torch or --dtype float32."
+            f"OpenVINO does not support {settings.dtype} on this processor. Use --backend torch"
+            " or --dtype float32."
         )
     return backend
 
@@ -72,31 +74,31 @@ def load_encoder(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> TextEncoder:
-    """Load tokenizer and weights.
+    """Load a model's tokenizer and weights.
 
     Args:
-        files: where the model lies.
-        settings: pooling, normalisation, length, precision.
-        backend: which library; ``auto`` chooses.
-        device: "cpu", "cuda", "cuda:1", "mps", several with commas; None takes the best there is.
-        batch_tokens: tokens of a batch, padding included.
-        trust_remote_code: run Python code that comes with the model.
-        progress: told of waiting for tokens, and when ``auto`` had to take another backend.
+        files: the model's files.
+        settings: pooling, normalisation, maximum length, precision.
+        backend: the library of the forward pass, or ``auto``.
+        device: "cpu", "cuda", "cuda:1", "mps", or several with commas; None uses the fastest.
+        batch_tokens: tokens per batch, padding included; None uses the device's default.
+        trust_remote_code: run Python code from the model's repository.
+        progress: reports waiting for the tokenizer, and a backend that ``auto`` rejects.
 
     Raises:
-        MissingError: weights, tokenizer or the backend are not there.
-        DamagedError: the files do not fit each other.
-        UsageError: the options do not go together, or not with the model.
-        NotReadyError: the backend that was asked for cannot run this model.
+        MissingError: the weights, the tokenizer or the backend is missing.
+        DamagedError: the model's files do not fit each other.
+        UsageError: an option does not fit another one or the model.
+        NotReadyError: the requested backend cannot run this model.
     """
     progress = progress or Progress()
     _check_positions(files, settings)
-    chosen = choose_backend(backend, files, settings, device)
+    selected = choose_backend(backend, files, settings, device)
     with quiet_transformers():
         tokenizer = load_tokenizer(files, settings, trust_remote_code=trust_remote_code)
     forward: Forward | None = None
-    if chosen is Backend.OPENVINO:
-        certain = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
+    if selected is Backend.OPENVINO:
+        required = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
         forward = _openvino(
             files,
             settings,
@@ -104,10 +106,10 @@ def load_encoder(
             and settings.pool_prompt
             and tokenizer.padding_side == "right",
             trust_remote_code=trust_remote_code,
-            certain=certain,
+            required=required,
             note=progress.note,
         )
-    elif chosen is Backend.ONNX:
+    elif selected is Backend.ONNX:
         from bge_eval.runtime.onnx_forward import OnnxForward
 
         forward = OnnxForward(files, settings, device=device)
@@ -117,8 +119,8 @@ def load_encoder(
         forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
         if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
             progress.note(
-                "This processor has no bfloat16 arithmetic: --dtype bfloat16 is several times"
-                " slower than float32 here."
+                "This processor has no bfloat16 instructions: --dtype bfloat16 is several times"
+                " slower than float32."
             )
     return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens, progress=progress)
 
@@ -129,10 +131,10 @@ def _openvino(
     *,
     first_only: bool,
     trust_remote_code: bool,
-    certain: bool,
+    required: bool,
     note: Callable[[str], None],
 ) -> Forward | None:
-    """Load with OpenVINO; None where torch is to be taken instead, which only a guess allows."""
+    """Load with OpenVINO; None if torch is better, unless OpenVINO is required."""
     from bge_eval.runtime.converted import LARGEST_DIFFERENCE
     from bge_eval.runtime.openvino_forward import load_openvino
 
@@ -146,18 +148,18 @@ def _openvino(
             trust_remote_code=trust_remote_code,
         )
     except NotReadyError as error:
-        if certain:
+        if required:
             raise
-        note(f"{error} torch is used.")
+        note(f"{error} The run uses torch.")
         return None
     facts = forward.facts
     if not facts.faithful:
-        apart = f"OpenVINO's vectors of {files.name} are {facts.difference:.1g} from torch's"
-        if certain:
-            raise NotReadyError(f"{apart}, more than {LARGEST_DIFFERENCE:g}. Use --backend torch.")
-        note(f"{apart}; torch is used.")
+        message = f"OpenVINO's vectors of {files.name} are {facts.difference:.1g} from torch's"
+        if required:
+            raise NotReadyError(f"{message} (limit {LARGEST_DIFFERENCE:g}). Use --backend torch.")
+        note(f"{message}; the run uses torch.")
         return None
-    return forward if certain or facts.speed > 1 else None
+    return forward if required or facts.speed > 1 else None
 
 
 def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:
@@ -186,6 +188,5 @@ def _check_positions(files: ModelFiles, settings: Settings) -> None:
     positions = token_positions(read_object(transformer_folder(files.folder) / CONFIG))
     if positions is not None and positions < settings.max_length:
         raise UsageError(
-            f"--max-length {settings.max_length} is more than {files.name} has positions for"
-            f" ({positions})."
+            f"--max-length {settings.max_length} exceeds the {positions} positions of {files.name}."
         )

@@ -1,4 +1,4 @@
-"""What is known of OpenVINO conversions without importing it: which pay off, which are cached."""
+"""OpenVINO conversions that pay off, and those in the cache; OpenVINO is not imported."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bge_eval.encode.cache import entries_to_remove, remove_abandoned
 from bge_eval.encode.config import CONFIG, read_object
 
 FACTS = "model.json"
-"""The file of a converted model's facts, in its folder."""
+"""Name of the file with a converted model's facts."""
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
-"""The model types whose conversions our tests compare with torch."""
+"""Model types whose conversions our tests compare with torch."""
 _WORTH_CONVERTING = 32 * 2**20
 """Bytes of weights below which a conversion takes longer than it saves."""
 
@@ -31,57 +31,57 @@ def worth_converting(folder: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptModel:
-    """A converted model as the user sees it in a listing."""
+class StoredModel:
+    """A converted model in a listing."""
 
     folder: Path
-    """Its folder."""
+    """Folder of the model."""
     model: str
-    """The model's name."""
+    """Name of the model."""
     bytes: int
-    """Its size on the disk."""
+    """Size on disk."""
     used: float
-    """When it was last used, in seconds since 1970."""
+    """Time of the last use, in seconds since 1970."""
 
 
-def kept_folder(cache: Path) -> Path:
+def stored_folder(cache: Path) -> Path:
     """Return the folder of converted models in a cache folder."""
     return cache / "openvino"
 
 
-def kept_models(cache: Path) -> list[KeptModel]:
-    """Return the converted models of a cache folder, last used first."""
-    kept = []
-    for path in kept_folder(cache).glob(f"*/{FACTS}"):
+def stored_models(cache: Path) -> list[StoredModel]:
+    """Return the converted models of a cache folder, the last used first."""
+    models = []
+    for path in stored_folder(cache).glob(f"*/{FACTS}"):
         try:
             name = str(json.loads(path.read_text(encoding="utf-8"))["model"])
             size = sum(file.stat().st_size for file in path.parent.iterdir())
-            kept.append(KeptModel(path.parent, name, size, path.parent.stat().st_mtime))
+            models.append(StoredModel(path.parent, name, size, path.parent.stat().st_mtime))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # another process is removing it, or it is not a converted model
-    return sorted(kept, key=lambda entry: entry.used, reverse=True)
+    return sorted(models, key=lambda entry: entry.used, reverse=True)
 
 
-def prune_kept(
+def prune_models(
     cache: Path,
     *,
     model: str | None = None,
     older_than: float | None = None,
     everything: bool = False,
-) -> list[KeptModel]:
-    """Remove converted models; they are converted again when needed.
+) -> list[StoredModel]:
+    """Remove converted models from the cache.
 
     Args:
         cache: the cache folder.
-        model: remove those whose name contains this, ignoring case.
-        older_than: remove those unused for this many seconds.
-        everything: remove all.
+        model: remove models whose name contains this, ignoring case.
+        older_than: remove models unused for this many seconds.
+        everything: remove all models.
 
     Returns:
         The removed models.
     """
-    doomed = entries_to_remove(kept_models(cache), model, older_than, everything)
-    for kept in doomed:
-        shutil.rmtree(kept.folder, ignore_errors=True)
-    remove_abandoned(kept_folder(cache).glob(".staging-*"))
-    return doomed
+    removed = entries_to_remove(stored_models(cache), model, older_than, everything)
+    for entry in removed:
+        shutil.rmtree(entry.folder, ignore_errors=True)
+    remove_abandoned(stored_folder(cache).glob(".staging-*"))
+    return removed

@@ -1,7 +1,7 @@
 """Models converted to OpenVINO: converted once, compared with torch, cached.
 
-A conversion is used only if its numbers are torch's to 1e-5; how long both took on this machine
-is kept with it, so that the choice of a backend can use it.
+A conversion is used only if its outputs equal torch's to 1e-5. The run times of both on this
+machine are saved with it for the choice of the backend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import ModelFiles
 from bge_eval.runtime.batches import model_inputs
-from bge_eval.runtime.conversions import FACTS, kept_folder
+from bge_eval.runtime.conversions import FACTS, stored_folder
 from bge_eval.runtime.devices import threads
 from bge_eval.runtime.openvino_library import openvino
 
@@ -55,27 +55,27 @@ class Facts:
     """The facts saved beside a converted model."""
 
     model: str
-    """Its name."""
+    """Name of the model."""
     revision: str
-    """Its revision."""
+    """Revision of the model."""
     inputs: tuple[str, ...]
-    """The names of its inputs."""
+    """Names of the inputs."""
     parameters: int
-    """Number of its weights."""
+    """Number of weights."""
     dimension: int = 0
-    """Size of its output's last dimension."""
+    """Size of the output's last dimension."""
     difference: float = float("inf")
-    """Largest difference of a number from torch's, over the largest norm of a vector."""
+    """Largest difference of a number from torch's, relative to the largest vector norm."""
     speed: float = 0.0
-    """Torch's seconds over OpenVINO's, in float32, on this machine."""
+    """Run time of torch over that of OpenVINO, in float32, on this machine."""
     size: int = 0
-    """Bytes of its weights' file."""
+    """Size of the weights' file in bytes."""
     first_only: bool = False
-    """Whether its last layer computes only the first token's state."""
+    """Whether the last layer computes only the first token's state."""
 
     @property
     def faithful(self) -> bool:
-        """Return whether its outputs equal torch's within the tolerance."""
+        """Return whether the outputs equal torch's within the tolerance."""
         return self.difference <= LARGEST_DIFFERENCE
 
 
@@ -93,7 +93,7 @@ class Conversion:
 
         Args:
             dtype: "float32" or "bfloat16".
-            throughput: several requests at a time, each on its own cores; else all cores for one.
+            throughput: several requests at a time on separate cores; else one on all cores.
         """
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
@@ -105,9 +105,9 @@ class Conversion:
 
 
 def supports(dtype: str) -> bool:
-    """Return whether this processor computes in a precision (bfloat16 needs it in hardware)."""
-    known = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return dtype == "float32" or (dtype == "bfloat16" and "BF16" in known)
+    """Return whether this processor supports a precision (bfloat16 needs hardware support)."""
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return dtype == "float32" or (dtype == "bfloat16" and "BF16" in capabilities)
 
 
 def conversion(
@@ -124,26 +124,26 @@ def conversion(
     Args:
         files: the model's files.
         load: loads the torch model in float32 on the CPU; called only if nothing is cached.
-        output: name of the output to keep, e.g. "last_hidden_state" or "logits".
+        output: name of the model's output, e.g. "last_hidden_state" or "logits".
         cache: the cache folder.
-        first_only: only the first token's state is read. Where the last layer can compute it
-            alone, and the outputs still equal torch's, it computes nothing else.
+        first_only: the caller reads the first token's state only. The last layer then computes
+            only that state, if it can and the outputs still equal torch's.
         note: receives a message when the converted model cannot be cached.
 
     Raises:
         NotReadyError: OpenVINO cannot convert this model.
     """
     key = _key(files, f"{output} of {'the first token' if first_only else 'all tokens'}")
-    place = kept_folder(cache) / f"{files.name.replace('/', '__')}-{key}"
-    kept = _kept(place)
-    if kept is not None:
-        return kept
+    folder = stored_folder(cache) / f"{files.name.replace('/', '__')}-{key}"
+    stored = _read(folder)
+    if stored is not None:
+        return stored
     reference = load()
-    taken = inspect.signature(reference.forward).parameters
+    parameters = inspect.signature(reference.forward).parameters
     facts = Facts(
         files.name,
         files.revision,
-        tuple(name for name in _INPUTS if name in taken),
+        tuple(name for name in _INPUTS if name in parameters),
         sum(weights.numel() for weights in reference.parameters()),
     )
     try:
@@ -153,8 +153,8 @@ def conversion(
             f"OpenVINO cannot convert {files.name} ({one_line(error, 200)}). Use --backend torch."
         ) from error
     try:
-        _keep(place, converted)
-    except (OSError, RuntimeError) as error:  # OpenVINO's own is the latter
+        _save(folder, converted)
+    except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
         note(
             f"The converted model cannot be saved in {cache} ({one_line(error, 200)});"
             " it is converted again next time. BGE_EVAL_CACHE names another folder."
@@ -171,7 +171,7 @@ def _converted(
     note: Callable[[str], None],
 ) -> Conversion:
     """Convert a model and compare it with torch."""
-    # Importing takes seconds, so only a first conversion does.
+    # Imported here, because the import takes seconds.
     from bge_eval.runtime.from_torch import ConversionError, convert, first_token_only
 
     if first_only:
@@ -194,45 +194,45 @@ def _converted(
     return replace(whole, facts=_compared(reference, whole, output))
 
 
-def _kept(place: Path) -> Conversion | None:
+def _read(folder: Path) -> Conversion | None:
     """Return a converted model from the cache; None if it is missing or incomplete."""
-    facts = _read_facts(place)
+    facts = _read_facts(folder)
     try:
-        if facts is None or facts.size != (place / _WEIGHTS).stat().st_size:
+        if facts is None or facts.size != (folder / _WEIGHTS).stat().st_size:
             return None
-        model = openvino.Core().read_model(place / _MODEL)
+        model = openvino.Core().read_model(folder / _MODEL)
     except (OSError, RuntimeError):
         return None
     with suppress(OSError):  # pruning removes the least recently used first
-        os.utime(place)
+        os.utime(folder)
     return Conversion(model, facts)
 
 
-def _read_facts(place: Path) -> Facts | None:
+def _read_facts(folder: Path) -> Facts | None:
     try:
-        facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         return Facts(**{**facts, "inputs": tuple(facts["inputs"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _keep(place: Path, converted: Conversion) -> None:
-    """Save a converted model in the cache, complete or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=place.parent))
+def _save(folder: Path, converted: Conversion) -> None:
+    """Save a converted model in the cache, atomically."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder.parent))
     try:
         openvino.save_model(converted.model, staging / _MODEL, compress_to_fp16=False)
         facts = replace(converted.facts, size=(staging / _WEIGHTS).stat().st_size)
         (staging / FACTS).write_text(json.dumps(asdict(facts), indent=2), encoding="utf-8")
-        if _kept(place) is None:  # else another process saved it first
-            shutil.rmtree(place, ignore_errors=True)
-            staging.replace(place)
+        if _read(folder) is None:  # else another process saved it first
+            shutil.rmtree(folder, ignore_errors=True)
+            staging.replace(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _key(files: ModelFiles, output: str) -> str:
-    # Times differ by machine, so machines that share a cache folder convert for themselves.
+    # Run times differ by machine, so each machine that shares a cache folder converts.
     machine = [openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"), str(os.cpu_count())]
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
     parts = [files.name, files.revision, output, *versions, *machine]
@@ -249,16 +249,16 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
     request = compiled.create_infer_request()
 
     def in_torch(features: Features) -> npt.NDArray[np.float32]:
-        taken = model_inputs(features, facts.inputs)
-        inputs = {name: torch.from_numpy(item) for name, item in taken.items()}
+        arrays = model_inputs(features, facts.inputs)
+        inputs = {name: torch.from_numpy(item) for name, item in arrays.items()}
         with torch.inference_mode():
-            found: npt.NDArray[np.float32] = getattr(reference(**inputs), output).numpy()
-        return found
+            result: npt.NDArray[np.float32] = getattr(reference(**inputs), output).numpy()
+        return result
 
     def in_openvino(features: Features) -> npt.NDArray[np.float32]:
         request.infer(model_inputs(features, facts.inputs))
-        found: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
-        return found
+        result: npt.NDArray[np.float32] = request.get_output_tensor(0).data.copy()
+        return result
 
     vocabulary = int(config.vocab_size)
     probes = [
@@ -266,17 +266,17 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
         for longest in _LENGTHS[1:]
         for left in (False, True)
     ]
-    # One text of the maximum length: errors that depend on the length show there.
+    # One text of the maximum length, for errors that depend on the length.
     longest = min(token_positions(config.to_dict()) or _LONGEST, _LONGEST)
-    apart, norm, dimension = 0.0, 0.0, 0
+    difference, norm, dimension = 0.0, 0.0, 0
     for features in [*probes, _probe(vocabulary, (longest,), longest, False)]:
-        expected, found = in_torch(features), in_openvino(features)
+        expected, actual = in_torch(features), in_openvino(features)
         if expected.ndim == 3:  # outputs at padding positions are not used
-            counted = slice(1 if facts.first_only else None)
-            real = features["attention_mask"][:, counted].astype(bool)
-            expected, found = expected[:, counted][real], found[real]
-        furthest = float(np.abs(found - expected).max())
-        apart = max(apart, furthest if np.isfinite(furthest) else float("inf"))
+            compared = slice(1 if facts.first_only else None)
+            real = features["attention_mask"][:, compared].astype(bool)
+            expected, actual = expected[:, compared][real], actual[real]
+        largest = float(np.abs(actual - expected).max())
+        difference = max(difference, largest if np.isfinite(largest) else float("inf"))
         norm = max(norm, float(np.linalg.norm(expected, axis=-1).max()))
         dimension = expected.shape[-1]
     texts, tokens = _TIMED_TOKENS
@@ -288,8 +288,8 @@ def _compared(reference: torch.nn.Module, ours: Conversion, output: str) -> Fact
             compute(timed)
             seconds[name].append(time.perf_counter() - start)
     speed = min(seconds["torch"]) / min(seconds["openvino"])
-    difference = apart / max(norm, 1e-12)
-    return replace(facts, dimension=dimension, difference=difference, speed=speed)
+    relative = difference / max(norm, 1e-12)
+    return replace(facts, dimension=dimension, difference=relative, speed=speed)
 
 
 def _probe(

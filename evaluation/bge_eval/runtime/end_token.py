@@ -1,8 +1,8 @@
 """The end token that last-token pooling reads.
 
-Repositories of decoder-only embedders say ``add_eos_token`` in ``tokenizer_config.json``, while
-the post-processor in ``tokenizer.json`` adds only the start. transformers before 5 followed the
-former, from 5 on the latter, and the vector would silently be that of the last word.
+Repositories of decoder-only embedders set ``add_eos_token`` in ``tokenizer_config.json``, but the
+post-processor in ``tokenizer.json`` adds the start token only. transformers 4 followed the
+former, transformers 5 follows the latter: pooling would silently read the last word instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def keep_end_token(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Make a tokenizer close every text with the end token where its configuration says so.
+def ensure_end_token(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Make a tokenizer end every text with the end token if its configuration asks for it.
 
     Args:
-        tokenizer: changed in place, if need be.
-        folder: where ``tokenizer_config.json`` lies.
+        tokenizer: changed in place if it omits the token.
+        folder: the folder of ``tokenizer_config.json``.
     """
     config = read_object(folder / "tokenizer_config.json")
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)

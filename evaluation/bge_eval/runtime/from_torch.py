@@ -1,4 +1,4 @@
-"""Conversion of torch models to OpenVINO by tracing."""
+"""Convert torch models to OpenVINO by tracing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ConversionError(Exception):
 
 
 class _Single(torch.nn.Module):
-    """A model with a single output, and inputs by position."""
+    """A model with positional inputs and a single output."""
 
     def __init__(self, model: torch.nn.Module, names: tuple[str, ...], output: str) -> None:
         super().__init__()
@@ -34,10 +34,11 @@ class _Single(torch.nn.Module):
 
 
 class _FirstTokenLayer(torch.nn.Module):
-    """A BERT-like layer that gives the first token's state alone.
+    """A BERT-like layer that computes the first token's state only.
 
-    That token attends to all others, so keys and values are of all; queries, what follows the
-    attention and the feed-forward part, five sixths of a layer's products, are of one.
+    The first token attends to all tokens, so keys and values are computed for all. The query, the
+    attention output and the feed-forward part, five sixths of a layer's products, are computed for
+    the first token only.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -51,8 +52,8 @@ class _FirstTokenLayer(torch.nn.Module):
         first = hidden[:, :1]
 
         def heads(states: torch.Tensor) -> torch.Tensor:
-            each = states.reshape(*states.shape[:2], -1, inner.attention_head_size)
-            return each.transpose(1, 2)
+            split = states.reshape(*states.shape[:2], -1, inner.attention_head_size)
+            return split.transpose(1, 2)
 
         attended = torch.nn.functional.scaled_dot_product_attention(
             heads(inner.query(first)),
@@ -61,20 +62,20 @@ class _FirstTokenLayer(torch.nn.Module):
             attn_mask=None if mask is None else mask[:, :, :1],
         )
         attended = output(attended.transpose(1, 2).flatten(2), first)
-        found: torch.Tensor = self.layer.output(self.layer.intermediate(attended), attended)
-        return found
+        state: torch.Tensor = self.layer.output(self.layer.intermediate(attended), attended)
+        return state
 
 
 @contextmanager
 def first_token_only(model: Any) -> Iterator[bool]:
-    """Let the last layer compute the first token's state alone, for what reads no other.
+    """Replace the last layer by one that computes the first token's state only.
 
     Args:
-        model: a transformer; as it was when this ends.
+        model: a transformer; restored at the end of the context.
 
     Yields:
-        Whether it has a last layer of the kind that can (BERT's, which RoBERTa and others took).
-        Whether the numbers are the whole model's is to be compared, as for every conversion.
+        Whether the last layer was replaced: it must have BERT's structure, as RoBERTa's has.
+        The caller compares the outputs, as after every conversion.
     """
     layers: Any = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     attention = getattr(layers[-1], "attention", None) if layers else None
@@ -109,13 +110,13 @@ def convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
 
 def _traced(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
     """Trace a model and convert the trace."""
-    # Not at the top: these must be imported after OpenVINO's telemetry is switched off.
+    # Imported here, after `openvino_library` has switched OpenVINO's telemetry off.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the comparison with torch finds what tracing misses
+        warnings.simplefilter("ignore")  # the comparison with torch detects tracing errors
         decoder = TorchScriptPythonDecoder(_Single(model, names, output), example_input=example)
     frontend = FrontEndManager().load_by_framework("pytorch")
     converted = frontend.convert(frontend.load(decoder))

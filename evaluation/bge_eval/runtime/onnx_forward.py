@@ -1,4 +1,4 @@
-"""The forward pass with ONNX Runtime, over the ``onnx/model.onnx`` that model authors publish."""
+"""The forward pass in ONNX Runtime, with the ``onnx/model.onnx`` of a model's repository."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
 from bge_eval.runtime.pooling import pooled
 from bge_eval.runtime.text_encoder import Batch
 
-_PLACES = (ONNX_FILE, "model.onnx")
+_PATHS = (ONNX_FILE, "model.onnx")
 
 
 class OnnxForward:
-    """A published ONNX model; what is pooled are its token vectors."""
+    """A published ONNX model whose token vectors are pooled."""
 
     backend = "onnx"
     batch_tokens = BATCH_TOKENS["onnx"]
@@ -31,37 +31,37 @@ class OnnxForward:
         """Load the model file.
 
         Args:
-            files: where the model lies.
+            files: the model's files.
             settings: pooling.
-            device: "cpu" or "cuda"; None takes a GPU if the installed runtime has one.
+            device: "cpu" or "cuda"; None uses a GPU if the installed runtime supports it.
 
         Raises:
-            MissingError: the folder holds no ONNX file.
-            DamagedError: the file cannot be read, or gives no token vectors; see `OnnxSession`.
-            UsageError: the installed runtime does not know the device.
+            MissingError: the folder has no ONNX file.
+            DamagedError: the file is unreadable (see `OnnxSession`) or outputs no token vectors.
+            UsageError: the installed runtime does not support the device.
         """
         self._pooling = settings.pooling
         path = onnx_file(files.folder)
         if path is None:
             raise MissingError(
-                f"{files.name} holds no {_PLACES[0]} in {files.folder}, which --backend onnx runs."
+                f"--backend onnx needs {_PATHS[0]}, which {files.name} lacks ({files.folder})."
                 " Use --backend torch."
             )
         self.device, providers = _providers(device)
         self._session = OnnxSession(path, providers)
-        found = [out for out in self._session.outputs if len(out.shape) == 3]
-        named = [out for out in found if out.name in ("last_hidden_state", "token_embeddings")]
-        if not found:
+        outputs = [out for out in self._session.outputs if len(out.shape) == 3]
+        named = [out for out in outputs if out.name in ("last_hidden_state", "token_embeddings")]
+        if not outputs:
             raise DamagedError(
-                f"{path} gives no token vectors (an output of three dimensions) but"
+                f"{path} has no output of token vectors (three dimensions); its outputs are"
                 f" {', '.join(out.name for out in self._session.outputs)}."
             )
-        self._output = (named or found)[0].name
-        size = (named or found)[0].shape[2]
+        self._output = (named or outputs)[0].name
+        size = (named or outputs)[0].shape[2]
         self.dimension = size if isinstance(size, int) else self._measured_dimension()
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.runtime.text_encoder.Forward`."""
+        """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
         for batch in batches:
             yield batch, pooled(self._hidden(batch), batch.pooled, self._pooling)
 
@@ -75,19 +75,20 @@ class OnnxForward:
 
 
 def onnx_file(folder: Path) -> Path | None:
-    """Return the ONNX model of a repository, or None if it holds none."""
-    places = [root / name for root in (folder, transformer_folder(folder)) for name in _PLACES]
-    return next((path for path in places if path.is_file()), None)
+    """Return the path of a repository's ONNX model, None if it has none."""
+    paths = [root / name for root in (folder, transformer_folder(folder)) for name in _PATHS]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _providers(device: str | None) -> tuple[str, list[str]]:
-    known = onnxruntime.get_available_providers()
+    available = onnxruntime.get_available_providers()
     if device in (None, "cpu"):
-        if device is None and "CUDAExecutionProvider" in known:
+        if device is None and "CUDAExecutionProvider" in available:
             return "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]
         return "cpu", ["CPUExecutionProvider"]
-    if device == "cuda" and "CUDAExecutionProvider" in known:
+    if device == "cuda" and "CUDAExecutionProvider" in available:
         return "cuda", ["CUDAExecutionProvider", "CPUExecutionProvider"]
     raise UsageError(
-        f"The installed ONNX Runtime does not compute on '{device}'; it has {', '.join(known)}."
+        f"The installed ONNX Runtime does not support '{device}'; it supports"
+        f" {', '.join(available)}."
     )

@@ -1,4 +1,4 @@
-"""The forward pass on a CPU with OpenVINO, converted straight from the torch model."""
+"""The forward pass in OpenVINO on a CPU, with a model converted from torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class OpenVinoForward:
-    """A converted transformer, with the pooling done on its float32 token vectors."""
+    """A converted transformer; its float32 token vectors are pooled in numpy."""
 
     backend = "openvino"
     device = "cpu"
@@ -30,7 +30,7 @@ class OpenVinoForward:
         """Compile a converted model.
 
         Args:
-            converted: OpenVINO's model of the token vectors.
+            converted: OpenVINO's model, which outputs token vectors.
             settings: pooling and precision (float32 or bfloat16).
         """
         self.facts = converted.facts
@@ -39,33 +39,33 @@ class OpenVinoForward:
         self._pooling = settings.pooling
         compiled = converted.compiled(settings.dtype, throughput=True)
         self.streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # Each stream has its own cores; a second request waits, so that it never has nothing to do.
+        # Two requests per stream: one runs, one waits, so that no stream is idle.
         self._requests = [compiled.create_infer_request() for _ in range(2 * self.streams)]
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.runtime.text_encoder.Forward`."""
-        # No callback of OpenVINO's own queue: its threads would wait for Python's lock while
-        # Python, letting go of a model, waits for its threads.
+        """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
+        # Not OpenVINO's queue with callbacks, which can deadlock: its threads wait for Python's
+        # lock while Python, destroying a model, waits for these threads.
         free = list(self._requests)
         running: deque[tuple[Any, Batch]] = deque()
         try:
             for batch in batches:
                 if not free:
-                    request, done = running.popleft()
-                    vectors = self._waited(request, done)
+                    request, finished = running.popleft()
+                    vectors = self._result(request, finished)
                     free.append(request)
-                    yield done, vectors
+                    yield finished, vectors
                 request = free.pop()
                 request.start_async(model_inputs(batch.features, self.facts.inputs))
                 running.append((request, batch))
             while running:
-                request, done = running.popleft()
-                yield done, self._waited(request, done)
+                request, finished = running.popleft()
+                yield finished, self._result(request, finished)
         finally:
             for request, _ in running:
                 request.wait()
 
-    def _waited(self, request: Any, batch: Batch) -> Vectors:
+    def _result(self, request: Any, batch: Batch) -> Vectors:
         request.wait()
         hidden = request.get_output_tensor(0).data
         return pooled(hidden, batch.pooled[:, : hidden.shape[1]], self._pooling)
@@ -80,26 +80,26 @@ def load_openvino(
     note: Callable[[str], None],
     trust_remote_code: bool = False,
 ) -> OpenVinoForward:
-    """Load a model, converting and comparing it with torch the first time.
+    """Load a model; the first time, convert it and compare it with torch.
 
     Args:
-        files: where the model lies.
-        settings: pooling, length, precision.
-        cache: where converted models are kept.
-        first_only: the vector that is pooled is the first token's, always.
-        note: told when the converted model cannot be kept.
-        trust_remote_code: run Python code that comes with the model.
+        files: the model's files.
+        settings: pooling, maximum length, precision.
+        cache: the cache folder.
+        first_only: pooling reads the first token's vector only.
+        note: receives a message when the converted model cannot be cached.
+        trust_remote_code: run Python code from the model's repository.
 
     Raises:
         NotReadyError: OpenVINO cannot convert this model.
-        MissingError: the weights are not to be had; see `TorchForward`.
+        MissingError: the torch model cannot be loaded; see `TorchForward`.
     """
-    whole = replace(settings, dtype=Dtype.FLOAT32)
+    in_float32 = replace(settings, dtype=Dtype.FLOAT32)
 
     def load() -> torch.nn.Module:
         from bge_eval.runtime.torch_forward import TorchForward
 
-        loaded = TorchForward(files, whole, device="cpu", trust_remote_code=trust_remote_code)
+        loaded = TorchForward(files, in_float32, device="cpu", trust_remote_code=trust_remote_code)
         model: torch.nn.Module = loaded.model
         return model
 

@@ -1,4 +1,4 @@
-"""From token vectors to one vector a text, for the backends that give numpy's arrays."""
+"""Pooling in numpy, for the backends that return numpy arrays."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bge_eval.records import Vectors
 
 
 def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: Pooling) -> Vectors:
-    """Reduce token vectors to one vector a text, as `bge_eval.runtime.torch_forward.pool` does.
+    """Reduce token vectors to one vector per text; see `bge_eval.runtime.torch_forward.pool`.
 
     Args:
         hidden: ``(batch, tokens, dim)`` float32.
-        mask: ``(batch, tokens)``, 1 for the tokens that count, padded on either side.
-        pooling: which token vectors count.
+        mask: ``(batch, tokens)``, 1 for the tokens to pool; padding may be on either side.
+        pooling: first token, mean or last token.
 
     Returns:
-        ``(batch, dim)`` float32, no view of ``hidden``.
+        ``(batch, dim)`` float32, a copy.
     """
     if pooling is Pooling.MEAN:
         weights = mask.astype(np.float32)
@@ -29,5 +29,5 @@ def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: Pooling) -> Ve
         position = mask.argmax(axis=1)
     else:
         position = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
-    chosen: Vectors = hidden[np.arange(len(hidden)), position]
-    return chosen
+    selected: Vectors = hidden[np.arange(len(hidden)), position]
+    return selected

@@ -1,6 +1,6 @@
-"""Texts in, float32 vectors out: tokenising, batching by length, and the choice of what is pooled.
+"""Encode texts to float32 vectors: tokenize, batch by length, run, normalise.
 
-The forward pass itself is a backend's (`Forward`): torch, OpenVINO or ONNX Runtime.
+A backend (`Forward`) runs the forward pass and the pooling: torch, OpenVINO or ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import ModelFiles, Vectors
 from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
-from bge_eval.runtime.end_token import keep_end_token
+from bge_eval.runtime.end_token import ensure_end_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,38 +29,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Texts of about one length, ready for a forward pass."""
+    """Tokenized texts of similar length, padded for a forward pass."""
 
     rows: npt.NDArray[np.int64]
-    """``(batch,)``: where the texts stand in their window."""
+    """``(batch,)``: the texts' indices in their window."""
     features: Mapping[str, Tokens]
     """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, padded to the longest."""
     pooled: Tokens
-    """``(batch, tokens)``: 1 for the tokens that take part in the pooling."""
+    """``(batch, tokens)``: 1 for the tokens to pool."""
     tokens: int
-    """Real tokens, padding left out."""
+    """Number of tokens without padding."""
 
 
 class Forward(Protocol):
-    """A backend with the model loaded."""
+    """A model loaded in a backend."""
 
     backend: str
-    """Its name, e.g. "torch"."""
+    """Name of the backend, e.g. "torch"."""
     device: str
-    """Where it computes, e.g. "cpu"."""
+    """Device of the forward pass, e.g. "cpu"."""
     dimension: int
     """Length of the vectors."""
     parameters: int
-    """How many weights the model has; 0 where the backend does not know."""
+    """Number of weights; 0 if the backend does not report it."""
     batch_tokens: int
-    """Tokens of a batch, padding included, that suit the device."""
+    """Default tokens per batch on the device, padding included."""
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """Pool every batch's token vectors: ``(batch, dimension)`` float32, in any order."""
+        """Yield batches, in any order, with pooled vectors: ``(batch, dimension)`` float32."""
 
 
 class TextEncoder:
-    """A tokenizer with a backend."""
+    """A tokenizer and a backend."""
 
     def __init__(
         self,
@@ -71,17 +71,18 @@ class TextEncoder:
         batch_tokens: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Put both together.
+        """Combine a tokenizer and a backend.
 
         Args:
-            tokenizer: the model's.
+            tokenizer: the model's tokenizer.
             forward: the model in its backend.
-            settings: length, normalisation, dimensions to keep.
-            batch_tokens: tokens of a batch, padding included; None takes what suits the device.
-            progress: told of waiting for the tokenizer.
+            settings: maximum length, normalisation, number of dimensions.
+            batch_tokens: tokens per batch, padding included; None uses the device's default.
+            progress: reports the time spent waiting for the tokenizer.
 
         Raises:
-            UsageError: more dimensions are to be kept than there are, or a batch would be empty.
+            UsageError: ``truncate_dim`` exceeds the model's dimensions, or ``batch_tokens`` is
+                below 1.
         """
         if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"--batch-tokens must be at least 1, not {batch_tokens}.")
@@ -99,12 +100,12 @@ class TextEncoder:
 
     @property
     def device(self) -> str:
-        """Return where the model computes."""
+        """Return the device of the forward pass."""
         return self.forward.device
 
     @property
     def parameters(self) -> int:
-        """Return how many weights the model has; 0 where the backend does not know."""
+        """Return the number of weights; 0 if the backend does not report it."""
         return self.forward.parameters
 
     def encode(
@@ -115,13 +116,13 @@ class TextEncoder:
         *,
         normalize: bool | None = None,
     ) -> Vectors:
-        """Encode texts in their order; equal texts are encoded once and have equal vectors.
+        """Encode texts; equal texts are encoded once and get equal vectors.
 
         Args:
             texts: the inputs; an empty string is a valid input.
-            prompt: put before every text.
-            step: told of every batch (texts, tokens).
-            normalize: scale rows to unit L2 norm; None does as the settings say.
+            prompt: prefix of every text.
+            step: reports texts and tokens of every batch.
+            normalize: scale rows to unit L2 norm; None follows the settings.
 
         Returns:
             ``(n_texts, dim)`` float32; rows of unit L2 norm if normalised.
@@ -131,8 +132,8 @@ class TextEncoder:
         """
         distinct = Distinct(texts)
         vectors = np.empty((len(distinct.texts), self.forward.dimension), np.float32)
-        for rows, found in self.windows(distinct.texts, prompt, step, distinct.copies):
-            vectors[rows] = found
+        for rows, pooled in self.windows(distinct.texts, prompt, step, distinct.copies):
+            vectors[rows] = pooled
         return distinct.spread(finished(vectors, self.settings, normalize))
 
     def windows(
@@ -142,19 +143,19 @@ class TextEncoder:
         step: Step | None = None,
         copies: npt.NDArray[np.int64] | None = None,
     ) -> Iterator[tuple[slice, Vectors]]:
-        """Pool texts window by window, so that what is done can be kept before the next.
+        """Encode texts window by window, so that finished windows can be stored.
 
-        The next window is tokenised while the model works on this one.
+        The next window is tokenized while the model encodes this one.
 
         Args:
-            texts: the inputs, best without repetitions.
-            prompt: put before every text.
-            step: told of every batch.
-            copies: ``(n_texts,)``: how many texts each one stands for in what ``step`` is told.
+            texts: the inputs, preferably distinct.
+            prompt: prefix of every text.
+            step: reports texts and tokens of every batch.
+            copies: ``(n_texts,)``: how many input texts each one counts for in ``step``.
 
         Yields:
-            The window's place among the texts, and its ``(window, dim)`` float32 pooled vectors,
-            neither normalised nor cut.
+            The window's slice of the texts, and its ``(window, dim)`` float32 pooled vectors,
+            neither normalised nor truncated.
         """
         skipped = self._prompt_tokens(prompt) if prompt and not self.settings.pool_prompt else 0
         starts = range(0, len(texts), WINDOW)
@@ -175,7 +176,7 @@ class TextEncoder:
                         step.advance(int(copies[start + batch.rows].sum()), batch.tokens)
                 if not np.isfinite(vectors).all():
                     raise DamagedError(
-                        f"The model gave vectors that are not finite in {self.settings.dtype}."
+                        f"The model's vectors are not finite in {self.settings.dtype}."
                         " Use --dtype float32 or bfloat16."
                     )
                 yield window, vectors
@@ -190,7 +191,7 @@ class TextEncoder:
         return dict(encoded)
 
     def _batches(self, encoded: Mapping[str, list[list[int]]], skipped: int) -> Iterator[Batch]:
-        """Yield batches of about one length up to the budget of tokens, longest texts first."""
+        """Yield batches of similar length within the token budget, longest texts first."""
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
         left = bool(self.tokenizer.padding_side == "left")
         for rows in batches_by_length(lengths, self.batch_tokens):
@@ -219,10 +220,10 @@ class TextEncoder:
 
 
 class Distinct:
-    """The different texts among some texts."""
+    """The distinct texts of a list."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """Find them.
+        """Collect the distinct texts.
 
         Args:
             texts: the texts, with repetitions.
@@ -232,23 +233,23 @@ class Distinct:
             (first.setdefault(text, len(first)) for text in texts), np.int64, len(texts)
         )
         self.texts = list(first)
-        """The different texts, in the order in which they first appear."""
+        """The distinct texts, in order of first appearance."""
         self.copies = np.bincount(self._position, minlength=len(first))
-        """``(n_distinct,)``: how often each appears."""
+        """``(n_distinct,)``: number of occurrences."""
 
     def spread(self, vectors: Vectors) -> Vectors:
-        """Return a row for every text from ``(n_distinct, dim)``, a row for every different one."""
+        """Expand ``(n_distinct, dim)`` vectors to one row per text."""
         repeated = len(self._position) != len(self.texts)
         return vectors[self._position] if repeated else vectors
 
 
 def finished(vectors: Vectors, settings: Settings, normalize: bool | None = None) -> Vectors:
-    """Normalise pooled vectors and cut them to the dimensions to keep.
+    """Normalise pooled vectors, then truncate them to ``truncate_dim``.
 
     Args:
-        vectors: ``(n, dim)`` float32, as they are pooled.
-        settings: the model's.
-        normalize: scale rows to unit L2 norm first; None does as the settings say.
+        vectors: ``(n, dim)`` float32 pooled vectors.
+        settings: the model's settings.
+        normalize: scale rows to unit L2 norm first; None follows the settings.
     """
     if settings.normalize if normalize is None else normalize:
         vectors = normalized(vectors)
@@ -256,7 +257,7 @@ def finished(vectors: Vectors, settings: Settings, normalize: bool | None = None
 
 
 def normalized(vectors: Vectors) -> Vectors:
-    """Scale rows to unit L2 norm, as torch's ``normalize`` does with a norm of next to nothing."""
+    """Scale rows to unit L2 norm; as in torch's ``normalize``, norms are at least 1e-12."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Vectors = np.divide(vectors, np.maximum(norms, 1e-12), dtype=np.float32)
     return scaled
@@ -268,7 +269,7 @@ def load_tokenizer(
     """Load the model's tokenizer.
 
     Raises:
-        MissingError: it is not in the folder, or needs remote code.
+        MissingError: the folder has no tokenizer, or it needs remote code.
     """
     from transformers import AutoTokenizer
 
@@ -281,21 +282,21 @@ def load_tokenizer(
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise MissingError(load_failure(files, error)) from error
     if settings.pooling is Pooling.LAST:
-        keep_end_token(tokenizer, transformer_folder(files.folder))
+        ensure_end_token(tokenizer, transformer_folder(files.folder))
     return tokenizer
 
 
 def load_failure(files: ModelFiles, error: Exception) -> str:
-    """Say why transformers could not load a model."""
+    """Return the message for a model that transformers cannot load."""
     if "trust_remote_code" in str(error):
         return (
-            f"{files.name} comes with Python code of its own, which bge-eval does not run unless"
-            " told to. If you trust its authors, add --trust-remote-code."
+            f"{files.name} needs Python code from its repository, which bge-eval does not run by"
+            " default. If you trust its authors, add --trust-remote-code."
         )
     return f"{files.name} could not be loaded from {files.folder}: {one_line(error)}"
 
 
 def _without_prompt(mask: Tokens, tokens: int) -> Tokens:
     start = mask.argmax(axis=1)[:, None]
-    kept: Tokens = mask * (np.arange(mask.shape[1])[None, :] >= start + tokens)
-    return kept
+    rest: Tokens = mask * (np.arange(mask.shape[1])[None, :] >= start + tokens)
+    return rest

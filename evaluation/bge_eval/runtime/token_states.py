@@ -1,4 +1,4 @@
-"""The last hidden state of every token, for models that compare token by token."""
+"""Token vectors of a transformer, and late interaction between them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-_HELD_BYTES = 2**30
-"""Token vectors that are held at once; at 8,192 tokens a document of BGE-M3 has 32 MiB of them."""
+_GROUP_BYTES = 2**30
+"""Memory for token vectors; a BGE-M3 document of 8,192 tokens has 32 MiB of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenStates:
-    """What a transformer made of some of the texts."""
+    """The last hidden states of a batch of texts."""
 
     rows: npt.NDArray[np.int64]
-    """Their positions among all texts."""
+    """The texts' indices among all texts."""
     ids: list[list[int]]
-    """Their token ids, special tokens included, without padding."""
+    """The texts' token ids, special tokens included, without padding."""
     hidden: torch.Tensor
     """``(batch, tokens, dim)`` float32, padded on the right."""
     mask: torch.Tensor
@@ -34,7 +34,7 @@ class TokenStates:
 
     @property
     def tokens(self) -> int:
-        """Return how many real tokens there are."""
+        """Return the number of tokens without padding."""
         return sum(map(len, self.ids))
 
 
@@ -46,14 +46,14 @@ def token_states(
     max_length: int,
     batch_tokens: int,
 ) -> Iterator[TokenStates]:
-    """Run a transformer over texts, longest first, in batches by tokens.
+    """Run a transformer over texts, longest first, in batches of similar length.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         model: a transformer that returns ``last_hidden_state``; on its device, in evaluation mode.
         texts: the inputs.
         max_length: longest input in tokens.
-        batch_tokens: tokens of a batch, padding included.
+        batch_tokens: tokens per batch, padding included.
     """
     import torch
 
@@ -79,11 +79,11 @@ def token_states(
 def token_vectors(
     states: TokenStates, head: torch.nn.Module | None
 ) -> list[npt.NDArray[np.float32]]:
-    """Return the unit vectors of each text's tokens but the first, ``(tokens - 1, dim)``.
+    """Return the unit vectors of all tokens but the first, ``(tokens - 1, dim)`` per text.
 
     Args:
-        states: what the transformer made.
-        head: a linear layer over the hidden states (BGE-M3's ``colbert_linear``), or None.
+        states: the last hidden states.
+        head: linear layer over the hidden states (BGE-M3's ``colbert_linear``), or None.
     """
     import torch
 
@@ -98,23 +98,25 @@ def token_vectors(
     ]
 
 
-def held_together(tokens: int, dimension: int, most: int) -> int:
-    """Return of how many documents to hold the token vectors at once: at the most a GiB.
+def documents_per_group(tokens: int, dimension: int, most: int) -> int:
+    """Return how many documents' token vectors to compute at a time: about 1 GiB of them.
 
     Args:
-        tokens: of the longest document.
-        dimension: of a token's vector.
-        most: the number that is enough.
+        tokens: length of the longest document.
+        dimension: length of a token vector.
+        most: upper limit.
     """
-    return max(16, min(most, _HELD_BYTES // (tokens * dimension * 4)))
+    return max(16, min(most, _GROUP_BYTES // (tokens * dimension * 4)))
 
 
 def late_interaction(query: npt.NDArray[np.float32], document: npt.NDArray[np.float32]) -> float:
-    """Return the mean over the query's tokens of the best match in the document (BGE-M3's form).
+    """Return BGE-M3's late-interaction score of a query and a document.
+
+    The score is the mean over the query tokens of the largest inner product with a document token.
 
     Args:
-        query: ``(tokens, dim)``.
-        document: ``(tokens, dim)``.
+        query: ``(tokens, dim)`` token vectors.
+        document: ``(tokens, dim)`` token vectors.
     """
     if not len(query) or not len(document):
         return 0.0
@@ -122,7 +124,7 @@ def late_interaction(query: npt.NDArray[np.float32], document: npt.NDArray[np.fl
 
 
 def linear_head(path: Any, device: torch.device) -> torch.nn.Linear:
-    """Load a linear layer from a ``.pt`` file of its weight and bias (``sparse_linear.pt``)."""
+    """Load a linear layer from a ``.pt`` file of weight and bias (``sparse_linear.pt``)."""
     import torch
 
     state = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The forward pass in torch: any Hugging Face encoder on a CPU, a GPU, or several."""
+"""The forward pass in torch: any Hugging Face encoder on a CPU, a GPU, or several GPUs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bge_eval.runtime.text_encoder import Batch, load_failure
 
 
 class TorchForward:
-    """A transformer with its pooling, on one device."""
+    """A transformer and its pooling on one device."""
 
     backend = "torch"
 
@@ -36,14 +36,14 @@ class TorchForward:
         """Load the weights.
 
         Args:
-            files: where the model lies.
-            settings: pooling, length, precision.
-            device: "cpu", "cuda", "cuda:1", "mps"; None takes a GPU when there is one.
-            trust_remote_code: run Python code that comes with the model.
+            files: the model's files.
+            settings: pooling, maximum length, precision.
+            device: "cpu", "cuda", "cuda:1", "mps"; None uses a GPU if available.
+            trust_remote_code: run Python code from the model's repository.
 
         Raises:
-            MissingError: weights are not in the folder, or need remote code.
-            DamagedError: weights do not fit the configuration.
+            MissingError: the folder has no weights, or they need remote code.
+            DamagedError: the weights do not fit the configuration.
             UsageError: the device does not exist.
         """
         self._device = torch.device(first_device(device))
@@ -60,13 +60,13 @@ class TorchForward:
 
     @torch.inference_mode()
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.runtime.text_encoder.Forward`."""
+        """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
         if self._device.type != "cuda":
             for batch in batches:
                 yield batch, self._pooled(batch).cpu().numpy()
             return
-        # While the card computes one batch, the next one is padded and sent to it: results are
-        # fetched two batches late, and nothing in between waits for the card.
+        # While the GPU computes one batch, the next one is padded and copied to it: results are
+        # read two batches later, and nothing in between waits for the GPU.
         started: deque[tuple[Batch, torch.Tensor, torch.cuda.Event]] = deque()
         for batch in batches:
             started.append(self._start(batch))
@@ -101,15 +101,15 @@ class TorchForward:
 
 
 class Replicas:
-    """The same model on several devices, each taking the next batch when it is free."""
+    """Copies of a model on several devices; each free device takes the next batch."""
 
     backend = "torch"
 
     def __init__(self, forwards: list[TorchForward]) -> None:
-        """Use some loaded copies.
+        """Combine loaded copies of a model.
 
         Args:
-            forwards: one for each device.
+            forwards: one copy per device.
         """
         self._forwards = forwards
         self.device = ",".join(forward.device for forward in forwards)
@@ -118,7 +118,7 @@ class Replicas:
         self.batch_tokens = forwards[0].batch_tokens
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
-        """See `bge_eval.runtime.text_encoder.Forward`."""
+        """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
         waiting = iter(batches)
         free = list(self._forwards)
         running: dict[Future[list[tuple[Batch, Vectors]]], TorchForward] = {}
@@ -141,9 +141,9 @@ def load_torch(
     device: str | None = None,
     trust_remote_code: bool = False,
 ) -> TorchForward | Replicas:
-    """Load a model on one device, or on several that are separated by commas.
+    """Load a model on one device or on several.
 
-    Several GPUs are used when the device is "cuda" and there are several.
+    ``device`` lists devices with commas; "cuda" uses every GPU of the machine.
     """
     loaded = [
         TorchForward(files, settings, device=name, trust_remote_code=trust_remote_code)
@@ -153,12 +153,12 @@ def load_torch(
 
 
 def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Reduce token vectors to one vector a text.
+    """Reduce token vectors to one vector per text.
 
     Args:
         hidden: ``(batch, tokens, dim)`` float.
-        mask: ``(batch, tokens)``, 1 for the tokens that count, padded on either side.
-        pooling: which token vectors count.
+        mask: ``(batch, tokens)``, 1 for the tokens to pool; padding may be on either side.
+        pooling: first token, mean or last token.
 
     Returns:
         ``(batch, dim)`` float.
@@ -204,19 +204,18 @@ def _load(
         raise DamagedError(
             f"The weights of {files.name} do not fit its config.json ({one_line(error)})."
         ) from error
-    # A pooler head that the checkpoint lacks is not used here; anything else missing would be
-    # random weights.
+    # transformers initialises missing weights at random. A pooler head is not used here.
     missing = [name for name in info["missing_keys"] if "pooler" not in name]
     if missing or info.get("mismatched_keys"):
         raise DamagedError(
-            f"The checkpoint of {files.name} lacks weights that its configuration needs, such as"
+            f"The checkpoint of {files.name} lacks weights of its configuration, such as"
             f" {', '.join(sorted(missing)[:3]) or info['mismatched_keys']}; scores would be random."
         )
     return model
 
 
 def _padding_free(auto: Any, config: Any, device: torch.device, dtype: str) -> dict[str, str]:
-    """Choose flash attention, which computes nothing for padding, where everything supports it."""
+    """Select flash attention, which skips padding, if device, dtype and model support it."""
     if device.type != "cuda" or dtype == "float32" or find_spec("flash_attn") is None:
         return {}
     mapped = auto._model_mapping.get(type(config), None)
@@ -226,14 +225,16 @@ def _padding_free(auto: Any, config: Any, device: torch.device, dtype: str) -> d
 
 
 def _quantized(model: Any, device: torch.device) -> Any:
-    """Turn the linear layers to int8 weights, whose inputs are quantised as they come."""
+    """Quantise the linear layers to int8 weights, with inputs quantised at run time."""
     import warnings
 
     if device.type != "cpu":
-        raise UsageError("--dtype int8 computes on the CPU; add --device cpu, or use bfloat16.")
+        raise UsageError(
+            "--dtype int8 runs on the CPU only: add --device cpu, or use --dtype bfloat16."
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces a successor that is no part of it
-        # A scale for every row of weights: with one for all of a layer, vectors are far off.
+        warnings.simplefilter("ignore")  # torch recommends a package that it does not include
+        # One scale per row of weights: one scale per layer gives inaccurate vectors.
         linear = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
         return torch.ao.quantization.quantize_dynamic(model, linear)  # type: ignore[no-untyped-call]
 
