@@ -129,7 +129,7 @@ def pair(one: Side, two: Side, *tasks: str, metric: str = MAIN, **more: Any) -> 
 def test_figures(root: Path) -> None:
     old, new = find_side("org/old", [root]), find_side("org/new", [root])
     found = pair(old, new, "Easy", "Even", seed=3)
-    easy, even = found.lines
+    easy, even = found.tasks
     values = [per_query(ranked(b, s), QRELS) for b, s in ((0.3, 1), (2.0, 11))]
     before, after = (np.array([row[0] for row in value.values()]) for value in values)
     assert easy.before == pytest.approx(before.mean()) and easy.after == pytest.approx(after.mean())
@@ -147,14 +147,14 @@ def test_figures(root: Path) -> None:
     assert easy.statistics.p_value < even.statistics.p_value
     assert easy.corrected == pytest.approx(2 * easy.statistics.p_value)
     assert (easy.verdict, even.verdict) == (Verdict.BETTER, Verdict.UNCLEAR)
-    [mean] = found.suites
+    [mean] = found.means
     assert mean.title == "all, mean of 2"
     assert mean.difference == pytest.approx((easy.difference + even.difference) / 2)
 
 
 def test_other_measures_come_from_the_runs(root: Path) -> None:
     old, new = find_side("org/old", [root]), find_side("org/new", [root])
-    [line] = pair(old, new, "Easy", metric="AP@5").lines
+    [line] = pair(old, new, "Easy", metric="AP@5").tasks
     values = [per_query(ranked(b, s), QRELS) for b, s in ((0.3, 1), (2.0, 11))]
     assert line.measure == "AP@5"
     # With one relevant document AP@5 is RR@5.
@@ -167,7 +167,7 @@ def test_subsets_count_alike_whatever_their_size(tmp_path: Path) -> None:
     save(tmp_path, "org/a", "Many", parts)
     save(tmp_path, "org/b", "Many", dict(zip(parts, [ranked(2.0, 3), ranked(1.0, 4)], strict=True)))
     a, b = find_side("org/a", [tmp_path]), find_side("org/b", [tmp_path])
-    [line] = pair(a, b, "Many").lines
+    [line] = pair(a, b, "Many").tasks
     stored = a.results["Many"].scores["test"]
     assert line.before == pytest.approx(sum(e["main_score"] for e in stored) / 2, abs=1e-5)
     assert line.statistics is not None and line.statistics.queries == 2 * QUERIES
@@ -182,7 +182,7 @@ def test_an_aggregate_is_compared_by_its_parts(tmp_path: Path) -> None:
         record = {"aggregate_of": ["Android", "Gis"], "main_measure": "ndcg_at_10"}
         (path.parent / "Whole" / "run.json").write_text(json.dumps(record))
     a, b = find_side("org/a", [tmp_path]), find_side("org/b", [tmp_path])
-    whole, android, gis = pair(a, b, "Whole", "Android", "Gis").lines
+    whole, android, gis = pair(a, b, "Whole", "Android", "Gis").tasks
     assert whole.difference == pytest.approx((android.difference + gis.difference) / 2)
     assert whole.statistics is not None and whole.statistics.queries == 2 * QUERIES
 
@@ -213,8 +213,8 @@ def test_only_common_queries_are_compared_if_so_asked(tmp_path: Path) -> None:
     save(tmp_path, "org/b", "Task", {WHOLE: ranked(0.5, 2)}, qrels=fewer)
     a, b = find_side("org/a", [tmp_path]), find_side("org/b", [tmp_path])
     found = pair(a, b, "Task", allow_different=True)
-    assert found.lines[0].statistics is not None
-    assert found.lines[0].statistics.queries == QUERIES - 5
+    assert found.tasks[0].statistics is not None
+    assert found.tasks[0].statistics.queries == QUERIES - 5
     assert "Task: 5 queries that only one side has are left out" in found.notes
 
 
@@ -226,7 +226,7 @@ def test_scores_that_are_not_the_queries_mean_are_compared_by_themselves(tmp_pat
         path.write_text(json.dumps(content))
     a, b = find_side("org/a", [tmp_path]), find_side("org/b", [tmp_path])
     found = pair(a, b, "Task")
-    assert found.lines[0].verdict is Verdict.UNTESTED and found.lines[0].before == 0.9
+    assert found.tasks[0].verdict is Verdict.UNTESTED and found.tasks[0].before == 0.9
     assert any("but the saved score is 0.90000" in note for note in found.notes)
 
 
@@ -243,7 +243,7 @@ def test_experiments_pair_up(tmp_path: Path) -> None:
         (folder / "Classes" / "run.json").write_text(json.dumps(record))
     a, b = find_side("org/a", [tmp_path]), find_side("org/b", [tmp_path])
     found = pair(a, b, "Classes")
-    [line] = found.lines
+    [line] = found.tasks
     assert (line.unit, line.measure) == ("experiments", "accuracy")
     assert line.statistics is not None and line.statistics.exact
     assert line.statistics.p_value == 2 / 2**10
@@ -300,9 +300,9 @@ def test_a_rows_own_folder(root: Path) -> None:
 
 
 def test_names_that_answer_to_several_or_none(root: Path) -> None:
-    with pytest.raises(UsageError, match="may be any of 3"):
+    with pytest.raises(UsageError, match="matches 3 rows"):
         find_side("org", [root])
-    with pytest.raises(UsageError, match="may be any of 3"):
+    with pytest.raises(UsageError, match="matches 3 rows"):
         find_side(str(root), [])
     with pytest.raises(MissingError, match="Did you mean org/old"):
         find_side("org/odl", [root])

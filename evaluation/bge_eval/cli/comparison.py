@@ -21,8 +21,8 @@ from bge_eval.cli.formats.blocks import (
     Title,
 )
 from bge_eval.cli.formats.terminal import terminal_table
-from bge_eval.compare.pairs import Line, Pair, Verdict
-from bge_eval.compare.queries import Changed, Document, changed_queries
+from bge_eval.compare.pairs import Difference, Pair, Verdict
+from bge_eval.compare.queries import ChangedQuery, Document, changed_queries
 from bge_eval.errors import MissingError
 from bge_eval.statistics.intervals import CONFIDENCE
 from bge_eval.statistics.paired import METHOD
@@ -69,7 +69,7 @@ class ComparisonOutput(Output):
 
 
 def _tested(pairs: Sequence[Pair]) -> bool:
-    return any(line.statistics for pair in pairs for line in pair.lines)
+    return any(line.statistics for pair in pairs for line in pair.tasks)
 
 
 def _method(seed: int) -> str:
@@ -82,7 +82,7 @@ def _method(seed: int) -> str:
 def _terminal(pair: Pair, console: Console, queries: int) -> None:
     console.print(Text(f"A  {pair.first}"))
     console.print(Text(f"B  {pair.second}"))
-    lines = [*pair.lines, *pair.suites]
+    lines = [*pair.tasks, *pair.means]
     wide = console.width >= _WIDE
     head = _HEAD if wide else ["task", "A\nB", "B - A\n95%", "p\nHolm", "d\n+/=/-", ""]
     body = [_cells(line) if wide else _narrow(line) for line in lines]
@@ -107,7 +107,7 @@ def _terminal(pair: Pair, console: Console, queries: int) -> None:
 _HEAD = ["task", "A", "B", "B - A", "95% interval", "p", "p (Holm)", "d", "+ / = / -", ""]
 
 
-def _cells(line: Line) -> list[str]:
+def _cells(line: Difference) -> list[str]:
     title = f"{line.title} ({line.unit})" if line.unit not in ("", "queries") else line.title
     statistics = line.statistics
     scores = [f"{line.before:.5f}", f"{line.after:.5f}", f"{line.difference:+.5f}"]
@@ -126,7 +126,7 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _narrow(line: Line) -> list[str]:
+def _narrow(line: Difference) -> list[str]:
     """Return the same figures in cells of two lines."""
     title, before, after, difference, interval, p, holm, d, counts, verdict = _cells(line)
     return [
@@ -147,7 +147,7 @@ def _p(value: float | None) -> str:
 
 def _blocks(pair: Pair, queries: int) -> list[Block]:
     """Return a pair as a document."""
-    lines = [GridLine(tuple(map(Cell, _cells(line)))) for line in [*pair.lines, *pair.suites]]
+    lines = [GridLine(tuple(map(Cell, _cells(line)))) for line in [*pair.tasks, *pair.means]]
     head = (*_HEAD[:-1], "B is")
     blocks: list[Block] = [
         Grid(
@@ -165,12 +165,12 @@ def _blocks(pair: Pair, queries: int) -> list[Block]:
     return blocks
 
 
-def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
-    """Return (task, heading, queries) for the tasks with values of single queries."""
+def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[ChangedQuery]]]:
+    """Return (task, heading, queries) for the tasks with per-query values."""
     if not queries:
         return []
-    changes: list[tuple[str, str, list[Changed]]] = []
-    for line in pair.lines:
+    changes: list[tuple[str, str, list[ChangedQuery]]] = []
+    for line in pair.tasks:
         try:
             gained, lost = changed_queries(*pair.outputs[line.title], queries)
         except MissingError as error:
@@ -184,7 +184,7 @@ def _changed(pair: Pair, queries: int) -> list[tuple[str, str, list[Changed]]]:
     return changes
 
 
-def _query_lines(one: Changed) -> list[str]:
+def _query_lines(one: ChangedQuery) -> list[str]:
     """Return a query as lines: its text, its gold documents' places, the best of each side."""
     lines = [f"  {_value(one)}  [{one.query}] {one.text}".rstrip()]
     lines += [f"      gold   {_moved(gold.before, gold.after)}  {_document(gold.document)}"
@@ -199,7 +199,7 @@ def _query_lines(one: Changed) -> list[str]:
     return lines
 
 
-def _item(query: Changed) -> Item:
+def _item(query: ChangedQuery) -> Item:
     """Return a query as an entry of a list: its gold documents, then the best of each side."""
     inner = [
         f"gold, place {_moved(gold.before, gold.after)}: {_document(gold.document)}"
@@ -214,7 +214,7 @@ def _item(query: Changed) -> Item:
     return Item(f"{_value(query)} {query.query}: {query.text}", tuple(inner))
 
 
-def _value(one: Changed) -> str:
+def _value(one: ChangedQuery) -> str:
     return f"{one.after - one.before:+.4f} ({one.before:.4f} → {one.after:.4f})"
 
 
@@ -233,7 +233,7 @@ def _document(document: Document) -> str:
 def _records(pair: Pair) -> list[dict[str, Any]]:
     """Return one record a line, for CSV."""
     records = []
-    for kind, lines in (("task", pair.lines), ("mean", pair.suites)):
+    for kind, lines in (("task", pair.tasks), ("mean", pair.means)):
         for line in lines:
             statistics = line.statistics
             interval = statistics.interval if statistics else None
@@ -291,8 +291,8 @@ def _content(pairs: Sequence[Pair], seed: int, queries: int) -> dict[str, Any]:
             {
                 "a": pair.first,
                 "b": pair.second,
-                "tasks": [_line_content(line) for line in pair.lines],
-                "means": [_line_content(line) for line in pair.suites],
+                "tasks": [_line_content(line) for line in pair.tasks],
+                "means": [_line_content(line) for line in pair.means],
                 "notes": pair.notes,
                 **({"queries": _queries_content(pair, queries)} if queries else {}),
             }
@@ -301,7 +301,7 @@ def _content(pairs: Sequence[Pair], seed: int, queries: int) -> dict[str, Any]:
     }
 
 
-def _line_content(line: Line) -> dict[str, Any]:
+def _line_content(line: Difference) -> dict[str, Any]:
     return {
         "title": line.title,
         "tasks": line.tasks,
@@ -318,7 +318,7 @@ def _line_content(line: Line) -> dict[str, Any]:
 
 def _queries_content(pair: Pair, queries: int) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    for line in pair.lines:
+    for line in pair.tasks:
         try:
             gained, lost = changed_queries(*pair.outputs[line.title], queries)
         except MissingError:

@@ -1,4 +1,4 @@
-"""What one side has to say on one task: a score, and values of single queries where they exist."""
+"""Output of one side on one task: its score, and per-query values where they are saved."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from bge_eval.results.saved import TOLERANCE, SavedResult, SavedRun
 from bge_eval.results.trec import read_qrels, read_run
 
 MAIN = "main"
-"""The measure that is every task's own."""
+"""The name of every task's own main score."""
 QUERIES = "queries"
-"""The unit of values of single queries."""
+"""Unit of per-query values."""
 EXPERIMENTS = "experiments"
-"""The unit of values of mteb's repetitions with other training samples."""
+"""Unit of values of mteb's repetitions with other training samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run and its judgements, read when they are asked for."""
+    """A run and its judgements, read on demand."""
 
     saved: SavedRun | None = None
     """A saved run; None for files of other tools."""
     run_file: Path | None = None
     """A TREC run."""
     qrels_file: Path | None = None
-    """Its judgements, if not those of the saved run."""
+    """A file of judgements; None for those of the saved run."""
 
     def run(self) -> Run:
         """Return the run."""
@@ -52,7 +52,7 @@ class Source:
         return self.saved.result.qrels(self.saved.key)
 
     def texts(self) -> Excerpts:
-        """Return the beginnings of texts, where they were kept."""
+        """Return the excerpts of texts; empty if none are saved."""
         return self.saved.result.texts(self.saved.key) if self.saved else Excerpts()
 
 
@@ -65,29 +65,29 @@ class Output:
     measure: str
     """The measure's name."""
     values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Part → query → value; empty where only the score is known."""
+    """Part → query → value; empty if only the score is known."""
     weights: Mapping[str, float] = field(default_factory=dict)
-    """Part → what its mean counts in the score."""
+    """Part → weight of its mean in the score."""
     unit: str = ""
-    """What the values are of: `QUERIES` or `EXPERIMENTS`."""
+    """Unit of the values: `QUERIES` or `EXPERIMENTS`; "" without values."""
     facts: Mapping[str, str] = field(default_factory=dict)
-    """What has to be the same on both sides, as far as it is known, e.g. ``{"data": "99e2…"}``."""
+    """Conditions that both sides must share, if recorded, e.g. ``{"data": "99e2…"}``."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     """Part → its run and judgements."""
     notes: tuple[str, ...] = ()
-    """What a person has to know of it."""
+    """Remarks to print beside the comparison."""
 
 
 def output(side: Side, task: str, metric: str) -> Output | None:
-    """Return what a side of saved results or published scores has on a task.
+    """Return the output of a side of saved results or published scores on a task.
 
     Args:
-        side: who.
+        side: the side.
         task: the task's name.
         metric: `MAIN` or a measure's name.
 
     Returns:
-        The output; None if the side has no such task, or not that measure.
+        The output; None if the side has no score of that task and measure.
     """
     if side.published is not None:
         score = side.scores.get(task)
@@ -103,17 +103,17 @@ def output(side: Side, task: str, metric: str) -> Output | None:
 
 
 def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path | None) -> Output:
-    """Return what a TREC run is worth on a task.
+    """Judge a TREC run on a task.
 
     Args:
-        side: whose ``run_file`` is judged.
+        side: the side whose ``run_file`` is judged.
         task: the task's name.
         metric: `MAIN` (then the other side's measure, or nDCG@10) or a measure's name.
-        other: what the other side has on the task; its judgements are used if there is no file.
-        qrels: a file of judgements.
+        other: the other side's output on the task.
+        qrels: a file of judgements; None for those of the other side.
 
     Raises:
-        UsageError: there are no judgements, or those of several splits or subsets.
+        UsageError: there are no judgements, or they cover several splits or subsets.
     """
     assert side.run_file is not None
     name = (other.measure if other else "nDCG@10") if metric == MAIN else metric
@@ -123,11 +123,11 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
         if len(sources) != 1:
             why = f"{task} has {len(sources)} runs" if sources else "no other side has any"
             raise UsageError(
-                f"{side.run_file} needs judgements, and {why}. --qrels FILE gives them, as TREC"
-                " writes them or as BEIR's tsv."
+                f"{side.run_file} needs judgements, and {why}. Give them with --qrels FILE,"
+                " in TREC's format or as BEIR's tsv."
             )
-        [(part, theirs)] = sources.items()
-        source = Source(theirs.saved, side.run_file, theirs.qrels_file)
+        [(part, reference)] = sources.items()
+        source = Source(reference.saved, side.run_file, reference.qrels_file)
     else:
         part = next(iter(other.sources)) if other and len(other.sources) == 1 else task
         source = Source(None, side.run_file, qrels)
@@ -141,7 +141,7 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
 
 
 def _measure(result: SavedResult, parts: list[SavedRun], metric: str) -> Measure | None:
-    """Return the measure to compute of a result's runs; None to compare by score."""
+    """Return the measure to compute from a result's runs; None to compare by score alone."""
     if metric != MAIN:
         return parse_measure(metric)
     records = [result.record, *(part.result.record for part in parts)]
@@ -153,36 +153,38 @@ def _by_query(result: SavedResult, parts: list[SavedRun], measure: Measure) -> O
     values, sources, digests = {}, {}, []
     for part in parts:
         source = sources[part.name] = Source(part)
-        names, kept = part.result.per_query(part.key)
+        names, rows = part.result.per_query(part.key)
         if str(measure) in names:
             column = names.index(str(measure))
-            values[part.name] = {query: row[column] for query, row in kept.items()}
-            with suppress(MissingError):  # older results kept no judgements
+            values[part.name] = {query: row[column] for query, row in rows.items()}
+            with suppress(MissingError):  # older results have no judgements
                 digests.append(_digest(source.qrels()))
         else:
             qrels = source.qrels()
             digests.append(_digest(qrels))
             values[part.name] = judge(source.run(), qrels, [measure])[measure].per_query
     weights = {part.name: part.weight for part in parts}
-    score = sum(weights[name] * sum(found.values()) / len(found) for name, found in values.items())
+    score = sum(
+        weights[name] * sum(of_part.values()) / len(of_part) for name, of_part in values.items()
+    )
     facts = {**_facts([part.result for part in parts]), "measure": str(measure)}
     if len(digests) == len(parts):
         facts["judgements"] = " ".join(digests)
-    whole = Output(score, str(measure), values, weights, QUERIES, facts, sources)
-    return _checked(whole, result, measure)
+    by_query = Output(score, str(measure), values, weights, QUERIES, facts, sources)
+    return _checked(by_query, result, measure)
 
 
-def _checked(found: Output, result: SavedResult, measure: Measure) -> Output:
-    """Return the output by queries, or by its score where mteb's is not the queries' mean."""
+def _checked(by_query: Output, result: SavedResult, measure: Measure) -> Output:
+    """Return the output, without per-query values if mteb's score is not their mean."""
     key = mteb_key(measure)
     stored = Column(result.task).score(result.scores, key) if key else None
-    if stored is None or abs(stored - found.score) <= TOLERANCE:
-        return found
+    if stored is None or abs(stored - by_query.score) <= TOLERANCE:
+        return by_query
     note = (
-        f"the saved values of its queries have the mean {found.score:.5f}, but the saved score is"
-        f" {stored:.5f}; it is compared by that score alone"
+        f"the mean of its per-query values is {by_query.score:.5f}, but the saved score is"
+        f" {stored:.5f}; only that score is compared"
     )
-    return Output(stored, found.measure, facts=found.facts, notes=(note,))
+    return Output(stored, by_query.measure, facts=by_query.facts, notes=(note,))
 
 
 def _by_score(result: SavedResult, metric: str) -> Output | None:
@@ -201,7 +203,7 @@ def _by_score(result: SavedResult, metric: str) -> Output | None:
     if not values:
         return Output(score, name, facts=facts)
     weights = dict.fromkeys(values, 1 / len(values))
-    note = "its experiments have other training samples, but all the same test data"
+    note = "its experiments have different training samples, but all the same test data"
     return Output(score, name, values, weights, EXPERIMENTS, facts, notes=(note,))
 
 
@@ -214,25 +216,27 @@ def _experiments(result: SavedResult, key: str) -> dict[str, dict[str, float]]:
     for split, entries in result.scores.items():
         for entry in entries:
             repeated = entry.get("scores_per_experiment") or []
-            found = {
+            by_experiment = {
                 f"experiment {number}": float(scores[key])
                 for number, scores in enumerate(repeated, start=1)
                 if isinstance(scores, dict) and isinstance(scores.get(key), int | float)
             }
-            mean = sum(found.values()) / len(found) if found else float("nan")
+            mean = (
+                sum(by_experiment.values()) / len(by_experiment) if by_experiment else float("nan")
+            )
             if not abs(mean - float(entry.get(MAIN_KEY, "nan"))) <= TOLERANCE:
                 return {}
-            values[f"{result.task}/{entry.get('hf_subset', 'default')}/{split}"] = found
+            values[f"{result.task}/{entry.get('hf_subset', 'default')}/{split}"] = by_experiment
     return values
 
 
 def _facts(results: list[SavedResult]) -> dict[str, str]:
-    """Return what is known of the data that results were scored on."""
+    """Return the recorded conditions that results were scored under."""
     facts: dict[str, list[str]] = {}
     for result in {result.path: result for result in results}.values():
         identity = result.identity
         dropped = identity.drops_identical_ids if identity else None
-        known = {
+        recorded = {
             "data": identity.fingerprint if identity else "",
             "splits": ", ".join((identity and identity.splits) or result.scores),
             "subsets": ", ".join((identity and identity.subsets) or _subsets(result)),
@@ -240,19 +244,21 @@ def _facts(results: list[SavedResult]) -> dict[str, str]:
                 dropped
             ],
         }
-        for name, value in known.items():
+        for name, value in recorded.items():
             if value:
                 facts.setdefault(name, []).append(value)
     return {name: " ".join(dict.fromkeys(values)) for name, values in facts.items()}
 
 
 def _subsets(result: SavedResult) -> list[str]:
-    found = (entry.get("hf_subset", "default") for e in result.scores.values() for entry in e)
-    return list(dict.fromkeys(map(str, found)))
+    subsets = (
+        entry.get("hf_subset", "default") for entries in result.scores.values() for entry in entries
+    )
+    return list(dict.fromkeys(map(str, subsets)))
 
 
 def _digest(qrels: Mapping[str, Mapping[str, int]]) -> str:
-    """Return 16 hexadecimal digits of judgements, whatever the order they stand in."""
+    """Return a digest of judgements, 16 hexadecimal digits; their order does not matter."""
     lines = sorted(
         f"{query}\t{document}\t{grade}"
         for query, judged in qrels.items()

@@ -15,32 +15,32 @@ from bge_eval.statistics.paired import Comparison, compare_means
 from bge_eval.statistics.samples import RESAMPLES, Values
 
 LEVEL = 0.05
-"""A difference with a smaller corrected p is called one."""
+"""A difference with a smaller corrected p-value is significant."""
 
-UNTESTED = "untested: a side has no values of single queries, so only scores are compared"
-"""The note on lines without statistics."""
+UNTESTED = "untested: a side has no per-query values, so only scores are compared"
+"""The note on differences without statistics."""
 
 
 class Verdict(StrEnum):
-    """What may be said of a difference."""
+    """The conclusion about a difference."""
 
     BETTER = "better"
     WORSE = "worse"
     UNCLEAR = "unclear"
-    """It may as well be chance."""
+    """Not significant."""
     SAME = "same"
     UNTESTED = "untested"
-    """There are no values of single queries to test."""
+    """A side has no per-query values."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Two sides on one task, or on the mean of several."""
+class Difference:
+    """The difference of two sides on one task, or in the mean over several."""
 
     title: str
     """The task's or the suite's name."""
     tasks: tuple[str, ...]
-    """The tasks that are averaged; one for a task."""
+    """The tasks that are averaged; a single one if it is no mean."""
     measure: str
     """The measure's name."""
     before: float
@@ -48,11 +48,11 @@ class Line:
     after: float
     """The second side's score, 0 to 1."""
     unit: str = ""
-    """What was drawn: "queries" or "experiments"; "" where only scores are known."""
+    """Unit of the values: "queries" or "experiments"; "" if only scores are known."""
     statistics: Comparison | None = None
-    """Interval, p-value and counts; None where only scores are known."""
+    """Interval, p-value and counts; None if only scores are known."""
     corrected: float | None = None
-    """p after Holm's correction."""
+    """p-value after Holm's correction; None before it and without statistics."""
 
     @property
     def difference(self) -> float:
@@ -61,7 +61,7 @@ class Line:
 
     @property
     def verdict(self) -> Verdict:
-        """Return what may be said of the difference, at a corrected p of 0.05."""
+        """Return the conclusion at a corrected p-value of 0.05."""
         if self.statistics is None or self.corrected is None:
             return Verdict.UNTESTED
         if not self.statistics.wins and not self.statistics.losses:
@@ -73,25 +73,25 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One side against the first."""
+    """The comparison of one side with the first."""
 
     first: str
     """The first side's label."""
     second: str
     """The other side's label."""
-    lines: tuple[Line, ...]
-    """One for each task that both have."""
-    suites: tuple[Line, ...] = ()
-    """One for each suite, and for the mean of all."""
+    tasks: tuple[Difference, ...]
+    """One for each task that both sides have."""
+    means: tuple[Difference, ...] = ()
+    """One for each suite, and for the mean over all tasks."""
     outputs: Mapping[str, tuple[Output, Output]] = field(default_factory=dict)
-    """Task → what both have."""
+    """Task → the outputs of both sides."""
     notes: tuple[str, ...] = ()
-    """What a person has to know."""
+    """Remarks to print beside the comparison."""
 
     @property
     def measure(self) -> str:
-        """Return the measure's name, "main score" where tasks have several."""
-        names = list(dict.fromkeys(line.measure for line in self.lines))
+        """Return the measure's name; "main score" if the tasks have several."""
+        names = list(dict.fromkeys(each.measure for each in self.tasks))
         return names[0] if len(names) == 1 else "main score"
 
 
@@ -108,51 +108,52 @@ def compare_pair(
     """Compare two sides on the tasks that both have.
 
     Args:
-        labels: their names.
-        outputs: task → what the first and the second have.
-        suites: (title, tasks) of the means to show; how many tasks there are is added.
-        seed: of everything that is drawn.
-        resamples: how much is drawn.
-        allow_different: compare what is not the same, on the queries that both have.
-        step: told of every task that is done.
+        labels: the names of the sides.
+        outputs: task → the outputs of the first and the second side.
+        suites: (title, tasks) of every mean; the title gets the number of tasks.
+        seed: seed of the bootstrap and the randomisation test.
+        resamples: number of resamples of each.
+        allow_different: compare sides of different conditions, on the queries that both have.
+        step: called with every finished task.
 
     Raises:
-        UsageError: something differs that has to be the same; names all of it.
+        UsageError: the sides were scored under different conditions; the message lists them.
     """
-    problems = {task: _problems(*both) for task, both in outputs.items()}
-    problems = {task: found for task, found in problems.items() if found}
-    if problems and not allow_different:
-        raise _not_comparable(labels, problems)
-    lines, notes, aligned = [], [], {}
+    mismatches = {
+        task: of_task for task, both in outputs.items() if (of_task := _mismatches(*both))
+    }
+    if mismatches and not allow_different:
+        raise _not_comparable(labels, mismatches)
+    differences, notes, aligned = [], [], {}
     for task, (one, two) in outputs.items():
-        for label, found in zip(labels, (one, two), strict=True):
-            notes += [f"{task}: {label}: {note}" for note in found.notes]
-        notes += [f"{task}: compared although {found}" for found in problems.get(task, ())]
+        for label, output in zip(labels, (one, two), strict=True):
+            notes += [f"{task}: {label}: {note}" for note in output.notes]
+        notes += [f"{task}: compared although {each}" for each in mismatches.get(task, ())]
         both = _aligned(one, two)
         if both is not None and both.left_out:
             notes.append(f"{task}: {both.left_out} queries that only one side has are left out")
         aligned[task] = both
-        lines.append(_line(task, one, two, both, seed, resamples))
+        differences.append(_difference(task, one, two, both, seed, resamples))
         step(task)
-    if any(line.statistics is None for line in lines):
+    if any(each.statistics is None for each in differences):
         notes.append(UNTESTED)
     means = [
-        _mean_line(title, tasks, lines, aligned, seed, resamples)
+        _mean_difference(title, tasks, differences, aligned, seed, resamples)
         for title, tasks in suites
         if len([task for task in tasks if task in outputs]) > 1
     ]
-    return Pair(*labels, tuple(lines), tuple(means), outputs, tuple(notes))
+    return Pair(*labels, tuple(differences), tuple(means), outputs, tuple(notes))
 
 
 def corrected(pairs: Sequence[Pair]) -> list[Pair]:
-    """Correct all p-values of the tasks together by Holm's method, and those of the means."""
-    tasks = iter(_holm([line for pair in pairs for line in pair.lines]))
-    means = iter(_holm([line for pair in pairs for line in pair.suites]))
+    """Correct the p-values of all pairs by Holm's method: of tasks together, of means together."""
+    tasks = iter(_holm([each for pair in pairs for each in pair.tasks]))
+    means = iter(_holm([each for pair in pairs for each in pair.means]))
     return [
         replace(
             pair,
-            lines=tuple(next(tasks) for _ in pair.lines),
-            suites=tuple(next(means) for _ in pair.suites),
+            tasks=tuple(next(tasks) for _ in pair.tasks),
+            means=tuple(next(means) for _ in pair.means),
         )
         for pair in pairs
     ]
@@ -160,112 +161,114 @@ def corrected(pairs: Sequence[Pair]) -> list[Pair]:
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """The same queries of two sides."""
+    """The values of the queries that two sides share, one array for each part."""
 
     before: list[Values]
+    """The first side's values."""
     after: list[Values]
+    """The second side's values, in the same order of queries."""
     weights: list[float]
+    """Weight of each part in the score."""
     left_out: int
+    """Number of queries that only one side has."""
 
 
-def _holm(lines: Sequence[Line]) -> list[Line]:
-    tested = [line.statistics.p_value for line in lines if line.statistics]
-    found = iter(holm(tested))
-    return [replace(line, corrected=next(found)) if line.statistics else line for line in lines]
+def _holm(differences: Sequence[Difference]) -> list[Difference]:
+    p_values = iter(holm([each.statistics.p_value for each in differences if each.statistics]))
+    return [
+        replace(each, corrected=next(p_values)) if each.statistics else each for each in differences
+    ]
 
 
-def _problems(one: Output, two: Output) -> list[str]:
-    """Say what differs that has to be the same; what is not known on a side is not held against."""
-    problems = []
+def _mismatches(one: Output, two: Output) -> list[str]:
+    """Return the conditions that differ between two outputs, of those that both record."""
+    mismatches = []
     for name in dict.fromkeys([*one.facts, *two.facts]):
-        mine, theirs = one.facts.get(name), two.facts.get(name)
-        if mine and theirs and mine != theirs:
-            problems.append(f"the {name} differ{_s(name)} ({mine} against {theirs})")
-    if one.values and two.values and not problems and one.unit == two.unit:
+        first, second = one.facts.get(name), two.facts.get(name)
+        if first and second and first != second:
+            verb = "differs" if name == "measure" else "differ"
+            mismatches.append(f"the {name} {verb} ({first} against {second})")
+    if one.values and two.values and not mismatches and one.unit == two.unit:
         if set(one.values) != set(two.values):
-            problems.append(
+            mismatches.append(
                 f"the runs are of {', '.join(one.values)} against {', '.join(two.values)}"
             )
         elif different := sum(
             len(set(one.values[part]) ^ set(two.values[part])) for part in one.values
         ):
-            problems.append(f"only one of them has values for {different} of the {one.unit}")
-    return problems
+            mismatches.append(f"only one of them has values for {different} of the {one.unit}")
+    return mismatches
 
 
-def _s(name: str) -> str:
-    return "" if name.endswith("s") or name.startswith("documents") or name == "data" else "s"
-
-
-def _not_comparable(labels: tuple[str, str], problems: Mapping[str, Sequence[str]]) -> UsageError:
-    lines = [f"- {task}: {'; '.join(found)}" for task, found in problems.items()]
+def _not_comparable(labels: tuple[str, str], mismatches: Mapping[str, Sequence[str]]) -> UsageError:
+    lines = [f"- {task}: {'; '.join(of_task)}" for task, of_task in mismatches.items()]
     return UsageError(
-        f"{labels[0]} and {labels[1]} were not scored on the same:\n"
+        f"{labels[0]} and {labels[1]} were scored under different conditions:\n"
         + "\n".join(lines)
-        + "\nRun one of them again on the other's data, leave tasks out with --tasks, or give"
-        " --allow-different to compare the queries that both have."
+        + "\nRun one of them again on the other's data, leave these tasks out with --tasks, or"
+        " give --allow-different to compare the queries that both have."
     )
 
 
 def _aligned(one: Output, two: Output) -> _Aligned | None:
-    """Return the values of the queries that both sides have, in one order."""
+    """Return the values of the queries that both sides have; None if they share none."""
     parts = [part for part in one.values if part in two.values]
     if not parts or one.unit != two.unit:
         return None
     total = sum(one.weights[part] for part in parts)
     before, after, weights = [], [], []
-    left_out = sum(len(found) for side in (one, two) for found in side.values.values())
+    left_out = sum(len(values) for side in (one, two) for values in side.values.values())
     for part in parts:
-        mine, theirs = one.values[part], two.values[part]
-        queries = [query for query in mine if query in theirs]
+        first, second = one.values[part], two.values[part]
+        queries = [query for query in first if query in second]
         if not queries:
             return None
         left_out -= 2 * len(queries)
-        before.append(np.array([mine[query] for query in queries]))
-        after.append(np.array([theirs[query] for query in queries]))
+        before.append(np.array([first[query] for query in queries]))
+        after.append(np.array([second[query] for query in queries]))
         weights.append(one.weights[part] / total)
     return _Aligned(before, after, weights, left_out)
 
 
-def _line(
+def _difference(
     task: str, one: Output, two: Output, both: _Aligned | None, seed: int, resamples: int
-) -> Line:
+) -> Difference:
     if both is None:
-        return Line(task, (task,), one.measure, one.score, two.score)
-    found = compare_means(both.before, both.after, both.weights, seed=seed, resamples=resamples)
-    return Line(task, (task,), one.measure, found.before, found.after, one.unit, found)
+        return Difference(task, (task,), one.measure, one.score, two.score)
+    tested = compare_means(both.before, both.after, both.weights, seed=seed, resamples=resamples)
+    return Difference(task, (task,), one.measure, tested.before, tested.after, one.unit, tested)
 
 
-def _mean_line(
+def _mean_difference(
     title: str,
     tasks: Sequence[str],
-    lines: Sequence[Line],
+    differences: Sequence[Difference],
     aligned: Mapping[str, _Aligned | None],
     seed: int,
     resamples: int,
-) -> Line:
-    """Compare the means over tasks; queries are drawn within their own task."""
-    by_task = {line.title: line for line in lines}
+) -> Difference:
+    """Compare the means over tasks; queries are resampled within their task."""
+    by_task = {each.title: each for each in differences}
     shown = [by_task[task] for task in tasks if task in by_task]
     of_all = f" of {len(tasks)}" if len(shown) < len(tasks) else ""
     title = f"{title}, mean of {len(shown)}{of_all}"
-    names = tuple(line.title for line in shown)
-    measures = {line.measure for line in shown}
+    names = tuple(each.title for each in shown)
+    measures = {each.measure for each in shown}
     measure = measures.pop() if len(measures) == 1 else "main score"
     before, after = (
         sum(values) / len(shown)
-        for values in ([line.before for line in shown], [line.after for line in shown])
+        for values in ([each.before for each in shown], [each.after for each in shown])
     )
     groups = [aligned[name] for name in names]
-    known = [group for group in groups if group is not None]
-    if len(known) < len(groups):
-        return Line(title, names, measure, before, after)
-    units = list(dict.fromkeys(line.unit for line in shown))
-    found = compare_means(
-        [values for group in known for values in group.before],
-        [values for group in known for values in group.after],
-        [weight / len(known) for group in known for weight in group.weights],
+    testable = [group for group in groups if group is not None]
+    if len(testable) < len(groups):
+        return Difference(title, names, measure, before, after)
+    units = list(dict.fromkeys(each.unit for each in shown))
+    tested = compare_means(
+        [values for group in testable for values in group.before],
+        [values for group in testable for values in group.after],
+        [weight / len(testable) for group in testable for weight in group.weights],
         seed=seed,
         resamples=resamples,
     )
-    return Line(title, names, measure, before, after, " and ".join(units), found)
+    return Difference(title, names, measure, before, after, " and ".join(units), tested)

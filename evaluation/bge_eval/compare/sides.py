@@ -1,4 +1,4 @@
-"""Who is compared: saved results, a TREC run of any tool, or published scores."""
+"""The sides of a comparison: saved results, a TREC run of any tool, or published scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bge_eval.results.identity import differences
 from bge_eval.results.saved import SavedResult, find_results
 
 PUBLISHED = "published"
-"""The name that stands for the published scores of the model on the other side."""
+"""The argument for the published scores of the other side's model."""
 
 _REVISION = re.compile(r"(?P<name>.+)@(?P<revision>[0-9a-z]{4,40})")
 _RUN_ENDINGS = (".tsv", ".tsv.gz", ".trec", ".trec.gz", ".txt", ".txt.gz", ".run", ".run.gz")
@@ -21,18 +21,18 @@ _RUN_ENDINGS = (".tsv", ".tsv.gz", ".trec", ".trec.gz", ".txt", ".txt.gz", ".run
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One system, and what there is of it."""
+    """One system: its saved results, its run file or its published scores."""
 
     label: str
     """Its name for people."""
     results: Mapping[str, SavedResult] = field(default_factory=dict)
     """Task → saved result."""
     run_file: Path | None = None
-    """A TREC run, in place of saved results."""
+    """A TREC run; None for the other kinds of sides."""
     published: str | None = None
-    """The model whose published scores it is: "" for that of the other side; else None."""
+    """The model with published scores, "" for the other side's model; None for other kinds."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Task → published score, once they are looked up."""
+    """Task → published score; empty until they are looked up."""
 
     @property
     def model(self) -> str:
@@ -46,16 +46,16 @@ class Side:
 
 
 def find_side(text: str, runs: Sequence[Path]) -> Side:
-    """Find what a person names.
+    """Find the side that a command-line argument names.
 
     Args:
         text: "published" or "published:org/model"; a folder of results or one result; a TREC
-            run; or a model's name, whole or in part, with ``@revision`` where there are several.
-        runs: the folders of results in which models' names are looked for.
+            run; or a model's name, whole or in part, with ``@revision`` if there are several.
+        runs: the folders of results to search for models.
 
     Raises:
-        UsageError: several rows answer to the name.
-        MissingError: nothing does.
+        UsageError: several rows have the name.
+        MissingError: there is no such file, folder or model.
     """
     if text == PUBLISHED or text.startswith(f"{PUBLISHED}:"):
         model = text.removeprefix(PUBLISHED).removeprefix(":")
@@ -65,14 +65,14 @@ def find_side(text: str, runs: Sequence[Path]) -> Side:
         return _of_file(path)
     if path.is_dir() and any(path.rglob("model_meta.json")):
         rows = sides_in(path)
-        if (path / "model_meta.json").is_file():  # a row's own folder, experiments below aside
+        if (path / "model_meta.json").is_file():  # a row's folder, without experiments
             rows = [row for row in rows if all(r.path.parent == path for r in row.results.values())]
         return _only(rows, text)
     return _by_name(text, runs)
 
 
 def sides_in(folder: Path) -> list[Side]:
-    """Return every row of a folder of results.
+    """Return one side for every row in a folder of results.
 
     Raises:
         MissingError: the folder holds no results.
@@ -81,11 +81,11 @@ def sides_in(folder: Path) -> list[Side]:
 
 
 def distinguish(sides: Sequence[Side]) -> list[str]:
-    """Return the sides' labels, with a revision or a number where two are the same."""
+    """Return the sides' labels; equal ones get their path, revision or number."""
     labels = [side.label for side in sides]
-    for more in (_place, lambda side: side.revision[:8]):
+    for detail in (_run_path, lambda side: side.revision[:8]):
         labels = [
-            f"{label} ({more(side)})" if labels.count(label) > 1 and more(side) else label
+            f"{label} ({detail(side)})" if labels.count(label) > 1 and detail(side) else label
             for label, side in zip(labels, sides, strict=True)
         ]
     return [
@@ -94,7 +94,7 @@ def distinguish(sides: Sequence[Side]) -> list[str]:
     ]
 
 
-def _place(side: Side) -> str:
+def _run_path(side: Side) -> str:
     return str(side.run_file or "")
 
 
@@ -104,8 +104,7 @@ def _of_file(path: Path) -> Side:
         return Side(result.label or path.stem, {result.task: result})
     if not path.name.endswith(_RUN_ENDINGS):
         raise UsageError(
-            f"{path} is neither a result (.json) nor a TREC run (its name would end in"
-            f" {', '.join(_RUN_ENDINGS)})."
+            f"{path} is neither a result (.json) nor a TREC run ({', '.join(_RUN_ENDINGS)})."
         )
     name = path.name
     for ending in sorted(_RUN_ENDINGS, key=len, reverse=True):
@@ -114,42 +113,41 @@ def _of_file(path: Path) -> Side:
 
 
 def _rows(paths: Sequence[Path]) -> list[Side]:
-    """Group results as the table's rows: a model with its settings has a folder of its own."""
+    """Group results as rows of the table: one folder for each model and its settings."""
     folders: dict[Path, dict[str, SavedResult]] = {}
     for path in paths:
         result = SavedResult(path)
         folders.setdefault(path.parent, {})[result.task] = result
-    return [Side(next(iter(found.values())).label, found) for found in folders.values()]
+    return [Side(next(iter(results.values())).label, results) for results in folders.values()]
 
 
 def _by_name(text: str, runs: Sequence[Path]) -> Side:
-    there = [folder for folder in runs if folder.exists()]
-    if not there:
+    folders = [folder for folder in runs if folder.exists()]
+    if not folders:
         raise MissingError(
-            f"'{text}' is no file or folder, and there are no results in"
-            f" {', '.join(map(str, runs))} to look for a model of that name. --runs FOLDER names"
-            " another folder of results."
+            f"'{text}' is no file or folder, and no results are in {', '.join(map(str, runs))} to"
+            " search for a model of that name. Give another folder of results: --runs FOLDER."
         )
-    rows = _rows(find_results(there))
+    rows = _rows(find_results(folders))
     revision = ""
-    wanted = text
+    name = text
     if match := _REVISION.fullmatch(text):
-        wanted, revision = match["name"], match["revision"]
-    wanted = wanted.replace("builtin:", "builtin/").removeprefix("./").strip("/").casefold()
+        name, revision = match["name"], match["revision"]
+    name = name.replace("builtin:", "builtin/").removeprefix("./").strip("/").casefold()
     rows = [row for row in rows if row.revision.startswith(revision)]
-    by_label = [row for row in rows if row.label.casefold() == wanted]
-    by_name = [row for row in rows if row.label.casefold().split("/")[-1] == wanted]
-    by_model = [row for row in rows if row.model.casefold() == wanted]
-    in_part = [row for row in rows if wanted in row.label.casefold()]
-    found = by_label or by_name or by_model or in_part
-    if not found:
-        labels = sorted({row.label for row in _rows(find_results(there))})
+    by_label = [row for row in rows if row.label.casefold() == name]
+    by_name = [row for row in rows if row.label.casefold().split("/")[-1] == name]
+    by_model = [row for row in rows if row.model.casefold() == name]
+    in_part = [row for row in rows if name in row.label.casefold()]
+    matches = by_label or by_name or by_model or in_part
+    if not matches:
+        labels = sorted({row.label for row in _rows(find_results(folders))})
         shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if labels[8:] else "")
         raise MissingError(
-            f"'{text}' is no file or folder, and no result in {', '.join(map(str, there))} has a"
+            f"'{text}' is no file or folder, and no result in {', '.join(map(str, folders))} has a"
             f" model of that name.{did_you_mean(text, labels)} Models there: {shown}."
         )
-    return _only(found, text)
+    return _only(matches, text)
 
 
 def _only(rows: Sequence[Side], text: str) -> Side:
@@ -160,36 +158,36 @@ def _only(rows: Sequence[Side], text: str) -> Side:
         for row in rows
     )
     raise UsageError(
-        f"'{text}' may be any of {len(rows)}:\n{shown}\nGive more of the name, name@revision, or"
-        " the folder."
+        f"'{text}' matches {len(rows)} rows:\n{shown}\nGive a longer name, name@revision, or the"
+        " folder."
     )
 
 
 def differing(one: Side, two: Side, tasks: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return what the sides' saved identities differ in, the data aside.
+    """Return the differences of the sides' saved identities, without those of the data.
 
-    Of two different models, what else differs between the models is not named.
+    If the model differs, its settings are not compared.
 
     Returns:
         Name → both values, e.g. ``{"model.prompts.query": ("", "query: ")}``.
     """
-    found: dict[str, tuple[str, str]] = {}
+    values: dict[str, tuple[str, str]] = {}
     for task in tasks:
         if task not in one.results or task not in two.results:
             continue
-        ours, theirs = one.results[task].identity, two.results[task].identity
-        if not ours or not theirs:
+        first, second = one.results[task].identity, two.results[task].identity
+        if not first or not second:
             continue
-        names = differences(ours.as_dict(), theirs.as_dict())
-        rooms = {"model", "search", "reranker", "packages"}
+        names = differences(first.as_dict(), second.as_dict())
+        sections = {"model", "search", "reranker", "packages"}
         if "model.name" in names:
-            rooms.remove("model")
+            sections.remove("model")
         for name in names:
-            if name.split(".")[0] in rooms:
-                found.setdefault(
-                    name, (_value(ours.as_dict(), name), _value(theirs.as_dict(), name))
+            if name.split(".")[0] in sections:
+                values.setdefault(
+                    name, (_value(first.as_dict(), name), _value(second.as_dict(), name))
                 )
-    return found
+    return values
 
 
 def _value(identity: Mapping[str, Any], name: str) -> str:

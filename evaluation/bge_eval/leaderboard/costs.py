@@ -1,4 +1,4 @@
-"""What a model costs: seconds, texts a second, parameters and dimension, from saved results."""
+"""Costs of a model in saved results: seconds, texts per second, parameters and dimension."""
 
 from __future__ import annotations
 
@@ -10,60 +10,60 @@ from bge_eval.results.record import RunRecord
 from bge_eval.results.saved import SavedResult
 
 _WORK = ("tokenise", "encode", "search", "rerank")
-"""Phases that a model or its search takes; loading and measuring are not its cost."""
+"""Phases that count as costs; loading and measuring do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The cost of one row of the table. What no result says is None."""
+    """The costs of one row of the table; None where the results do not record them."""
 
     seconds: float | None = None
-    """Seconds of encoding, searching and reranking over all of its tasks; None too where vectors
-    came from the embedding store, since then they are not what the model takes."""
+    """Seconds of encoding, searching and reranking over all of its tasks; None if vectors came
+    from the embedding store, because encoding was then skipped."""
     texts_per_second: float | None = None
-    """Texts encoded a second, queries and documents together."""
+    """Texts encoded per second, queries and documents together."""
     parameters: int | None = None
-    """Weights of the encoder."""
+    """Number of the encoder's weights."""
     dimension: int | None = None
     """Length of a vector."""
     machine: str = ""
-    """Where the seconds were measured, e.g. "NVIDIA L4"; "" where it differs or is not known."""
+    """Machine that the seconds were measured on, e.g. "NVIDIA L4"; "" if several or unknown."""
 
 
 def costs(results: Iterable[SavedResult], first_stage: Costs | None = None) -> Costs:
-    """Sum up what the records of some results say.
+    """Sum up the costs in the records of one row's results.
 
     Args:
         results: the results of one row.
-        first_stage: what the row's first stage costs, if the row is a second stage: its seconds
-            are added, its size stands.
+        first_stage: the costs of the row's first stage, if the row is a second stage; its
+            seconds are added, its parameters and dimension are taken over.
     """
-    listed = list(results)
-    records = [result.record for result in listed]
+    of_row = list(results)
+    records = [result.record for result in of_row]
     seconds = [_seconds(record) for record in records if not record.aggregate_of]
-    known = [value for value in seconds if value is not None]
-    whole = sum(known) if known and len(known) == len(seconds) else None
+    recorded = [value for value in seconds if value is not None]
+    total = sum(recorded) if recorded and len(recorded) == len(seconds) else None
     machines = {_machine(record) for record in records}
     machine = machines.pop() if len(machines) == 1 else ""
     if first_stage is not None:
-        both = whole is not None and first_stage.seconds is not None
+        complete = total is not None and first_stage.seconds is not None
         return Costs(
-            seconds=(whole or 0) + (first_stage.seconds or 0) if both else None,
+            seconds=(total or 0) + (first_stage.seconds or 0) if complete else None,
             parameters=first_stage.parameters,
             dimension=first_stage.dimension,
             machine=machine,
         )
     return Costs(
-        seconds=whole,
+        seconds=total,
         texts_per_second=_rate(records),
-        parameters=_one(_parameters(result) for result in listed),
-        dimension=_one(_dimension(result) for result in listed),
+        parameters=_one(_parameters(result) for result in of_row),
+        dimension=_one(_dimension(result) for result in of_row),
         machine=machine,
     )
 
 
 def size_name(parameters: int) -> str:
-    """Return a number of weights as people say it, e.g. ``109M``."""
+    """Return a number of weights with its unit, e.g. ``109M``."""
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
         if parameters >= unit:
             value = parameters / unit
@@ -80,7 +80,7 @@ def _seconds(record: RunRecord) -> float | None:
 
 
 def _rate(records: Iterable[RunRecord]) -> float | None:
-    """Return texts a second over the phases whose texts were counted, stored ones aside."""
+    """Return texts per second over the phases with counts, without stored vectors."""
     texts, seconds = 0.0, 0.0
     for record in records:
         profile = record.profile or Profile()
@@ -115,6 +115,6 @@ def _dimension(result: SavedResult) -> int | None:
 
 
 def _one(values: Iterable[int | None]) -> int | None:
-    """Return the value that all agree on who know one."""
-    known = {value for value in values if value}
-    return known.pop() if len(known) == 1 else None
+    """Return the one value that the results record; None if they record several or none."""
+    recorded = {value for value in values if value}
+    return recorded.pop() if len(recorded) == 1 else None

@@ -1,9 +1,9 @@
-"""Published scores of other models, one row for each model, as MTEB's own table has them.
+"""Published scores of other models: one row for each model, as in MTEB's own table.
 
-A model's figures in MTEB's results repository lie under several revisions. For every task one
-of them counts, by the rules of ``mteb.results.BenchmarkResults.join_revisions``: the model's
-main revision before others, then one with a known version of mteb, then one whose revision is
-known, then the newest version of mteb.
+MTEB's results repository has several revisions of a model. For every task one of them counts, by
+the rules of ``mteb.results.BenchmarkResults.join_revisions``: the model's main revision before
+others, then one with a known version of mteb, then one with a known revision, then the newest
+version of mteb.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Submission:
     """The scores of one revision of a model on one task."""
 
     revision: str
-    """The model's commit, or "external" for figures from a model card."""
+    """The model's commit, or "external" for scores from a model card."""
     version: str
     """The version of mteb that computed them, or ""."""
     data_revision: str
     """The revision of the data set, or "None"."""
     scores: dict[str, list[dict[str, str | float]]] = field(default_factory=dict)
-    """As mteb has them: ``{"test": [{"hf_subset": "default", "main_score": 0.71}]}``."""
+    """Scores in mteb's layout: ``{"test": [{"hf_subset": "default", "main_score": 0.71}]}``."""
 
 
 def published_rows(
@@ -89,10 +89,10 @@ def read_published(
 
     Args:
         tasks: mteb's task names.
-        path: another file of the same form as ``results/published/mteb_scores.csv.gz``.
+        path: a file in the format of ``results/published/mteb_scores.csv.gz``, its default.
 
     Returns:
-        Model → task → what was submitted, e.g.
+        Model → task → submissions, e.g.
         ``{"BAAI/bge-m3": {"SciFact": [Submission(revision="5617a9f…", …)]}}``.
     """
     path = path or published_folder() / "mteb_scores.csv.gz"
@@ -109,23 +109,25 @@ def read_published(
                     submission = submissions[identity] = Submission(
                         line["revision"], line["mteb_version"], line["dataset_revision"]
                     )
-                    of_model = models.setdefault(line["model"], {})
-                    of_model.setdefault(line["task"], []).append(submission)
+                    by_task = models.setdefault(line["model"], {})
+                    by_task.setdefault(line["task"], []).append(submission)
                 entry: dict[str, str | float] = {"hf_subset": line["subset"]}
                 entry |= {key: float(line[key]) for key in KEYS if line[key]}
                 submission.scores.setdefault(line["split"], []).append(entry)
     except (OSError, EOFError, zlib.error, KeyError, ValueError) as error:
-        raise DamagedError(f"{path} is no readable table of published scores ({error}).") from error
+        raise DamagedError(
+            f"{path} is not a readable table of published scores ({error})."
+        ) from error
     return models
 
 
 def parsed_version(text: str) -> tuple[int, ...] | None:
-    """Return a version of mteb to compare by; None for none, and for a range of versions."""
+    """Return a version of mteb as numbers; None for "" and for a range of versions."""
     return tuple(map(int, text.split("."))) if re.fullmatch(r"\d+(\.\d+)*", text) else None
 
 
 def _preferred(submissions: Sequence[Submission], main: str | None) -> Submission:
-    """Return the submission that counts among those of one model on one task."""
+    """Return the submission that counts, of one model's on one task."""
 
     def rank(submission: Submission) -> tuple[bool, bool, bool, tuple[int, ...]]:
         version = parsed_version(submission.version)

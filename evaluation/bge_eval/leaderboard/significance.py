@@ -1,4 +1,4 @@
-"""How sure a score is: its interval over queries, and what cannot be told from the best."""
+"""Interval of a score over queries, and the test of its difference to the best score."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from bge_eval.records import SplitKey
 from bge_eval.results.saved import TOLERANCE, SavedResult
 
 LEVEL = 0.05
-"""A difference whose p-value is smaller is one that chance does not explain."""
+"""A difference with a smaller p-value is significant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One row's score on one task, among the others."""
+    """One row's score on one task: its interval, its rank, and whether it ties with the best."""
 
     score: float
     """0 to 1."""
     low: float | None = None
-    """Lower end of its 95% interval over queries; None where no query's value is kept."""
+    """Lower end of its 95% interval over queries; None without per-query values."""
     high: float | None = None
     """Upper end."""
     queries: int | None = None
-    """How many queries the interval is over."""
+    """Number of queries; None without per-query values."""
     rank: int = 0
     """1 for the best score of the task, 2 for the second best; equal scores share a rank."""
     tied: bool = False
-    """Whether it is not the best, and cannot be told from the best (p of 0.05 or more)."""
+    """Whether it is below the best score, but not significantly (p of 0.05 or more)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,20 @@ class _Group:
     """The queries of one split and subset of one task under one row."""
 
     weight: float
-    """What their mean counts in the task's score."""
+    """Weight of their mean in the task's score."""
     values: Mapping[str, float]
     """Query id → value."""
 
 
 _Groups: TypeAlias = dict[tuple[str, SplitKey], _Group]
-"""(task, (subset, split)) → its queries."""
+"""(task, (subset, split)) → queries."""
 
 
 class Evidence:
-    """What single queries say of a table; every result is read once, when it is first needed."""
+    """Per-query values of a table's rows; every result is read once, on first use."""
 
     def __init__(self, board: Leaderboard, key: str) -> None:
-        """Look at a table.
+        """Prepare for a table; nothing is read yet.
 
         Args:
             board: the table.
@@ -73,7 +73,10 @@ class Evidence:
         """Return every row's standing by a weighted mean over tasks, in the rows' order.
 
         Args:
-            weights: task → what it counts; they sum to 1. A row that lacks one has no standing.
+            weights: task → weight; they sum to 1.
+
+        Returns:
+            The standings; None for a row without a score on one of the tasks.
         """
         from bge_eval.statistics.randomisation import randomisation_p_value
 
@@ -86,10 +89,10 @@ class Evidence:
         ranked = sorted({score for score in scores if score is not None}, reverse=True)
         groups = [self._weighted(index, weights) for index in range(len(scores))]
         best = scores.index(ranked[0]) if ranked else 0
-        found: list[Standing | None] = []
+        standings: list[Standing | None] = []
         for score, own in zip(scores, groups, strict=True):
             if score is None:
-                found.append(None)
+                standings.append(None)
                 continue
             standing = _standing(score, ranked.index(score) + 1, own)
             if standing.rank > 1 and _same_queries(groups[best], own):
@@ -97,49 +100,44 @@ class Evidence:
                     [group.values[query] - value for query, value in own[name].values.items()]
                     for name, group in groups[best].items()
                 ]
-                counted = [own[name].weight for name in groups[best]]
-                p_value, _ = randomisation_p_value(differences, counted)
+                group_weights = [own[name].weight for name in groups[best]]
+                p_value, _ = randomisation_p_value(differences, group_weights)
                 standing = replace(standing, tied=p_value >= LEVEL)
-            found.append(standing)
-        return found
+            standings.append(standing)
+        return standings
 
     def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
-        """Return a row's queries of several tasks; nothing where those of one are lacking."""
+        """Return a row's queries of several tasks; {} if one task has no per-query values."""
         columns = {column.task: column for column in self._board.columns}
         groups: _Groups = {}
         for task, weight in weights.items():
             if (index, task) not in self._read:
                 row = self._board.rows[index]
                 self._read[index, task] = _groups(row, columns[task], self._key)
-            found = self._read[index, task]
-            if not found:
+            of_task = self._read[index, task]
+            if not of_task:
                 return {}
-            for name, group in found.items():
-                # A task may count twice, for itself and as a part of an aggregate.
+            for name, group in of_task.items():
+                # A task can be a column itself and a part of an aggregate.
                 before = groups[name].weight if name in groups else 0.0
                 groups[name] = _Group(before + weight * group.weight, group.values)
         return groups
 
 
 def row_costs(board: Leaderboard, row: Row, task: str | None = None) -> Costs:
-    """Return what a row costs; a second stage's costs include its first's.
+    """Return the costs of a row; a second stage's include those of its first stage.
 
     Args:
         board: the table.
         row: one of its rows.
-        task: of this task alone, instead of all of the table's.
+        task: the task whose costs are returned; None for all of the table's tasks.
     """
     first = board.first_stage(row)
     before = row_costs(board, first, task) if first is not None else None
     tasks = [task] if task else board.tasks
     saved = [SavedResult(row.results[name]) for name in tasks if name in row.results]
-    ran = {result.path: result for each in saved for result in _ran(each)}
-    return costs(ran.values(), before)
-
-
-def _ran(result: SavedResult) -> list[SavedResult]:
-    """Return the results that took time: an aggregate's parts in its place."""
-    return result.parts() or [result]
+    evaluated = {result.path: result for each in saved for result in each.parts() or [each]}
+    return costs(evaluated.values(), before)
 
 
 def _standing(score: float, rank: int, groups: _Groups) -> Standing:
@@ -166,7 +164,7 @@ def _same_queries(one: _Groups, another: _Groups) -> bool:
 
 
 def _groups(row: Row, column: Column, key: str) -> _Groups:
-    """Return a row's values of single queries, by task and part; nothing where any is lacking.
+    """Return a row's per-query values on one column; {} if a part of it has none.
 
     A task's score is the mean over its splits and subsets, and an aggregate's over its parts.
     """
@@ -177,23 +175,23 @@ def _groups(row: Row, column: Column, key: str) -> _Groups:
     tasks = column.parts or (column,)
     for task in tasks:
         result = SavedResult(path).beside(task.task)
-        found = _task_values(result, task, key) if result.path.is_file() else {}
-        if not found:
+        by_split = _task_values(result, task, key) if result.path.is_file() else {}
+        if not by_split:
             return {}
-        weight = 1 / len(tasks) / len(found)
-        for part, values in found.items():
+        weight = 1 / len(tasks) / len(by_split)
+        for part, values in by_split.items():
             groups[task.task, part] = _Group(weight, values)
     mean = sum(
         group.weight * sum(group.values.values()) / len(group.values) for group in groups.values()
     )
-    # Where queries do not give the score (another averaging of mteb's), they say nothing of it.
+    # mteb averages some measures in another way: the queries' mean is then not the score.
     return groups if abs(mean - row.scores[column.task]) <= TOLERANCE else {}
 
 
 def _task_values(
     result: SavedResult, column: Column, key: str
 ) -> dict[SplitKey, Mapping[str, float]]:
-    """Return the measure of every query, by subset and split; nothing where it is not kept."""
+    """Return the measure of every query by (subset, split); {} if it cannot be computed."""
     if key == MAIN_KEY:
         key = column.main or result.record.main_measure
     measure = measure_of_key(key)
@@ -205,16 +203,16 @@ def _task_values(
     ]
     if measure is None or not parts:
         return {}
-    found: dict[SplitKey, Mapping[str, float]] = {}
+    by_split: dict[SplitKey, Mapping[str, float]] = {}
     try:
         for part in parts:
             names, values = result.per_query(part)
             if str(measure) in names:
-                place = names.index(str(measure))
-                found[part] = {query: row[place] for query, row in values.items()}
+                column_index = names.index(str(measure))
+                by_split[part] = {query: row[column_index] for query, row in values.items()}
             else:
                 computed = per_query(result.run(part), result.qrels(part), [measure])
-                found[part] = {query: row[0] for query, row in computed.items()}
+                by_split[part] = {query: row[0] for query, row in computed.items()}
     except MissingError:
         return {}
-    return found
+    return by_split

@@ -20,13 +20,13 @@ def accuracy(run: Run, qrels: Qrels, cutoff: int) -> Values:
 
 
 def hole(run: Run, qrels: Qrels, cutoff: int) -> Values:
-    """Compute the share of top-ranked documents that are judged for no query at all."""
+    """Compute the share of top-ranked documents that no query has a judgement of."""
     function = _beir_function("hole")
     judged = {document for grades in qrels.values() for document in grades}
     per_query = dict.fromkeys(qrels, 0.0)
     for query, documents in run.items():
-        known = {document: 0 for document in documents if document in judged}
-        [per_query[query]] = function({query: known}, {query: documents}, [cutoff]).values()
+        grades = {document: 0 for document in documents if document in judged}
+        [per_query[query]] = function({query: grades}, {query: documents}, [cutoff]).values()
     [mean] = function(qrels, run, [cutoff]).values()
     return Values(float(mean), per_query)
 

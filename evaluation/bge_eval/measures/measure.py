@@ -64,10 +64,10 @@ def parse_measure(text: str) -> Measure:
         UsageError: the measure is unknown, a parameter is wrong, or no installed tool computes it.
     """
     match = _PLAIN.fullmatch(text.strip())
-    known = definition(match["name"]) if match else None
-    if match is None or known is None:
+    entry = definition(match["name"]) if match else None
+    if match is None or entry is None:
         return _parsed_by_ir_measures(text.strip())
-    return Measure(known.name, _valid_cutoff(text, int(match["cutoff"])))
+    return Measure(entry.name, _valid_cutoff(text, int(match["cutoff"])))
 
 
 def _parsed_by_ir_measures(text: str) -> Measure:

@@ -13,7 +13,7 @@ MAIN_KEY = "main_score"
 CUTOFFS = (1, 3, 5, 10, 20, 100, 1000)
 """The cutoffs that mteb computes for every retrieval task."""
 
-_HELD = [entry for entry in DEFINITIONS if entry.mteb_key]
+_STORED = [entry for entry in DEFINITIONS if entry.mteb_key]
 
 
 def mteb_key(measure: Measure) -> str | None:
@@ -26,7 +26,7 @@ def mteb_key(measure: Measure) -> str | None:
 
 def measure_of_key(key: str) -> Measure | None:
     """Return the measure of one of mteb's keys, or None for keys of other kinds."""
-    for entry in _HELD:
+    for entry in _STORED:
         if match := re.fullmatch(entry.mteb_key.format(r"(\d+)"), key):
             return Measure(entry.name, int(match[1]))
     return None
@@ -49,7 +49,7 @@ def parse_key(text: str) -> str:
     measure = parse_measure(text)
     key = mteb_key(measure)
     if key is None:
-        names = ", ".join(entry.name for entry in _HELD)
+        names = ", ".join(entry.name for entry in _STORED)
         raise UsageError(
             f"Results do not hold '{text}'. They hold {names} with a cutoff, such as nDCG@10 or"
             " R@100; `bge-eval rescore` computes other measures from saved runs."

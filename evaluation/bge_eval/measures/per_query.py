@@ -34,8 +34,8 @@ def per_query(
     import pytrec_eval
 
     names = {measure: _pytrec_eval_name(measure) for measure in measures if measure.name != "RR"}
-    wanted = {f"{name}.{measure.cutoff}" for measure, name in names.items()}
-    evaluator = pytrec_eval.RelevanceEvaluator({q: dict(d) for q, d in qrels.items()}, wanted)
+    requested = {f"{name}.{measure.cutoff}" for measure, name in names.items()}
+    evaluator = pytrec_eval.RelevanceEvaluator({q: dict(d) for q, d in qrels.items()}, requested)
     computed = evaluator.evaluate({q: dict(d) for q, d in run.items()})
     values: dict[str, list[float]] = {}
     for query, judged in qrels.items():
