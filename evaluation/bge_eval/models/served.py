@@ -15,7 +15,7 @@ from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
-from bge_eval.remote.apis import Api, Cohere, Served, Wire, WrongAnswerError, address, wire
+from bge_eval.remote.apis import Api, Served, Wire, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
@@ -75,7 +75,7 @@ class ServedEncoder:
         self._served = served
         self._settings = settings
         self._full: int | None = None
-        probe = "search_query" if isinstance(form, Cohere) else ""
+        probe = next(iter(form.input_types.values()), "")
         self._full = self._ask([self._first_words()], probe)[0].shape[1]
         self.dimension = settings.truncate_dim or self._full
         if self.dimension > self._full:
@@ -124,7 +124,7 @@ class ServedEncoder:
 
     def _batches(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         """Return row numbers for each request, longest texts first."""
-        extra = 0 if isinstance(self._form, Cohere) else estimated_tokens(prompt)
+        extra = 0 if self._form.input_types else estimated_tokens(prompt)
         sizes = [estimated_tokens(text) + extra for text in texts]
         takes_empty = self._form.takes_empty
         rows = [row for row, text in enumerate(texts) if takes_empty or (prompt + text).strip()]
@@ -217,8 +217,8 @@ class ServedModel(DenseModel):
             self.served = self._form.served(self._client, model)
         files = served_files(self._client, self.served, version)
         prompts, stated = registered_prompts(files.name)
-        if isinstance(self._form, Cohere):
-            prompts = Prompts(self._form.input_types, "other", "Cohere's input types")
+        if self._form.input_types:
+            prompts = Prompts(self._form.input_types, "other", f"input types of {api}")
         self._settings = ServedSettings(
             overrides.similarity or stated or Similarity.COSINE,
             bool(overrides.normalize),
@@ -237,7 +237,7 @@ class ServedModel(DenseModel):
         self._encoder: ServedEncoder | None = None
         registered = registered_meta(files.name)
         api_model = registered is not None and "API" in registered.framework
-        if not isinstance(self._form, Cohere) and not api_model:
+        if not self._form.input_types and not api_model:
             self._refuse_own_loader()
         self._meta = self._make_meta(self._experiment(), framework=["API"])
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from bge_eval.errors import BgeEvalError, MissingError, UsageError
@@ -49,16 +49,52 @@ class Served:
     """Largest number of tokens in a request; None if the server does not report it."""
 
 
+class Wire(Protocol):
+    """The request and response format of an API."""
+
+    api: ClassVar[Api]
+    """The API."""
+    root: ClassVar[str]
+    """Path added to an address that has none."""
+    most_texts: ClassVar[int]
+    """Largest number of inputs in a request, unless the server reports another."""
+    takes_empty: ClassVar[bool]
+    """Whether the API accepts an empty text."""
+    input_types: ClassVar[Mapping[str, str]]
+    """mteb's prompt name → input type, for an API without prompts; {} where prompts are text."""
+
+    def served(self, client: Client, model: str | None) -> Served:
+        """Return the named model, or the server's only one.
+
+        Raises:
+            UsageError: the server does not serve the model, or serves several.
+        """
+
+    def embed(
+        self, texts: Sequence[str], served: Served, prompt: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body of a request for embeddings."""
+
+    def vectors(self, answer: Any, count: int) -> tuple[list[Any], int]:
+        """Return the vectors in the order of the texts, and the number of tokens (0 if unknown)."""
+
+    def rerank(
+        self, query: str, documents: Sequence[str], served: Served
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the path and the body of a request for scores."""
+
+    def scores(self, answer: Any, count: int) -> list[Any]:
+        """Return the scores in the order of the documents."""
+
+
 class OpenAi:
     """OpenAI's embeddings."""
 
     api: ClassVar[Api] = Api.OPENAI
     root: ClassVar[str] = "/v1"
-    """Path added to an address that has none."""
     most_texts: ClassVar[int] = 256
-    """Largest number of inputs in a request, unless the server reports another."""
     takes_empty: ClassVar[bool] = False
-    """Whether the API accepts an empty text."""
+    input_types: ClassVar[Mapping[str, str]] = {}
 
     def served(self, client: Client, model: str | None) -> Served:
         """Ask the server which model it serves.
@@ -138,6 +174,7 @@ class Tei:
     root: ClassVar[str] = ""
     most_texts: ClassVar[int] = 32
     takes_empty: ClassVar[bool] = False
+    input_types: ClassVar[Mapping[str, str]] = {}
 
     def served(self, client: Client, model: str | None) -> Served:
         """Ask the server which model it serves.
@@ -203,7 +240,7 @@ class Cohere:
         "Clustering": "clustering",
         "other": "search_document",
     }
-    """mteb's prompt name → input type, the same as in mteb's Cohere models."""
+    """The input types of mteb's Cohere models."""
 
     def served(self, client: Client, model: str | None) -> Served:
         """Return the model of this name; the API reports nothing more about it.
@@ -247,15 +284,13 @@ class Cohere:
         return in_order(answer["results"], "relevance_score", count)
 
 
-Wire = OpenAi | Infinity | Tei | Cohere
-"""One of the four API formats."""
-
 _WIRES: dict[Api, type[Wire]] = {
     Api.OPENAI: OpenAi,
     Api.INFINITY: Infinity,
     Api.TEI: Tei,
     Api.COHERE: Cohere,
 }
+"""The format of every API."""
 
 
 class WrongAnswerError(Exception):
