@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -22,20 +21,6 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 
 SplitKey: TypeAlias = tuple[str, str]
 """(subset, split), e.g. ``("default", "test")``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """The files of a model on this machine."""
-
-    name: str
-    """``org/model``; names the folder of the results."""
-    revision: str
-    """The hub's commit, or a hash of a local folder's content: 40 hexadecimal digits."""
-    folder: Path
-    """The folder of the files."""
-    from_hub: bool
-    """Whether name and revision are the hub's."""
 
 
 @dataclass(frozen=True, slots=True)

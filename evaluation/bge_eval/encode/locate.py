@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.records import ModelFiles
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 """The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.encode.config import module_kind, read_modules, read_object, transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
-from bge_eval.records import ModelFiles
 
 
 class Pooling(StrEnum):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bge_eval.data.texts import document_texts, query_texts
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.prompts import Role, names_of, resolve_instruction, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides, Prompts, Similarity
@@ -20,7 +21,7 @@ from bge_eval.errors import UsageError
 from bge_eval.models.base import Model, model_meta, registered_meta
 from bge_eval.models.form import Form
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles, Run, Vectors
+from bge_eval.records import Run, Vectors
 from bge_eval.search.engines import DEFAULT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
 from bge_eval.search.index import Rows

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bge_eval.encode.config import CONFIG, module_kind, read_modules, read_object
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.records import ModelFiles, Run, Vectors
+from bge_eval.records import Run, Vectors
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bge_eval.records import ModelFiles
+from bge_eval.encode.files import ModelFiles
 from bge_eval.remote.apis import Api, Served
 from bge_eval.remote.client import Client
 

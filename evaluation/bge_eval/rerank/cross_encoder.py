@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.config import read_modules, transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.records import ModelFiles
 from bge_eval.rerank.reranker import (
     Family,
     RerankerOptions,

@@ -6,9 +6,9 @@ So only known layouts are recognised; for others the user states the kind.
 
 from __future__ import annotations
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles
 from bge_eval.rerank import cross_encoder, late, layered, llm
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.rerank.reranker import (

@@ -14,8 +14,8 @@ import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bge_eval.encode.cache import cache_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
-from bge_eval.records import ModelFiles
 from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.conversions import worth_converting
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.records import ModelFiles
 from bge_eval.rerank.reranker import Family, RerankerOptions, checked
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.config import read_config
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, UsageError
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles
 from bge_eval.rerank.llm import (
     PREDICT,
     YES_OR_NO,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.records import ModelFiles
 from bge_eval.rerank.reranker import Family, RerankerOptions, architecture, checked
 from bge_eval.runtime.batches import default_batch_tokens, pair_batches
 from bge_eval.runtime.batches import padded as padded_rows

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.config import module_kind, read_config, read_modules
+from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles
 from bge_eval.rerank.kinds import RerankerKind
 
 

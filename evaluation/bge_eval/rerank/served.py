@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles
 from bge_eval.remote.apis import Api, Served, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity

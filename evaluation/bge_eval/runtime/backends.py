@@ -12,11 +12,11 @@ from importlib.util import find_spec
 
 from bge_eval.encode.cache import cache_folder
 from bge_eval.encode.config import CONFIG, read_object, transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings
 from bge_eval.errors import MissingError, NotReadyError, UsageError
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.records import ModelFiles
 from bge_eval.runtime.conversions import worth_converting
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import quiet_transformers
-from bge_eval.records import ModelFiles
 from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.conversions import FACTS, stored_folder
 from bge_eval.runtime.devices import threads

@@ -9,9 +9,10 @@ import numpy as np
 import onnxruntime
 
 from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.records import ModelFiles, Vectors
+from bge_eval.records import Vectors
 from bge_eval.runtime.batches import BATCH_TOKENS
 from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
 from bge_eval.runtime.pooling import pooled

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Dtype, Settings
-from bge_eval.records import ModelFiles, Vectors
+from bge_eval.records import Vectors
 from bge_eval.runtime.batches import BATCH_TOKENS, model_inputs
 from bge_eval.runtime.converted import Conversion, conversion
 from bge_eval.runtime.pooling import pooled

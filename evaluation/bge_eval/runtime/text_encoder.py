@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Pooling, Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
-from bge_eval.records import ModelFiles, Vectors
+from bge_eval.records import Vectors
 from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
 from bge_eval.runtime.end_token import ensure_end_token
 

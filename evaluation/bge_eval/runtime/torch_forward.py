@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Dtype, Pooling, Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import quiet_transformers
-from bge_eval.records import ModelFiles, Vectors
+from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device, pick_devices
 from bge_eval.runtime.text_encoder import Batch, load_failure
