@@ -79,7 +79,7 @@ def test_model_index(runs: Path) -> None:
     assert first["task"] == {"type": "sentence-similarity", "name": "STS"}
     assert first["dataset"]["name"] == "STS12 (default)"
     assert first["metrics"][0]["value"] == 0.82
-    with pytest.raises(UsageError, match="A model card is of one model"):
+    with pytest.raises(UsageError, match="A model card has one model"):
         model_index(saved(runs))
 
 

@@ -93,22 +93,22 @@ def _by_ir_measures(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict
 
     if not measures:
         return {}
-    theirs: dict[Any, Measure] = {ir_measures.parse_measure(str(m)): m for m in measures}
+    by_ir_measure: dict[Any, Measure] = {ir_measures.parse_measure(str(m)): m for m in measures}
     try:
-        computed: Any = ir_measures.calc(list(theirs), qrels, run)
+        computed: Any = ir_measures.calc(list(by_ir_measure), qrels, run)
     except (ValueError, RuntimeError, KeyError, OSError) as error:
         raise UsageError(
             f"ir_measures cannot compute {', '.join(map(str, measures))} here ({error})."
         ) from error
     per_query: dict[Measure, dict[str, float]] = {measure: {} for measure in measures}
     for value in computed.per_query:
-        per_query[theirs[value.measure]][value.query_id] = float(value.value)
+        per_query[by_ir_measure[value.measure]][value.query_id] = float(value.value)
     return {
         measure: Values(
-            float(computed.aggregated[their_measure]),
+            float(computed.aggregated[ir_measure]),
             {query: per_query[measure][query] for query in qrels},
         )
-        for their_measure, measure in theirs.items()
+        for ir_measure, measure in by_ir_measure.items()
     }
 
 

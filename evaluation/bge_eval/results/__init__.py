@@ -1,1 +1,1 @@
-"""What a run leaves behind: mteb's result files, TREC runs, per-query scores, identities."""
+"""Files that a run saves: mteb's results, TREC runs, per-query scores, identities."""

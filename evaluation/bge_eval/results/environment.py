@@ -1,4 +1,4 @@
-"""The machine that a run is made on, for its record."""
+"""Description of the machine that a run was made on, for its record."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Results for others: mteb's layout for its public results repository, and a model card's part.
+"""Export of results: to the layout of mteb's public results repository, and to a model card.
 
-Only mteb's own files leave: a result, ``model_meta.json`` and ``run_settings.jsonl``. Our TREC
-runs, texts and records stay where they are.
+Only mteb's own files are exported: results, ``model_meta.json`` and ``run_settings.jsonl``. TREC
+runs, texts and run records are not.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _SETTINGS = "run_settings.jsonl"
 
 @dataclass(slots=True)
 class Exported:
-    """What became of the results."""
+    """The outcome of an export."""
 
     done: list[Path] = field(default_factory=list)
     """Result files in the new folder."""
     left_out: dict[str, list[str]] = field(default_factory=dict)
-    """Why → the results of which it is so."""
+    """Reason → names of the results left out."""
     remarks: list[str] = field(default_factory=list)
-    """What the public repository's reviewers will ask about."""
+    """Points that the public repository's reviewers will ask about."""
 
 
 def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = False) -> Exported:
-    """Write results as mteb's public results repository has them, and read them back with mteb.
+    """Write results in the layout of mteb's public results repository, and check them with mteb.
 
     Args:
-        results: what to export.
-        output: the folder; what lies in it stays, results of the same place are replaced.
-        experiments: take results with other than a model's own settings too, into mteb's
-            ``experiments`` folders.
+        results: the results to export.
+        output: the folder; results of the same path are replaced, other files stay.
+        experiments: whether to export results with settings that are not the model's own, into
+            mteb's ``experiments`` folders.
 
     Raises:
         DamagedError: mteb cannot read a result.
@@ -48,26 +48,26 @@ def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = 
     import mteb
     from mteb.results import TaskResult
 
-    known = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
-    models = {str(meta.name) for meta in mteb.get_model_metas()}
+    mteb_tasks = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
+    mteb_models = {str(meta.name) for meta in mteb.get_model_metas()}
     report = Exported()
-    taken: list[tuple[SavedResult, Path]] = []
+    selected: list[tuple[SavedResult, Path]] = []
     for result in results:
         name = f"{result.task} of {result.label}"
-        if result.task not in known:
+        if result.task not in mteb_tasks:
             report.left_out.setdefault("mteb has no such task", []).append(name)
         elif result.experiment and not experiments:
             why = "not the model's own settings (--experiments takes them along)"
             report.left_out.setdefault(why, []).append(name)
         else:
-            taken.append((result, _place(result)))
-    if not taken:
+            selected.append((result, _place(result)))
+    if not selected:
         reasons = "; ".join(f"{why}: {', '.join(of)}" for why, of in report.left_out.items())
-        raise MissingError(f"There is nothing to export. {reasons or 'No results were given.'}")
-    _refuse_doubles(taken)
+        raise MissingError(f"There is nothing to export. {reasons or 'There are no results.'}")
+    _refuse_duplicates(selected)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
-        for result, place in taken:
+        for result, place in selected:
             try:
                 TaskResult.from_disk(result.path)
             except Exception as error:
@@ -77,23 +77,23 @@ def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = 
             shutil.copy2(result.path, staged)
             meta = result.path.with_name("model_meta.json")
             shutil.copy2(meta, staged.with_name(meta.name))
-        for folder in {place.parent for _, place in taken}:
-            sources = {result.path.parent for result, place in taken if place.parent == folder}
-            tasks = {place.stem for _, place in taken if place.parent == folder}
+        for folder in {place.parent for _, place in selected}:
+            sources = {result.path.parent for result, place in selected if place.parent == folder}
+            tasks = {place.stem for _, place in selected if place.parent == folder}
             _write_settings(Path(staging) / folder, output / folder, sources, tasks)
-        _check(Path(staging), len(taken))
+        _check(Path(staging), len(selected))
         for staged in sorted(path for path in Path(staging).rglob("*") if path.is_file()):
             target = output / staged.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)
             staged.replace(target)
-    report.done = [output / place for _, place in taken]
-    local = sorted({result.task for result, _ in taken if _from_folder(result)})
+    report.done = [output / place for _, place in selected]
+    local = sorted({result.task for result, _ in selected if _from_folder(result)})
     if local:
         report.remarks.append(
             f"Scored on data from a folder of yours: {', '.join(local)}. `bge-eval data check`"
             " compares it with mteb's own."
         )
-    unknown = sorted({result.model for result, _ in taken} - models)
+    unknown = sorted({result.model for result, _ in selected} - mteb_models)
     if unknown:
         report.remarks.append(
             f"mteb does not know {', '.join(unknown)}: the public repository asks for a model that"
@@ -109,8 +109,8 @@ def model_index(results: Sequence[SavedResult]) -> str:
         results: the results of one model.
 
     Raises:
-        UsageError: they are of several models or settings.
-        MissingError: none is of a task of mteb's.
+        UsageError: the results have several models or settings.
+        MissingError: mteb has none of the tasks.
     """
     import mteb
     from huggingface_hub import ModelCardData
@@ -119,22 +119,22 @@ def model_index(results: Sequence[SavedResult]) -> str:
     labels = sorted({f"{result.label} at {result.path.parent.name[:8]}" for result in results})
     if len(labels) > 1:
         raise UsageError(
-            f"A model card is of one model, and these are {len(labels)}: {', '.join(labels)}."
+            f"A model card has one model, and these are {len(labels)}: {', '.join(labels)}."
             " Choose one with --models, or give its folder."
         )
-    known = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
-    found = [result for result in results if result.task in known]
-    if not found:
+    mteb_tasks = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
+    exported = [result for result in results if result.task in mteb_tasks]
+    if not exported:
         raise MissingError("None of the results is of a task that mteb knows.")
     with warnings.catch_warnings():
-        # The hub has a newer form beside it; model cards with this one are read as before.
+        # The hub has a newer format too; it still reads this one.
         warnings.filterwarnings("ignore", message="HF deprecated", category=DeprecationWarning)
         entries = [
             entry
-            for result in sorted(found, key=lambda result: result.task)
+            for result in sorted(exported, key=lambda result: result.task)
             for entry in TaskResult.from_disk(result.path).get_hf_eval_results()
         ]
-    name = found[0].model.rpartition("/")[2]
+    name = exported[0].model.rpartition("/")[2]
     return str(ModelCardData(model_name=name, eval_results=entries).to_yaml()) + "\n"
 
 
@@ -144,16 +144,16 @@ def _from_folder(result: SavedResult) -> bool:
 
 
 def _place(result: SavedResult) -> Path:
-    """Return where mteb files a result, below the repository's root."""
+    """Return mteb's path of a result, relative to the repository's root."""
     parts = result.path.parent.parts
     start = -4 if result.experiment else -2
     return Path("results", *parts[start:], result.path.name)
 
 
 def _write_settings(staged: Path, target: Path, sources: Iterable[Path], tasks: set[str]) -> None:
-    """Write mteb's record of versions for the exported tasks, and those exported before.
+    """Write mteb's record of versions for the tasks exported now and before.
 
-    Tasks that stay here, such as one's own collections, are not told of.
+    Tasks that are not exported, such as private collections, are left out.
     """
     lines: list[str] = []
     for folder in (target, *sources):
@@ -162,7 +162,7 @@ def _write_settings(staged: Path, target: Path, sources: Iterable[Path], tasks: 
             try:
                 task = json.loads(line)["task"]
             except (ValueError, KeyError, TypeError) as error:
-                raise DamagedError(f"{path} is not mteb's ({error}).") from error
+                raise DamagedError(f"{path} is no readable file of mteb's ({error}).") from error
             exported_now = task in tasks
             if exported_now is (folder != target) and line not in lines:
                 lines.append(line)
@@ -170,9 +170,9 @@ def _write_settings(staged: Path, target: Path, sources: Iterable[Path], tasks: 
         (staged / _SETTINGS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _refuse_doubles(taken: Sequence[tuple[SavedResult, Path]]) -> None:
+def _refuse_duplicates(selected: Sequence[tuple[SavedResult, Path]]) -> None:
     seen: dict[Path, Path] = {}
-    for result, place in taken:
+    for result, place in selected:
         other = seen.setdefault(place, result.path)
         if other != result.path:
             raise UsageError(
@@ -182,26 +182,26 @@ def _refuse_doubles(taken: Sequence[tuple[SavedResult, Path]]) -> None:
 
 
 def _check(folder: Path, count: int) -> None:
-    """Load the folder as whoever takes the submission will.
+    """Load the folder with mteb, as the recipient of the submission does.
 
     Raises:
-        DamagedError: mteb finds another number of results in it.
+        DamagedError: mteb loads another number of results.
     """
     from mteb.cache import ResultCache
 
     loaded = ResultCache(folder).load_results(
         require_model_meta=True, include_remote=False, load_experiments="match_name"
     )
-    found = sum(len(model.task_results) for model in loaded.model_results)
-    if found != count:
+    readable = sum(len(model.task_results) for model in loaded.model_results)
+    if readable != count:
         raise DamagedError(
-            f"mteb reads {found} of the {count} results that were to be exported; nothing was"
-            " written. A result without model_meta.json beside it is none to mteb."
+            f"mteb reads {readable} of the {count} results to export; nothing was written. mteb"
+            " skips results without model_meta.json beside them."
         )
 
 
 def describe(report: Exported) -> list[str]:
-    """Return what has to be said about an export, a line each."""
+    """Return the results left out of an export and its remarks, one line each."""
     lines = [f"Left out, {why}: {_some(names)}" for why, names in report.left_out.items()]
     return lines + report.remarks
 

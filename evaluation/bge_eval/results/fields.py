@@ -12,7 +12,7 @@ class Fields:
     """The fields of one JSON object; a missing or null field has its default."""
 
     def __init__(self, path: Path, values: Any, place: str = "") -> None:
-        """Take an object.
+        """Wrap an object.
 
         Args:
             path: the file, for messages.
@@ -31,13 +31,11 @@ class Fields:
     def text(self, name: str) -> str:
         """Return a text, "" by default."""
         value = self.values.get(name)
-        return (
-            ""
-            if value is None
-            else value
-            if isinstance(value, str)
-            else self._refuse(name, value, "a text")
-        )
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            self._refuse(name, value, "a text")
+        return value
 
     def whole(self, name: str, default: int | None = None) -> int | None:
         """Return a whole number, or the default."""

@@ -1,4 +1,4 @@
-"""The whole identity of a result: what it must share with another to be the same experiment."""
+"""Identity of a result: two results of equal identity are the same experiment."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Identity:
 
     @property
     def depth(self) -> int:
-        """Return how many documents are kept for a query, 0 if nothing is searched."""
+        """Return the number of documents retrieved for a query, 0 if nothing is searched."""
         return int(self.search.get("top_k") or 0)
 
     @property
@@ -88,7 +88,7 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        """Return 16 hexadecimal digits that differ whenever anything in it differs."""
+        """Return a digest of the identity, 16 hexadecimal digits."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -97,30 +97,30 @@ def packages(*others: str) -> dict[str, str]:
     """Return the versions of the packages that a score can depend on.
 
     Args:
-        others: packages that run this model or reranker, besides those of every run.
+        others: further packages that this model or reranker runs on.
     """
     return versions((*SCORING_PACKAGES, *others))
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], path: str = "") -> list[str]:
-    """Name what differs between two identities, e.g. ``["model.dtype", "data.fingerprint"]``."""
-    found = []
-    for key in sorted(set(ours) | set(theirs)):
+def differences(first: dict[str, Any], second: dict[str, Any], path: str = "") -> list[str]:
+    """Return the fields that two identities differ in, e.g. ``["model.dtype"]``."""
+    fields = []
+    for key in sorted(set(first) | set(second)):
         name = f"{path}.{key}" if path else key
-        mine, other = ours.get(key), theirs.get(key)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            found += differences(mine, other, name)
-        elif mine != other:
-            found.append(name)
-    return found
+        one, other = first.get(key), second.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            fields += differences(one, other, name)
+        elif one != other:
+            fields.append(name)
+    return fields
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
-    found = {}
+    installed = {}
     for name in names:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,7 +1,7 @@
-"""``run.json``: everything that is known of how a saved result was made, read and written typed.
+"""``run.json``, the record of how a saved result was made, with typed fields.
 
-Names and order of the keys are a format: files written by earlier versions are read, and later
-versions must read these.
+Names and order of the keys are a format: this version reads files of earlier versions, and later
+versions must read files of this one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUN_FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class SideFiles:
-    """The files beside a result that hold one of its runs; a name is "" where none is kept."""
+    """Names of the files of one run, beside its result; "" if there is no such file."""
 
     subset: str
     """mteb's subset, "default" where a task has none."""

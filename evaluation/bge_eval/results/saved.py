@@ -1,4 +1,4 @@
-"""Saved results: found in folders, their files read on demand, without mteb and torch."""
+"""Saved results: search of folders, and files read on demand without mteb or torch."""
 
 from __future__ import annotations
 
@@ -123,15 +123,15 @@ class SavedResult:
         return read_heads(self._file(part, "run"), depth, qrels)
 
     def qrels(self, part: SplitKey) -> Qrels:
-        """Return the judgements that it was scored with."""
+        """Return the judgements that the run was scored with."""
         return read_qrels(self._file(part, "qrels"))
 
     def per_query(self, part: SplitKey) -> tuple[list[str], dict[str, list[float]]]:
-        """Return the names of the measures kept for every query, and query id → their values."""
+        """Return the names of the per-query measures, and query id → their values."""
         return read_per_query(self._file(part, "queries"))
 
     def texts(self, part: SplitKey) -> Excerpts:
-        """Return the beginnings of queries and documents; empty where none were kept."""
+        """Return the excerpts of queries and documents; empty if none are saved."""
         name = self._files[part].texts
         path = self.path.parent / name if name else None
         # The owner of a confidential collection may have deleted them.
@@ -147,8 +147,8 @@ class SavedResult:
         path = self.path.parent / name if name else None
         if path is None or not path.is_file():
             raise MissingError(
-                f"Beside {self.path} there is no file of {kind} for {'/'.join(part)}."
-                " Run the task again with --overwrite; bge-eval keeps it then."
+                f"{self.path} has no file of {kind} for {'/'.join(part)} beside it. Run the task"
+                " again with --overwrite to save one."
             )
         return path
 
@@ -174,12 +174,12 @@ def find_results(folders: Iterable[Path]) -> list[Path]:
     """Return every result file in some output folders (or single results).
 
     Raises:
-        MissingError: a folder is not there, or holds no results.
+        MissingError: a folder does not exist, or holds no results.
     """
-    found: list[Path] = []
+    results: list[Path] = []
     for folder in folders:
         if folder.is_file():
-            found.append(folder)
+            results.append(folder)
             continue
         root = folder / "results" if (folder / "results").is_dir() else folder
         inside = [
@@ -190,13 +190,13 @@ def find_results(folders: Iterable[Path]) -> list[Path]:
             if path.name not in ("model_meta.json", "run.json")
         ]
         if not inside:
-            what = "holds no results" if folder.is_dir() else "does not exist"
+            problem = "holds no results" if folder.is_dir() else "does not exist"
             raise MissingError(
-                f"{folder} {what}. `bge-eval run --output {folder}` puts results there;"
+                f"{folder} {problem}. `bge-eval run --output {folder}` puts results there;"
                 " without --output they are in results/runs."
             )
-        found += inside
-    return list(dict.fromkeys(found))
+        results += inside
+    return list(dict.fromkeys(results))
 
 
 def read_json(path: Path) -> dict[str, Any]:

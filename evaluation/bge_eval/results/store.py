@@ -1,19 +1,19 @@
-"""The output folder: a folder that mteb's ``ResultCache`` opens, with our records beside.
+"""The output folder: a folder that mteb's ``ResultCache`` opens, with further records.
 
 ::
 
     <output>/results/<org__model>/<revision>/[experiments/<settings>/]
         model_meta.json          mteb's record of the model
         run_settings.jsonl       mteb's record of versions
-        SciFact.json             mteb's result; it is put in place last, so it says "complete"
+        SciFact.json             mteb's result; written last, it marks a complete result
         SciFact.run.tsv.gz       the TREC run that was scored
         SciFact.queries.tsv.gz   nDCG@10, RR@10 and R@100 of every query
         SciFact.qrels.tsv.gz     the judgements it was scored with
-        SciFact.texts.jsonl.gz   the beginnings of queries, of relevant and of the best documents
-        SciFact/run.json         the whole identity, versions, hardware, seconds by phase
+        SciFact.texts.jsonl.gz   excerpts of the queries, and of relevant and top documents
+        SciFact/run.json         identity, versions, hardware and seconds of every phase
 
 mteb takes every ``*.json`` beside ``model_meta.json`` for a result, which is why ``run.json``
-stands one folder down. A task with several splits or subsets has one run file for each.
+is one folder below. A task with several splits or subsets has one run file for each.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ class TaskOutput:
     """Everything that the evaluation of one task produced besides mteb's scores."""
 
     identity: Identity
-    """Everything the scores depend on."""
+    """Everything that the scores depend on."""
     runs: Mapping[SplitKey, Run] = field(default_factory=dict)
     """The runs that were scored."""
     measures: tuple[str, ...] = ()
-    """The measures that are kept for every query."""
+    """The per-query measures."""
     per_query: Mapping[SplitKey, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """Query id → values of those measures, for every run."""
     qrels: Mapping[SplitKey, Qrels] = field(default_factory=dict)
     """The judgements that every run was scored with."""
     texts: Mapping[SplitKey, Excerpts] = field(default_factory=dict)
-    """What a person reads of every run."""
+    """Excerpts of every run's queries and documents."""
     origin: str = ""
-    """Where the data came from, for people."""
+    """Folder or repository of the data, for people."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Device and batch size: they change the time, not the score."""
     profile: Profile | None = None
@@ -87,7 +87,7 @@ class ResultStore:
     """Reads and writes one output folder."""
 
     def __init__(self, output: Path) -> None:
-        """Use a folder; it is made when the first result is saved.
+        """Use a folder, created when the first result is saved.
 
         Args:
             output: the folder given to ``--output``.
@@ -95,7 +95,7 @@ class ResultStore:
         self.output = output
 
     def result_path(self, meta: ModelMeta, task: str) -> Path:
-        """Return where mteb files the result of a model on a task."""
+        """Return mteb's path of a model's result on a task."""
         from mteb.cache import ResultCache
 
         return ResultCache(self.output).get_task_result_path(task_name=task, model_name=meta)
@@ -109,19 +109,19 @@ class ResultStore:
         return None
 
     def _candidates(self, meta: ModelMeta, identity: Identity) -> Iterator[Path]:
-        """Yield the paths at which a result of this identity may stand."""
+        """Yield the possible paths of a result of this identity."""
         yield self.result_path(meta, identity.task)
         experiment = dict(meta.experiment_kwargs or {})
         backend = identity.model.get("backend")
         if backend is not None and "backend" not in experiment:
-            # Version 0.1.0 named the folder after a backend that it had chosen itself.
+            # Version 0.1.0 put a backend that it selected itself into the folder's name.
             older = meta.model_copy(
                 update={"experiment_kwargs": {**experiment, "backend": backend}}
             )
             yield self.result_path(older, identity.task)
 
     def changed_since(self, meta: ModelMeta, identity: Identity) -> list[str]:
-        """Name what differs between this identity and that of the stored result, if any."""
+        """Return the fields in which the stored result's identity differs; [] without one."""
         record = find_record(self.result_path(meta, identity.task))
         stored = record.identity if record else None
         return differences(identity.as_dict(), stored.as_dict()) if stored else []
@@ -133,10 +133,10 @@ class ResultStore:
         return {files.key: read_run(path.parent / files.run) for files in record.files}
 
     def save(self, meta: ModelMeta, result: TaskResult, output: TaskOutput) -> Path:
-        """Put a result and its records in place; what stood there before is kept aside.
+        """Save a result with its records; an earlier result is moved to ``<output>/replaced/``.
 
-        Everything is written in a staging folder first. The old result leaves, the records
-        arrive, and mteb's JSON comes last: whoever finds it finds all of it.
+        All files are written to a staging folder first. Then the earlier result is moved away,
+        the records are moved in, and mteb's JSON last: if it exists, the result is complete.
 
         Returns:
             The path of mteb's JSON.
@@ -167,7 +167,7 @@ class ResultStore:
     def _set_aside(self, target: Path) -> None:
         """Move an earlier result of another identity to ``<output>/replaced/``."""
         record = find_record(target)
-        # Named one by one: "STSBenchmark.*" would take STSBenchmark.v2 along.
+        # Exact names: "STSBenchmark.*" would match STSBenchmark.v2 too.
         names = [target.name, target.stem]
         for files in record.files if record else ():
             names += filter(None, (files.run, files.queries, files.qrels, files.texts))
@@ -179,13 +179,13 @@ class ResultStore:
         aside = self.output / "replaced" / place
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        # The JSON leaves first: without it the rest no longer counts as a result.
+        # The JSON first: without it the other files do not count as a result.
         for path in sorted(old, key=lambda path: path != target):
             shutil.move(path, aside / path.name)
 
 
 def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
-    """Write everything but mteb's result."""
+    """Write the files of one task beside mteb's result."""
     files = []
     for (subset, split), run in output.runs.items():
         stem = task if len(output.runs) == 1 else f"{task}.{subset}.{split}"
@@ -216,7 +216,7 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
 
 @contextmanager
 def _staging(output: Path) -> Iterator[Path]:
-    """A folder on the same file system as the output, so that moving in is one rename."""
+    """Create a folder on the file system of the output, so that a move is one rename."""
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
         yield Path(staging)

@@ -32,15 +32,15 @@ def read_run(path: Path) -> Run:
     """Read a run file, gzipped or plain.
 
     Raises:
-        DamagedError: a line has not six columns, a document is there twice for a query, or a
-            score is no number.
+        DamagedError: a line does not have six columns, a query has a document twice, or a score
+            is not a number.
     """
     run: Run = {}
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                # Our own files have tabs, so ids may hold spaces; other tools write either.
+                # Our files have tabs, so ids may hold spaces; other tools use either.
                 cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
                 if len(cells) != 6:
                     if not line.strip():
@@ -50,10 +50,10 @@ def read_run(path: Path) -> Run:
                     )
                 documents, score = run.setdefault(cells[0], {}), float(cells[4])
                 if cells[2] in documents or not math.isfinite(score):
-                    wrong = "is there twice" if cells[2] in documents else f"scores {cells[4]}"
+                    problem = "is there twice" if cells[2] in documents else f"scores {cells[4]}"
                     raise DamagedError(
                         f"{path}, line {number}: document '{cells[2]}' of query '{cells[0]}'"
-                        f" {wrong}."
+                        f" {problem}."
                     )
                 documents[cells[2]] = score
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
@@ -64,19 +64,18 @@ def read_run(path: Path) -> Run:
 def read_heads(
     path: Path, depth: int, qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, tuple[list[str], dict[str, int]]]:
-    """Read the first documents of every query, and where its relevant ones stand.
+    """Read every query's top documents and the ranks of its relevant ones.
 
-    For runs that `write_run` wrote, whose lines are in order; a run of millions of lines is
-    passed over once and never held.
+    For runs of `write_run`, whose lines are ordered; the file is streamed, not held in memory.
 
     Args:
         path: the run.
-        depth: how many documents of a query are wanted.
-        qrels: what was judged; only its queries are read.
+        depth: number of top documents for each query.
+        qrels: query id → document id → grade; only its queries are read.
 
     Returns:
-        Query id → its first documents, best first, and relevant document → its rank from 1
-        (none for one that was not retrieved).
+        Query id → (top documents, best first; relevant document → rank from 1). Relevant
+        documents that were not retrieved have no rank.
     """
     heads: dict[str, tuple[list[str], dict[str, int]]] = {query: ([], {}) for query in qrels}
     query, rank = "", 0
@@ -111,7 +110,7 @@ def read_qrels(path: Path) -> Qrels:
     """Read TREC qrels, or BEIR's three columns with a header, gzipped or plain.
 
     Raises:
-        DamagedError: a line is neither, or a grade is no whole number.
+        DamagedError: a line has neither format, or a grade is not a whole number.
     """
     qrels: Qrels = {}
     opener = gzip.open if path.suffix == ".gz" else open
@@ -135,7 +134,7 @@ def read_qrels(path: Path) -> Qrels:
 
 
 def write_excerpts(path: Path, texts: Excerpts) -> None:
-    """Write one JSON line for every query, then one for every document."""
+    """Write one JSON line for each query, then one for each document."""
     with _gzip_writer(path) as file:
         for query, text in texts.queries.items():
             file.write(json.dumps({"query": query, "text": text}, ensure_ascii=False) + "\n")
@@ -145,7 +144,7 @@ def write_excerpts(path: Path, texts: Excerpts) -> None:
 
 
 def read_excerpts(path: Path) -> Excerpts:
-    """Read what `write_excerpts` wrote.
+    """Read a file of `write_excerpts`.
 
     Raises:
         DamagedError: the file is not readable.
@@ -168,7 +167,7 @@ def read_excerpts(path: Path) -> Excerpts:
 def write_per_query(
     path: Path, measures: Sequence[str], values: Mapping[str, Sequence[float]]
 ) -> None:
-    """Write one line a query: its id and its value of each measure, with a header."""
+    """Write a header, then one line for each query: its id and its value of each measure."""
     with _gzip_writer(path) as file:
         file.write("\t".join(["query-id", *measures]) + "\n")
         for query, row in values.items():
