@@ -71,7 +71,7 @@ class Settings:
     truncate_dim: int | None = None
     """Number of leading dimensions to use (Matryoshka models); None uses all."""
     lower_case: bool = False
-    """Whether texts are lower-cased before tokenization."""
+    """Whether texts are lower-cased before tokenisation."""
     pool_prompt: bool = True
     """Whether pooling includes the prompt's tokens."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)

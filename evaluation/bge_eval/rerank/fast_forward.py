@@ -1,7 +1,7 @@
 """Run a cross-encoder's forward pass in OpenVINO or ONNX Runtime.
 
 Only the transformer's ``forward`` is replaced; sentence-transformers' ``CrossEncoder`` still
-tokenizes and applies the activation.
+tokenises and applies the activation.
 """
 
 from __future__ import annotations

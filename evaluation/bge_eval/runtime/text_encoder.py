@@ -1,4 +1,4 @@
-"""Encode texts to float32 vectors: tokenize, batch by length, run, normalise.
+"""Encode texts to float32 vectors: tokenise, batch by length, run, normalise.
 
 A backend (`Forward`) runs the forward pass and the pooling: torch, OpenVINO or ONNX Runtime.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tokenized texts of similar length, padded for a forward pass."""
+    """Tokenised texts of similar length, padded for a forward pass."""
 
     rows: npt.NDArray[np.int64]
     """``(batch,)``: the texts' indices in their window."""
@@ -146,7 +146,7 @@ class TextEncoder:
     ) -> Iterator[tuple[slice, Vectors]]:
         """Encode texts window by window, so that finished windows can be stored.
 
-        The next window is tokenized while the model encodes this one.
+        The next window is tokenised while the model encodes this one.
 
         Args:
             texts: the inputs, preferably distinct.
