@@ -13,7 +13,7 @@ import pytest
 import bge_eval
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
-from bge_eval.models.opening import Loader, ModelOptions
+from bge_eval.models.kinds import Loader, ModelOptions
 from bge_eval.remote.apis import Api
 from conftest import BUILTIN
 
@@ -130,7 +130,7 @@ def test_every_setting_has_its_name_and_choices() -> None:
     of_models = {item.name for item in fields(Overrides)} | {
         item.name for item in fields(ModelOptions)
     }
-    of_models -= {"overrides", "offline", "limits", "shared"}
+    of_models -= {"overrides", "offline", "limits", "shared", "index"}
     assert set(hints) == of_models | {"api_concurrency", "api_timeout"}
     kinds = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype, "backend": Backend}
     kinds |= {"protocol": ProtocolName, "loader": Loader, "api": Api}

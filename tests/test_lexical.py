@@ -15,7 +15,8 @@ from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.errors import UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.bm25 import BM25Model, chinese_words
-from bge_eval.models.opening import ModelOptions, open_model
+from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.opening import open_model
 from bge_eval.records import Run
 from bge_eval.suites.catalogue import plan
 from conftest import write_beir

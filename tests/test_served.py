@@ -21,7 +21,8 @@ import bge_eval as bge_eval_package
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.evaluation import Options, evaluate
-from bge_eval.models.opening import ModelOptions, open_model
+from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.opening import open_model
 from bge_eval.models.served import ServedEncoder, ServedModel, ServedSettings
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, address, wire
@@ -347,15 +348,21 @@ def test_offline_asks_this_machine_only(server: ModelServer) -> None:
 
 
 def test_options_that_mean_nothing(server: ModelServer) -> None:
-    with pytest.raises(UsageError, match="say what it speaks, --api openai, infinity, tei"):
+    with pytest.raises(UsageError, match="name its interface, --api openai, infinity, tei"):
         open_model(server.url, ModelOptions())
     with pytest.raises(UsageError, match="--max-length cannot be used"):
         overrides = Overrides(max_length=12)
         open_model(server.url, ModelOptions(api=Api.TEI, overrides=overrides))
     with pytest.raises(UsageError, match="--api is for a server's address"):
         open_model("org/model", ModelOptions(api=Api.TEI))
-    with pytest.raises(UsageError, match="--api cannot be used with --model bm25"):
+    with pytest.raises(UsageError, match=r"--api is for a server's address, .* not bm25"):
         open_model("bm25", ModelOptions(api=Api.TEI))
+    with pytest.raises(UsageError, match="--api-model is for a server's address"):
+        open_model("org/model", ModelOptions(api_model="served-name"))
+    with pytest.raises(UsageError, match="--index cannot be used with --model bm25"):
+        open_model("bm25", ModelOptions(index="other"))
+    with pytest.raises(UsageError, match="other"):
+        open_model(server.url, ModelOptions(api=Api.TEI, index="other"))
     model = bge_eval_package.load_model(server.url, api="tei", similarity="dot")
     assert isinstance(model, ServedModel)
     assert model.comparison is Similarity.DOT

@@ -32,7 +32,7 @@ _MODEL_OPTIONS = (
     *("revision", "device", "batch_tokens", "backend", "store", "trust_remote_code"),
     *("api", "api_model", "m3_mode", "m3_weights", "examples", "adapter", "loader"),
 )
-"""Settings that are fields of `models.opening.ModelOptions`; the others override the model's."""
+"""Settings that are fields of `models.kinds.ModelOptions`; the others override the model's."""
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Environment variables that the Hugging Face libraries read when they are imported."""
 
@@ -275,7 +275,8 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
     """Open a model; the only place that translates `ModelSettings` to the records below."""
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.encode.settings import Backend, overrides_from
-    from bge_eval.models.opening import Loader, ModelOptions, open_model
+    from bge_eval.models.kinds import Loader, ModelOptions
+    from bge_eval.models.opening import open_model
     from bge_eval.remote.apis import Api
     from bge_eval.remote.client import Limits
 

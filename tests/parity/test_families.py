@@ -15,7 +15,8 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.decoder import DecoderModel, Example, read_examples
 from bge_eval.models.form import Form
-from bge_eval.models.opening import Loader, ModelOptions, open_model
+from bge_eval.models.kinds import Loader, ModelOptions
+from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from bge_eval.data.texts import query_texts
 from bge_eval.errors import MissingError
 from bge_eval.models.base import Model, model_meta
+from bge_eval.models.kinds import Kind
 from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.search.ranking import best
@@ -226,3 +227,10 @@ def _best(
         kept = scores >= cut
         ids, scores = ids[kept], scores[kept]
     return best(dict(zip(ids.tolist(), scores.tolist(), strict=True)), top_k)
+
+
+KIND = Kind(
+    "lexical search",
+    recognises=lambda name, options: name == NAME,
+    open=lambda name, options, progress: BM25Model(progress=progress),
+)

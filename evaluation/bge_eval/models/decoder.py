@@ -25,11 +25,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.encode.locate import content_revision
+from bge_eval.encode.locate import content_revision, name_of
 from bge_eval.encode.settings import Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.models.transformer import EncoderModel
+from bge_eval.progress import Progress
+from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.text_encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from bge_eval.encode.prompts import Role
 
 _SUFFIX = "\n<response>"
+_WITH_EXAMPLES = "BAAI/bge-en-icl"
+"""The model whose queries have the form of examples even without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,3 +281,39 @@ def _merged(model: Any, adapter: Path) -> Any:
         odd = [*result.unexpected_keys, *lacking][0]
         raise DamagedError(f"The adapter {adapter} is of another model: {odd} has no counterpart.")
     return whole.merge_and_unload()
+
+
+def is_decoder(name: str, options: ModelOptions) -> bool:
+    """Return whether a model takes examples or an adapter."""
+    has_options = options.examples is not None or options.adapter is not None
+    return has_options or name_of(name) == _WITH_EXAMPLES
+
+
+def open_decoder(name: str, options: ModelOptions, progress: Progress | None) -> DecoderModel:
+    """Return the decoder of a name; see `bge_eval.models.opening.open_model`."""
+    examples = read_examples(options.examples) if options.examples is not None else None
+    if examples is None and name_of(name) == _WITH_EXAMPLES:
+        examples = {}
+    return DecoderModel(
+        name,
+        options.revision,
+        examples=examples,
+        adapter=options.adapter,
+        device=options.device if options.adapter is None else first_device(options.device),
+        overrides=options.overrides,
+        batch_tokens=options.batch_tokens,
+        backend=options.backend,
+        store=options.store,
+        trust_remote_code=options.trust_remote_code,
+        offline=options.offline,
+        index=options.index,
+        progress=progress,
+    )
+
+
+KIND = Kind(
+    "a decoder",
+    recognises=is_decoder,
+    open=open_decoder,
+    supported=ENCODER_OPTIONS | {"examples", "adapter", "index"},
+)

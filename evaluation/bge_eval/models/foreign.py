@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.base import Model, model_meta
+from bge_eval.models.kinds import Kind, Loader, ModelOptions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import Run, Vectors
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class ForeignModel(Model):
-    """mteb's EncoderProtocol and SearchProtocol over an object that encodes."""
+    """An encoder that another library has loaded, behind mteb's protocols."""
 
     encodes: ClassVar[bool] = True
 
@@ -160,6 +162,8 @@ class ForeignModel(Model):
         return self._object
 
 
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""``package.module:function``."""
 _METHODS = {"query": ("encode_queries", "encode_query")}
 _METHODS["document"] = ("encode_corpus", "encode_document")
 
@@ -297,12 +301,36 @@ def static_model(files: ModelFiles, progress: Progress | None = None) -> Model:
     )
 
 
-def static_files(name: str, revision: str | None, offline: bool) -> ModelFiles | None:
-    """Return the files of a model if it holds static embeddings, else None."""
+def _holds_static(name: str, options: ModelOptions) -> bool:
+    """Return whether a folder, or a repository of the hub, holds static embeddings."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return locate(name, revision=revision, offline=offline) if is_static(folder) else None
+        return is_static(folder)
     if "/" not in name or name.startswith((".", "/", "~")):
-        return None
-    files = locate(name, revision=revision, offline=offline)
-    return files if is_static(files.folder) else None
+        return False
+    return is_static(locate(name, revision=options.revision, offline=options.offline).folder)
+
+
+OBJECT = Kind(
+    "an object of a Python module",
+    recognises=lambda name, options: (
+        _FUNCTION.fullmatch(name) is not None and not name.startswith("builtin:")
+    ),
+    open=lambda name, options, progress: object_model(name, progress),
+)
+MTEB = Kind(
+    "loaded by mteb",
+    recognises=lambda name, options: options.loader is Loader.MTEB,
+    open=lambda name, options, progress: mteb_model(
+        name, options.revision, options.device, progress
+    ),
+    supported=frozenset({"revision", "loader"}),
+)
+STATIC = Kind(
+    "static embeddings",
+    recognises=_holds_static,
+    open=lambda name, options, progress: static_model(
+        locate(name, revision=options.revision, offline=options.offline), progress
+    ),
+    supported=frozenset({"revision"}),
+)

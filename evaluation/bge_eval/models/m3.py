@@ -9,7 +9,7 @@ BGE-M3's own evaluations, for the best documents of the others.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,16 @@ import numpy.typing as npt
 
 from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role
-from bge_eval.encode.settings import Similarity
+from bge_eval.encode.settings import Backend, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 from bge_eval.models.base import Model
-from bge_eval.models.transformer import EncoderModel
+from bge_eval.models.decoder import is_decoder, open_decoder
+from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
+from bge_eval.models.transformer import EncoderModel, open_encoder
+from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
+from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
     documents_per_group,
     late_interaction,
@@ -349,3 +353,22 @@ def _compared(
     if sparse := weights.get(Mode.SPARSE, 0.0):
         total += np.float32(sparse) * (asked.sparse @ documents.sparse.T).toarray()
     return total / np.float32(sum(weights.values()))
+
+
+def _open(name: str, options: ModelOptions, progress: Progress | None) -> M3Model:
+    if options.m3_mode is None:
+        raise UsageError("--m3-weights needs --m3-mode, such as dense,sparse,colbert.")
+    # The heads need the hidden states, which only torch gives.
+    backend = Backend.TORCH if options.backend is Backend.AUTO else options.backend
+    weights = parse_modes(options.m3_mode, options.m3_weights)
+    options = replace(options, backend=backend, device=first_device(options.device))
+    open_part = open_decoder if is_decoder(name, options) else open_encoder
+    return M3Model(open_part(name, options, progress), weights)
+
+
+KIND = Kind(
+    "BGE-M3",
+    recognises=lambda name, options: options.m3_mode is not None or options.m3_weights is not None,
+    open=_open,
+    supported=ENCODER_OPTIONS | {"m3_mode", "m3_weights", "examples", "adapter"},
+)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.models.base import Model, model_meta
+from bge_eval.models.kinds import Kind
 from bge_eval.progress import Progress
 from bge_eval.records import Run, SplitKey
 from bge_eval.results.identity import Identity, packages
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
+_PREFIX = "run:"
+"""Prefix of saved runs in ``--model``."""
 _RUN_NAME = re.compile(r"(?P<stem>.+?)\.(run\.tsv|run\.txt|run|trec|txt|tsv)(\.gz)?")
 
 
@@ -290,3 +293,12 @@ def _no_run(place: Path, task: str) -> MissingError:
         f"--first-stage {place} holds no run of {task}. A run is named by its task, such as"
         f" {task}.run or {task}.run.tsv.gz; there is {present}."
     )
+
+
+KIND = Kind(
+    "saved runs",
+    recognises=lambda name, options: name.startswith(_PREFIX),
+    open=lambda name, options, progress: open_runs(
+        Path(name.removeprefix(_PREFIX)).expanduser(), progress
+    ),
+)

@@ -13,10 +13,11 @@ from bge_eval.errors import UsageError
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Served, Wire, WrongAnswerError, address, wire
-from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
+from bge_eval.remote.client import Client, Limits, TooLargeError, damaged, is_address
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 from bge_eval.runtime.text_encoder import Distinct
@@ -301,3 +302,33 @@ class ServedModel(DenseModel):
         if self.overrides.similarity is not None:
             changed["similarity"] = str(self.overrides.similarity)
         return changed | self._changed(own, asdict(self._settings))
+
+
+def _open(url: str, options: ModelOptions, progress: Progress | None) -> ServedModel:
+    if options.api is None:
+        raise UsageError(f"--model {url} is a server: name its interface, --api {', '.join(Api)}.")
+    return ServedModel(
+        url,
+        options.api,
+        model=options.api_model,
+        version=options.revision,
+        overrides=options.overrides,
+        limits=options.limits,
+        batch_tokens=options.batch_tokens,
+        offline=options.offline,
+        index=options.index,
+        progress=progress,
+    )
+
+
+KIND = Kind(
+    "a server",
+    recognises=lambda name, options: is_address(name),
+    open=_open,
+    supported=frozenset(
+        (
+            *("revision", "similarity", "normalize", "truncate_dim", "query_prompt"),
+            *("document_prompt", "prompts", "api", "api_model", "index"),
+        )
+    ),
+)

@@ -26,6 +26,7 @@ from bge_eval.encode.store import EmbeddingStore, default_store, text_keys
 from bge_eval.errors import UsageError
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.backends import choose_backend
@@ -319,3 +320,28 @@ def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None
     opened = EmbeddingStore(root, progress.note)
     atexit.register(opened.flush)
     return opened
+
+
+def open_encoder(name: str, options: ModelOptions, progress: Progress | None) -> EncoderModel:
+    """Return the encoder of a name; see `bge_eval.models.opening.open_model`."""
+    return EncoderModel(
+        name,
+        options.revision,
+        device=options.device,
+        overrides=options.overrides,
+        batch_tokens=options.batch_tokens,
+        backend=options.backend,
+        store=options.store,
+        trust_remote_code=options.trust_remote_code,
+        offline=options.offline,
+        index=options.index,
+        progress=progress,
+    )
+
+
+KIND = Kind(
+    "an encoder",
+    recognises=lambda name, options: True,
+    open=open_encoder,
+    supported=ENCODER_OPTIONS | {"index"},
+)

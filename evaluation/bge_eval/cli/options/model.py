@@ -11,7 +11,7 @@ import typer
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Pooling, Similarity
 from bge_eval.models.fused import Fusion
-from bge_eval.models.opening import Loader
+from bge_eval.models.kinds import Loader
 
 _MODEL, _PROMPTS, _FAMILIES = "Model", "Prompts", "Families of models"
 
