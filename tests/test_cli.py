@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bge_eval.results.trec import read_per_query, read_run
-from conftest import BUILTIN, ROOT, CommandLine, write_beir
+from conftest import BUILTIN, CommandLine, write_beir
 
 
 def test_help_loads_no_heavy_library(bge_eval_process: CommandLine) -> None:
@@ -32,19 +32,6 @@ def test_every_command_has_help_with_an_example(bge_eval: CommandLine, command: 
     done = bge_eval(command, "--help")
     assert done.returncode == 0
     assert f"bge-eval {command}" in done.stdout
-
-
-def test_readme_mentions_every_command_and_option(bge_eval: CommandLine) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    for command in (*COMMANDS, "data fetch", "data check"):
-        assert f"bge-eval {command}" in readme
-    commands: list[list[str]] = [[], ["data", "fetch"], ["data", "check"], ["store", "prune"]]
-    commands += [[command] for command in COMMANDS]
-    shown = "".join(bge_eval(*command, "--help").stdout for command in commands)
-    documents = re.sub(r"hf download[^`]*", "", readme + changes)
-    for option in set(re.findall(r"--[a-z-]{4,}", documents)):
-        assert option in shown, f"the documents mention {option}, no command has it"
 
 
 def test_tasks(bge_eval: CommandLine, small_scifact: Path) -> None:

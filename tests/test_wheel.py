@@ -41,7 +41,7 @@ def test_wheel_works_outside_the_checkout(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert "bge_eval [session scope] -- site/bge_eval/pytest_plugin.py" in listed.stdout
+    assert "bge_eval [session scope] -- site/bge_eval/cli/pytest_plugin.py" in listed.stdout
     code = (
         "import bge_eval, sys; assert bge_eval.__file__.startswith(sys.argv.pop(1));"
         "from bge_eval.cli.app import main; main()"
