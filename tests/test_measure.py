@@ -1,4 +1,4 @@
-"""Measures: names, mteb's keys, values of single queries."""
+"""Measures: names, mteb's keys, values by query."""
 
 from __future__ import annotations
 

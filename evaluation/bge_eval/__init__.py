@@ -25,7 +25,7 @@ reads this list and checks every import::
     compare       two or more systems on the same tasks, with significance
     leaderboard   rows, averages, intervals, published models, costs
     data          layouts of data sets and their readers, checks, own collections; texts and tables
-    measures      measures by name, values of single queries, rescoring
+    measures      measures by name, values by query, rescoring
     results       identity, run record, TREC runs, the output folder, export
     statistics    intervals, paired tests, corrections
     runtime       everything that computes: torch, OpenVINO, ONNX, batches, pooling, devices
