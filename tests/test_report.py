@@ -14,7 +14,8 @@ import pytest
 from bge_eval.leaderboard.rows import Row
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
-from bge_eval.report.content import Content, gather, measure_name
+from bge_eval.report.content import Content
+from bge_eval.report.gathering import gather, measure_name
 from bge_eval.report.page import data_block, render
 from bge_eval.report.queries import CHUNK, pack, query_groups
 from bge_eval.results.saved import SavedResult

@@ -10,7 +10,7 @@ import pytest
 from bge_eval.leaderboard.reading import leaderboard
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
-from bge_eval.report.content import gather
+from bge_eval.report.gathering import gather
 from bge_eval.report.page import render
 from bge_eval.results.saved import find_results
 from chromium import Browser, chromium_window  # noqa: F401 (a fixture)

@@ -62,7 +62,7 @@ def report(saved: SavedFlags, flags: PageFlags) -> None:
     from bge_eval.cli.show import notes
     from bge_eval.errors import MissingError, UsageError
     from bge_eval.leaderboard.reading import leaderboard
-    from bge_eval.report.content import gather
+    from bge_eval.report.gathering import gather
     from bge_eval.report.page import render
     from bge_eval.results.saved import find_results
 
