@@ -19,8 +19,9 @@ def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, A
     import mteb
 
     from bge_eval.encode.locate import BUILTIN
-    from bge_eval.encode.settings import Dtype, Overrides
+    from bge_eval.encode.settings import Backend, Dtype, Overrides
     from bge_eval.evaluation import Options, evaluate
+    from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.transformer import EncoderModel
     from bge_eval.suites.catalogue import plan
 
@@ -28,11 +29,13 @@ def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, A
         start = time.perf_counter()
         model = EncoderModel(
             BUILTIN,
-            backend=backend,
-            store=False,
-            device=device,
-            overrides=Overrides(dtype=Dtype(dtype)),
-            offline=True,
+            ModelOptions(
+                backend=Backend(backend),
+                store=False,
+                device=device,
+                overrides=Overrides(dtype=Dtype(dtype)),
+                offline=True,
+            ),
         )
         report = evaluate(model, plan([collection]), Options(Path(output), offline=True))
         seconds = time.perf_counter() - start

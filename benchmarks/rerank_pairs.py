@@ -15,6 +15,7 @@ def make(folder: str) -> dict[str, Any]:
 
     from bge_eval.encode.locate import BUILTIN, locate
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+    from bge_eval.rerank.reranker import RerankerOptions
 
     torch.manual_seed(0)
     source = str(locate(BUILTIN).folder)
@@ -24,7 +25,9 @@ def make(folder: str) -> dict[str, Any]:
     tokenizer.model_max_length = 256
     tokenizer.save_pretrained(folder)
     start = time.perf_counter()
-    CrossEncoderReranker(locate(folder), device="cpu").score([("a query", "a document")])
+    CrossEncoderReranker(locate(folder), RerankerOptions(device="cpu")).score(
+        [("a query", "a document")]
+    )
     return {"seconds": 0.0, "conversion": time.perf_counter() - start}
 
 
@@ -41,10 +44,11 @@ def ours(collection: str, model: str, pairs: int) -> dict[str, Any]:
 
     from bge_eval.encode.locate import locate
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+    from bge_eval.rerank.reranker import RerankerOptions
 
     asked = _pairs(collection, pairs)
     start = time.perf_counter()
-    scores = CrossEncoderReranker(locate(model), device="cpu").score(asked)
+    scores = CrossEncoderReranker(locate(model), RerankerOptions(device="cpu")).score(asked)
     return _result(time.perf_counter() - start, scores.tolist())
 
 

@@ -22,6 +22,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 
 LENGTH = 160
@@ -48,7 +49,7 @@ def hard_negatives(
     corpus: dict[str, str], queries: dict[str, str], relevant: dict[str, set[str]]
 ) -> dict[str, list[str]]:
     """Return MiniLM's first 30 irrelevant abstracts for every training claim."""
-    model = EncoderModel("builtin:all-MiniLM-L6-v2", offline=True)
+    model = EncoderModel("builtin:all-MiniLM-L6-v2", ModelOptions(offline=True))
     ids = list(corpus)
     documents = model._encode(list(corpus.values()), Form(), "encode corpus")
     asked = model._encode([queries[query] for query in relevant], Form(), "encode queries")
@@ -69,7 +70,7 @@ def main() -> None:
     torch.manual_seed(0)
     corpus, queries, relevant = read(chosen.data)
     negatives = hard_negatives(corpus, queries, relevant)
-    folder = EncoderModel("builtin:all-MiniLM-L6-v2", offline=True).files.folder
+    folder = EncoderModel("builtin:all-MiniLM-L6-v2", ModelOptions(offline=True)).files.folder
     tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=512)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -20,10 +20,12 @@ from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.results.identity import Identity
 from bge_eval.results.record import RunRecord, write_record
 from bge_eval.results.store import ResultStore
@@ -45,7 +47,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def encoder(folder: Path | str, backend: str, **overrides: Any) -> Any:
     said = Overrides(**overrides)
     return EncoderModel(
-        str(folder), overrides=said, backend=backend, device="cpu", store=False
+        str(folder),
+        ModelOptions(overrides=said, backend=Backend(backend), device="cpu", store=False),
     ).encoder
 
 
@@ -169,7 +172,9 @@ def test_a_cache_that_cannot_be_written_is_told(
     monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "a file" / "below"))
     progress = Notes()
     model = EncoderModel(
-        str(tiny_bge), backend="openvino", device="cpu", store=False, progress=progress
+        str(tiny_bge),
+        ModelOptions(backend=Backend.OPENVINO, device="cpu", store=False),
+        progress=progress,
     )
     np.testing.assert_allclose(model.encoder.encode(TEXTS), vectors(tiny_bge, "torch"), atol=1e-5)
     assert "The converted model cannot be saved" in " ".join(progress.said)
@@ -247,7 +252,7 @@ def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the comparison found decides; the findings are changed here by hand."""
-    model = EncoderModel(BUILTIN, backend="openvino", device="cpu", store=False)
+    model = EncoderModel(BUILTIN, ModelOptions(backend=Backend.OPENVINO, device="cpu", store=False))
     expected = model.encoder.encode(TEXTS[:2])
     [path] = own_cache.glob("openvino/*/model.json")
     facts = json.loads(path.read_text())
@@ -257,7 +262,7 @@ def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
         ({"speed": 1.5, "difference": 1e-3}, "torch"),
     ):
         path.write_text(json.dumps(facts | changed))
-        auto = EncoderModel(BUILTIN, device="cpu", store=False)
+        auto = EncoderModel(BUILTIN, ModelOptions(device="cpu", store=False))
         assert auto.encoder.forward.backend == backend
         np.testing.assert_allclose(auto.encoder.encode(TEXTS[:2]), expected, atol=1e-5)
 
@@ -269,7 +274,7 @@ def test_auto_converts_no_small_model(tiny_bge: Path) -> None:
 @pytest.mark.parametrize("dtype", [Dtype.FLOAT16, Dtype.INT8])
 def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> None:
     files = locate(BUILTIN)
-    settings = EncoderModel(BUILTIN, overrides=Overrides(dtype=dtype)).settings
+    settings = EncoderModel(BUILTIN, ModelOptions(overrides=Overrides(dtype=dtype))).settings
     assert choose_backend(Backend.AUTO, files, settings, "cpu") is Backend.TORCH
 
 
@@ -277,7 +282,10 @@ def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> N
 def test_openvino_reports_nothing_to_its_makers(tmp_path: Path, tiny_bge: Path) -> None:
     code = (
         "import sys; from bge_eval.models.transformer import EncoderModel;"
-        f"m = EncoderModel({str(tiny_bge)!r}, backend='openvino', device='cpu');"
+        "from bge_eval.encode.settings import Backend;"
+        "from bge_eval.models.kinds import ModelOptions;"
+        "o = ModelOptions(backend=Backend.OPENVINO, device='cpu');"
+        f"m = EncoderModel({str(tiny_bge)!r}, o);"
         "print(m.encoder.encode(['x']).shape, sys.modules.get('openvino_telemetry'))"
     )
     done = subprocess.run(
@@ -299,8 +307,8 @@ def test_int8_is_near_and_not_the_same(minilm_folder: Path) -> None:
 
 def test_several_devices_give_the_same(tiny_bge: Path) -> None:
     """Two copies on the CPU stand in for two GPUs."""
-    one = EncoderModel(str(tiny_bge), device="cpu", batch_tokens=64).encoder
-    two = EncoderModel(str(tiny_bge), device="cpu,cpu", batch_tokens=64).encoder
+    one = EncoderModel(str(tiny_bge), ModelOptions(device="cpu", batch_tokens=64)).encoder
+    two = EncoderModel(str(tiny_bge), ModelOptions(device="cpu,cpu", batch_tokens=64)).encoder
     assert two.device == "cpu,cpu"
     texts = [f"{'word ' * (i % 30)}{i}" for i in range(200)]
     np.testing.assert_allclose(two.encode(texts), one.encode(texts), atol=1e-6)
@@ -349,7 +357,10 @@ def with_onnx(tmp_path: Path, minilm_folder: Path) -> Path:
 def test_another_onnx_file_is_another_model(with_onnx: Path, tmp_path: Path) -> None:
     def read(backend: str) -> EncoderModel:
         said = Overrides(pooling=Pooling.CLS)
-        return EncoderModel(str(with_onnx), overrides=said, backend=backend, store=tmp_path / "s")
+        return EncoderModel(
+            str(with_onnx),
+            ModelOptions(overrides=said, backend=Backend(backend), store=tmp_path / "s"),
+        )
 
     task = plan(["demo"])[0].task.metadata
     before, torch_s = read("onnx"), read("torch")
@@ -403,7 +414,7 @@ def test_what_does_not_go_together(tiny_bge: Path) -> None:
     with pytest.raises(UsageError, match="does not support float16"):
         encoder(tiny_bge, "openvino", dtype=Dtype.FLOAT16)
     with pytest.raises(UsageError, match="runs on the CPU, not on 'cuda'"):
-        EncoderModel(str(tiny_bge), backend="openvino", device="cuda")
+        EncoderModel(str(tiny_bge), ModelOptions(backend=Backend.OPENVINO, device="cuda"))
 
 
 PAIRS = [
@@ -447,7 +458,9 @@ def export_scores(folder: Path) -> None:
 
 
 def scores_of(folder: Path, backend: str) -> Any:
-    reranker = CrossEncoderReranker(locate(str(folder)), backend=backend, device="cpu")
+    reranker = CrossEncoderReranker(
+        locate(str(folder)), RerankerOptions(backend=backend, device="cpu")
+    )
     return reranker.score(PAIRS)
 
 
@@ -514,7 +527,9 @@ def test_bfloat16_where_it_is_slow_is_told(tiny_bge: Path) -> None:
     progress = Notes()
     overrides = Overrides(dtype=Dtype.BFLOAT16)
     model = EncoderModel(
-        str(tiny_bge), overrides=overrides, backend="torch", device="cpu", progress=progress
+        str(tiny_bge),
+        ModelOptions(overrides=overrides, backend=Backend.TORCH, device="cpu"),
+        progress=progress,
     )
     assert model.encoder.forward.backend == "torch"
     assert ("no bfloat16 arithmetic" in " ".join(progress.said)) != supports("bfloat16")
@@ -536,18 +551,21 @@ def test_the_processor_names_no_folder(has_bfloat16: bool) -> None:
     """What ``auto`` chose is in the identity; what the user typed names the folder."""
     task = plan(["SciFact"])[0]
     overrides = Overrides(dtype=Dtype.BFLOAT16)
-    automatic = EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False)
+    automatic = EncoderModel(BUILTIN, ModelOptions(overrides=overrides, device="cpu", store=False))
     assert automatic.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16"}
     identity = automatic.identity(task.task.metadata)
     assert identity.get("backend") == ("openvino" if has_bfloat16 else None)
 
-    torch = EncoderModel(BUILTIN, overrides=overrides, backend="torch", device="cpu", store=False)
+    torch = EncoderModel(
+        BUILTIN, ModelOptions(overrides=overrides, backend=Backend.TORCH, device="cpu", store=False)
+    )
     assert torch.mteb_model_meta.experiment_kwargs == {"dtype": "bfloat16"}
     assert "backend" not in torch.identity(task.task.metadata)
 
     if has_bfloat16:
         chosen = EncoderModel(
-            BUILTIN, overrides=overrides, backend="openvino", device="cpu", store=False
+            BUILTIN,
+            ModelOptions(overrides=overrides, backend=Backend.OPENVINO, device="cpu", store=False),
         )
         assert chosen.mteb_model_meta.experiment_kwargs == {
             "backend": "openvino",
@@ -567,15 +585,16 @@ def test_a_folder_named_after_an_automatic_backend_still_counts(
     identity = Identity(
         task=task.name,
         task_revision="1",
-        model=EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False).identity(
-            task.task.metadata
-        ),
+        model=EncoderModel(
+            BUILTIN, ModelOptions(overrides=overrides, device="cpu", store=False)
+        ).identity(task.task.metadata),
         data={},
         search={},
     )
     results = ResultStore(tmp_path)
     explicit = EncoderModel(
-        BUILTIN, overrides=overrides, backend="openvino", device="cpu", store=False
+        BUILTIN,
+        ModelOptions(overrides=overrides, backend=Backend.OPENVINO, device="cpu", store=False),
     )
     older = results.result_path(explicit.mteb_model_meta, task.name)
     assert older.parent.name == "backend_openvino__dtype_bfloat16"
@@ -583,7 +602,7 @@ def test_a_folder_named_after_an_automatic_backend_still_counts(
     older.write_text("{}")
     write_record(older.parent / task.name, RunRecord(identity, identity.digest))
 
-    automatic = EncoderModel(BUILTIN, overrides=overrides, device="cpu", store=False)
+    automatic = EncoderModel(BUILTIN, ModelOptions(overrides=overrides, device="cpu", store=False))
     assert results.find(automatic.mteb_model_meta, identity) == older
     other = replace(identity, task_revision="2")
     assert results.find(automatic.mteb_model_meta, other) is None

@@ -12,6 +12,7 @@ from bge_eval.data.collection import read_collection
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.trec import read_run
 from bge_eval.suites.catalogue import plan
@@ -32,7 +33,7 @@ def tickets(tmp_path: Path) -> Path:
 
 def run_of(folder: Path, output: Path, **overrides: str) -> tuple[str, dict[str, dict[str, float]]]:
     planned = plan([str(folder)])
-    model = EncoderModel(BUILTIN, overrides=Overrides(**overrides))  # type: ignore[arg-type]
+    model = EncoderModel(BUILTIN, ModelOptions(overrides=Overrides(**overrides)))  # type: ignore[arg-type]
     report = evaluate(model, planned, Options(output, offline=True))
     name = planned[0].name
     path = report.done[name][0]

@@ -10,6 +10,7 @@ import pytest
 
 from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from conftest import BUILTIN, make_encoder
@@ -27,7 +28,7 @@ TEXTS = [
 
 
 def encoded(folder: Path | str, prompt: str = "", **overrides: Any) -> Vectors:
-    model = EncoderModel(str(folder), overrides=Overrides(**overrides))
+    model = EncoderModel(str(folder), ModelOptions(overrides=Overrides(**overrides)))
     return model.encoder.encode(TEXTS, prompt)
 
 
@@ -85,7 +86,9 @@ def test_bare_encoder_needs_a_pooling(tmp_path: Path, minilm_folder: Path) -> No
     folder = make_encoder(tmp_path / "retromae", minilm_folder, "cls", bare=True)
     with pytest.raises(UsageError, match="its pooling is not defined"):
         EncoderModel(str(folder))
-    model = EncoderModel(str(folder), overrides=Overrides(pooling=Pooling.CLS, normalize=False))
+    model = EncoderModel(
+        str(folder), ModelOptions(overrides=Overrides(pooling=Pooling.CLS, normalize=False))
+    )
     assert model.settings.similarity is Similarity.DOT
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(TEXTS, padding=True, truncation=True, max_length=512, return_tensors="pt")
@@ -95,13 +98,13 @@ def test_bare_encoder_needs_a_pooling(tmp_path: Path, minilm_folder: Path) -> No
 
 
 def test_batches_do_not_change_vectors(tiny_bge: Path) -> None:
-    one_by_one = EncoderModel(str(tiny_bge), batch_tokens=1).encoder.encode(TEXTS)
-    together = EncoderModel(str(tiny_bge), batch_tokens=100_000).encoder.encode(TEXTS)
+    one_by_one = EncoderModel(str(tiny_bge), ModelOptions(batch_tokens=1)).encoder.encode(TEXTS)
+    together = EncoderModel(str(tiny_bge), ModelOptions(batch_tokens=100_000)).encoder.encode(TEXTS)
     np.testing.assert_allclose(one_by_one, together, atol=1e-5)
 
 
 def test_equal_texts_have_equal_vectors(tiny_bge: Path) -> None:
-    vectors = EncoderModel(str(tiny_bge), batch_tokens=64).encoder.encode(TEXTS)
+    vectors = EncoderModel(str(tiny_bge), ModelOptions(batch_tokens=64)).encoder.encode(TEXTS)
     assert np.array_equal(vectors[0], vectors[5])
 
 
@@ -142,7 +145,7 @@ def test_impossible_settings(tiny_bge: Path, overrides: dict[str, Any], message:
 
 def test_device_that_is_not_there(tiny_bge: Path) -> None:
     with pytest.raises(UsageError, match="no device 'cuda:99'"):
-        EncoderModel(str(tiny_bge), device="cuda:99").encoder  # noqa: B018
+        EncoderModel(str(tiny_bge), ModelOptions(device="cuda:99")).encoder  # noqa: B018
 
 
 def test_weights_that_do_not_fit(tmp_path: Path, minilm_folder: Path) -> None:
@@ -246,4 +249,6 @@ def test_model_with_a_loader_of_its_own_is_refused(tmp_path: Path, minilm_folder
     folder = make_encoder(tmp_path / "nvidia" / "NV-Embed-v2", minilm_folder, "mean")
     with pytest.raises(UsageError, match="loader of its own"):
         EncoderModel(str(folder))
-    EncoderModel(str(folder), overrides=Overrides(query_prompt="Instruct: find\nQuery: "))
+    EncoderModel(
+        str(folder), ModelOptions(overrides=Overrides(query_prompt="Instruct: find\nQuery: "))
+    )

@@ -14,6 +14,7 @@ from bge_eval.encode.prompts import Role
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import UsageError
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
@@ -28,7 +29,9 @@ ENGLISH += ["FiQA2018", "FEVER", "DBPedia", "ClimateFEVER", "SCIDOCS"]
 
 
 def model(folder: Path, protocol: ProtocolName, prompt: str = EN) -> EncoderModel:
-    return EncoderModel(str(folder), overrides=Overrides(query_prompt=prompt, protocol=protocol))
+    return EncoderModel(
+        str(folder), ModelOptions(overrides=Overrides(query_prompt=prompt, protocol=protocol))
+    )
 
 
 def instructed(suite: str, encoder: EncoderModel) -> set[str]:
@@ -88,7 +91,7 @@ def test_leaderboard_is_no_part_of_an_identity(tiny_bge: Path) -> None:
 
 def test_prompt_of_one_task_still_wins(tiny_bge: Path) -> None:
     said = Overrides(query_prompt=None, prompts={"ArguAna": "argue: "}, protocol=CARD)
-    encoder = EncoderModel(str(tiny_bge), overrides=said)
+    encoder = EncoderModel(str(tiny_bge), ModelOptions(overrides=said))
     assert encoder.prompt(mteb.get_task("ArguAna").metadata, Role.QUERY) == "argue: "
 
 
@@ -154,7 +157,7 @@ def test_instruction_tuned_models_are_refused(
 
     monkeypatch.setattr(adapter, "read_model_config", instructed_config)
     with pytest.raises(UsageError, match="gets an instruction for each task"):
-        EncoderModel(str(tiny_bge), overrides=Overrides(protocol=CARD))
+        EncoderModel(str(tiny_bge), ModelOptions(overrides=Overrides(protocol=CARD)))
 
 
 def test_wrong_protocol(bge_eval_here: CommandLine) -> None:

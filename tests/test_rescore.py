@@ -16,6 +16,7 @@ from bge_eval.evaluation import Options, evaluate
 from bge_eval.measures.measure import parse_measure, parse_measures
 from bge_eval.measures.per_query import per_query
 from bge_eval.measures.rescore import judge, without_identical_ids
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.records import Qrels, Run
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.trec import read_run, write_qrels, write_run
@@ -182,7 +183,7 @@ def demo_runs(tmp_path_factory: pytest.TempPathFactory, tiny_bge: Path) -> Path:
     from bge_eval.models.transformer import EncoderModel
 
     output = tmp_path_factory.mktemp("runs")
-    model = EncoderModel(str(tiny_bge), offline=True)
+    model = EncoderModel(str(tiny_bge), ModelOptions(offline=True))
     assert not evaluate(model, plan(["demo"]), Options(output, offline=True)).failed
     return output
 

@@ -13,6 +13,7 @@ from bge_eval.encode.settings import Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.evaluation import Options, Report, evaluate
 from bge_eval.measures.per_query import per_query
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.identity import Identity, differences
 from bge_eval.results.saved import SavedResult, find_results
@@ -71,7 +72,7 @@ def test_run_files_of_other_tools(tmp_path: Path) -> None:
 
 
 def run(output: Path, data: Path, **overrides: Any) -> Report:
-    model = EncoderModel(BUILTIN, overrides=Overrides(**overrides))
+    model = EncoderModel(BUILTIN, ModelOptions(overrides=Overrides(**overrides)))
     return evaluate(model, plan(["SciFact"]), Options(output, (data,), offline=True))
 
 

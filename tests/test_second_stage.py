@@ -20,6 +20,7 @@ from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
+from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.results.record import read_record
 from bge_eval.results.trec import read_run, write_run
 from bge_eval.runtime.batches import pair_batches
@@ -52,7 +53,7 @@ def test_equals_cross_encoder_predict(
         processor_kwargs={"model_max_length": max_length} if max_length else None,
     ).predict(PAIRS)
     reranker = CrossEncoderReranker(
-        locate(str(tiny_cross_encoder)), max_length=max_length, batch_tokens=budget
+        locate(str(tiny_cross_encoder)), RerankerOptions(max_length=max_length, batch_tokens=budget)
     )
     scores = reranker.score(PAIRS)
     assert np.ptp(expected) > 0.1
@@ -403,4 +404,4 @@ def test_a_missing_weight_is_refused_by_name(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     reason = "do not fit its config" if fault == "reshaped" else r"lacks classifier\.weight"
     with pytest.raises(DamagedError, match=reason):
-        CrossEncoderReranker(locate(str(folder)), device="cpu").score(PAIRS)
+        CrossEncoderReranker(locate(str(folder)), RerankerOptions(device="cpu")).score(PAIRS)

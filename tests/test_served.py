@@ -28,6 +28,7 @@ from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, address, wire
 from bge_eval.remote.client import Client, Limits
 from bge_eval.remote.naming import estimated_tokens
+from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.rerank.served import ServedReranker
 from bge_eval.suites.catalogue import plan
 from conftest import CommandLine
@@ -248,7 +249,7 @@ def test_nobody_there() -> None:
     with ModelServer() as gone:
         pass
     with pytest.raises(MissingError, match=rf"{gone.url}/models .*refused.*Is it running"):
-        ServedModel(gone.url, Api.INFINITY)
+        ServedModel(gone.url, ModelOptions(api=Api.INFINITY))
 
 
 # ── what is refused ─────────────────────────────────────────────────────────────────────────
@@ -323,13 +324,13 @@ def test_wrong_numbers_of_the_other_interfaces(server: ModelServer) -> None:
 
 def test_which_model(server: ModelServer) -> None:
     with pytest.raises(UsageError, match="does not serve lettres; it serves letters"):
-        ServedModel(server.url, Api.OPENAI, model="lettres")
+        ServedModel(server.url, ModelOptions(api=Api.OPENAI, api_model="lettres"))
     with pytest.raises(UsageError, match="needs --api-model"):
-        ServedModel(server.url, Api.COHERE)
+        ServedModel(server.url, ModelOptions(api=Api.COHERE))
     with pytest.raises(UsageError, match="serves org/letters, not letters"):
-        ServedModel(server.url, Api.TEI, model="letters")
+        ServedModel(server.url, ModelOptions(api=Api.TEI, api_model="letters"))
     with pytest.raises(MissingError, match="no such path or model"):
-        ServedModel(f"{server.url}/elsewhere", Api.OPENAI)
+        ServedModel(f"{server.url}/elsewhere", ModelOptions(api=Api.OPENAI))
 
 
 @pytest.mark.parametrize(
@@ -337,14 +338,16 @@ def test_which_model(server: ModelServer) -> None:
 )
 def test_no_secrets_in_addresses(url: str) -> None:
     with pytest.raises(UsageError, match="no user name, password or query") as caught:
-        ServedModel(url, Api.OPENAI)
+        ServedModel(url, ModelOptions(api=Api.OPENAI))
     assert "secret" not in str(caught.value)
 
 
 def test_offline_asks_this_machine_only(server: ModelServer) -> None:
-    assert ServedModel(server.url, Api.TEI, offline=True).files.revision == "a" * 40
+    assert (
+        ServedModel(server.url, ModelOptions(api=Api.TEI, offline=True)).files.revision == "a" * 40
+    )
     with pytest.raises(UsageError, match=r"--offline .* models\.example is not this machine"):
-        ServedModel("http://models.example", Api.TEI, offline=True)
+        ServedModel("http://models.example", ModelOptions(api=Api.TEI, offline=True))
 
 
 def test_options_that_mean_nothing(server: ModelServer) -> None:
@@ -375,7 +378,7 @@ def test_key_goes_into_the_header_alone(
     server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BGE_EVAL_API_KEY", KEY)
-    model = ServedModel(server.url, Api.OPENAI, limits=QUICK)
+    model = ServedModel(server.url, ModelOptions(api=Api.OPENAI, limits=QUICK))
     assert model.encoder.dimension == DIMENSION
     shown = {path: head.get("Authorization") for path, _, head in server.requests}
     # What a server's version is, is asked outside the interface, and so without the key.
@@ -410,7 +413,7 @@ def test_a_company_key_goes_to_the_company_alone(
 def test_key_that_is_none(server: ModelServer, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("BGE_EVAL_API_KEY", key)
     with pytest.raises(UsageError, match="The key in BGE_EVAL_API_KEY") as caught:
-        ServedModel(server.url, Api.OPENAI)
+        ServedModel(server.url, ModelOptions(api=Api.OPENAI))
     assert "secret" not in str(caught.value)
 
 
@@ -496,7 +499,7 @@ def test_command(
     assert KEY not in done.stderr + done.stdout
 
     server.always = status(400, "no such luck")
-    model = ServedModel(server.url, Api.OPENAI)
+    model = ServedModel(server.url, ModelOptions(api=Api.OPENAI))
     options = Options(place, (small_scifact,), offline=True)
     report = evaluate(model, plan(["SciFact"]), options)
     assert report.failed["SciFact"].exit_code == 2
@@ -597,8 +600,10 @@ def test_infinity_gives_the_vectors_of_the_local_model(infinity: str, real_data:
     lines = (real_data / "SciFact" / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines[:60]]
     texts += ["", " ", "糖尿病的原因", "word " * 900]
-    local = EncoderModel(BUILTIN, device="cpu").encoder.encode(texts)
-    served = ServedModel(infinity, Api.INFINITY, model="minilm", batch_tokens=2000)
+    local = EncoderModel(BUILTIN, ModelOptions(device="cpu")).encoder.encode(texts)
+    served = ServedModel(
+        infinity, ModelOptions(api=Api.INFINITY, api_model="minilm", batch_tokens=2000)
+    )
     np.testing.assert_allclose(served.encoder.encode(texts), local, atol=1e-5)
     assert served.files.revision == "0.0.78"
 
@@ -611,7 +616,9 @@ def test_infinity_gives_the_scores_of_the_local_reranker(
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 
     pairs = [*PAIRS, ("糖尿病的原因", "二型糖尿病与体重有关。"), ("bones", "word " * 900)]
-    local = CrossEncoderReranker(locate(str(tiny_cross_encoder)), device="cpu").score(pairs)
+    local = CrossEncoderReranker(
+        locate(str(tiny_cross_encoder)), RerankerOptions(device="cpu")
+    ).score(pairs)
     served = ServedReranker(infinity, Api.INFINITY, model="cross").score(pairs)
     raw = np.log(local / (1 - local)) if (local > 0).all() and (local < 1).all() else local
     np.testing.assert_allclose(served, raw, atol=1e-4)
@@ -621,7 +628,9 @@ def test_infinity_gives_the_scores_of_the_local_reranker(
 def test_infinity_gives_the_score_of_the_local_model(
     infinity: str, real_data: Path, tmp_path: Path
 ) -> None:
-    model = ServedModel(infinity, Api.INFINITY, model="minilm", limits=Limits(concurrency=2))
+    model = ServedModel(
+        infinity, ModelOptions(api=Api.INFINITY, api_model="minilm", limits=Limits(concurrency=2))
+    )
     options = Options(tmp_path, (real_data,), offline=True)
     path = evaluate(model, plan(["SciFact"]), options).done["SciFact"][0]
     score = mteb.TaskResult.from_disk(path).get_score()

@@ -21,11 +21,8 @@ LONG_FUNCTIONS: set[str] = set()
 
 MANY_PARAMETERS = {
     "api.py:evaluate",  # the public function: named options, so that editors complete them
-    "models/served.py:__init__",
-    "models/transformer.py:__init__",
-    "rerank/llm.py:__init__",
 }
-"""``folder/module.py:function`` of public functions, and of constructors still to take records."""
+"""``folder/module.py:function`` of public functions."""
 
 LONG_MODULES: set[str] = set()
 """Modules still to be divided."""

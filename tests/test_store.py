@@ -20,6 +20,7 @@ from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, t
 from bge_eval.errors import UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.form import Form
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan
@@ -215,21 +216,25 @@ def test_another_prompt_encodes_the_queries_alone(
     tiny_bge: Path, small_scifact: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    first = EncoderModel(str(tiny_bge), store=store)
+    first = EncoderModel(str(tiny_bge), ModelOptions(store=store))
     counted = _Counted(first)
     run(first, tmp_path / "out", small_scifact)
     assert len(counted.texts) == 8  # three queries, five documents
     first.flush()
 
-    second = EncoderModel(str(tiny_bge), store=store, overrides=Overrides(query_prompt="query: "))
+    second = EncoderModel(
+        str(tiny_bge), ModelOptions(store=store, overrides=Overrides(query_prompt="query: "))
+    )
     counted = _Counted(second)
     score = run(second, tmp_path / "out", small_scifact)
     assert len(counted.texts) == 3
     # The score is the one that a run without a store gives.
-    plain = EncoderModel(str(tiny_bge), store=False, overrides=Overrides(query_prompt="query: "))
+    plain = EncoderModel(
+        str(tiny_bge), ModelOptions(store=False, overrides=Overrides(query_prompt="query: "))
+    )
     assert run(plain, tmp_path / "other", small_scifact) == score
 
-    third = EncoderModel(str(tiny_bge), store=store)
+    third = EncoderModel(str(tiny_bge), ModelOptions(store=store))
     assert run(third, tmp_path / "again", small_scifact) > 0
     assert third.machine_settings() == {}, "nothing was to be encoded, and the weights were loaded"
 
@@ -241,24 +246,28 @@ def test_what_happens_after_pooling_needs_no_encoding(
     tiny_bge: Path, tmp_path: Path, overrides: dict[str, Any]
 ) -> None:
     texts = ["one", "two", "one"]
-    first = EncoderModel(str(tiny_bge), store=tmp_path)
+    first = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path))
     first._encode(texts, Form(), "encode")
     first.flush()
-    other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
+    other = EncoderModel(
+        str(tiny_bge), ModelOptions(store=tmp_path, overrides=Overrides(**overrides))
+    )
     stored = other._encode(texts, Form(), "encode")
     assert other.machine_settings() == {}
-    plain = EncoderModel(str(tiny_bge), store=False, overrides=Overrides(**overrides))
+    plain = EncoderModel(str(tiny_bge), ModelOptions(store=False, overrides=Overrides(**overrides)))
     np.testing.assert_allclose(stored, plain._encode(texts, Form(), "encode"), atol=1e-6)
 
 
 def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) -> None:
-    first = EncoderModel(str(tiny_bge), store=tmp_path)
+    first = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path))
     first._encode(["one"], Form(), "encode")
     for overrides in ({"max_length": 8}, {"pooling": Pooling.MEAN}):
-        other = EncoderModel(str(tiny_bge), store=tmp_path, overrides=Overrides(**overrides))
+        other = EncoderModel(
+            str(tiny_bge), ModelOptions(store=tmp_path, overrides=Overrides(**overrides))
+        )
         other._encode(["one"], Form(), "encode")
         assert other.machine_settings() != {}
-    other = EncoderModel(str(tiny_bge), store=tmp_path)
+    other = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path))
     other._encode(["one"], Form("a prompt: "), "encode")
     assert other.machine_settings() != {}
 
@@ -268,10 +277,13 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """Interrupted in the midst of a corpus: what was encoded by then is in the store."""
     code = (
         "import sys, threading, _thread; from pathlib import Path;"
+        "from bge_eval.encode.settings import Backend;"
+        "from bge_eval.models.kinds import ModelOptions;"
         "from bge_eval.models.transformer import EncoderModel;"
         "from bge_eval.models.form import Form;"
         "import bge_eval.runtime.text_encoder as t; t.WINDOW = 16;"
-        f"m = EncoderModel({BUILTIN!r}, store=Path({str(tmp_path)!r}), backend='torch');"
+        f"o = ModelOptions(store=Path({str(tmp_path)!r}), backend=Backend.TORCH);"
+        f"m = EncoderModel({BUILTIN!r}, o);"
         "w = m.encoder.windows\n"
         "def windows(*a):\n"
         "    for n, x in enumerate(w(*a)):\n"

@@ -116,7 +116,7 @@ def test_last_token_models(tmp_path: Path, kind: str, closing: bool, side: str) 
     said = {} if closing else {"add_eos_token": True}
     folder = decoder(tmp_path / "m", kind, side, closing=closing, **said)
     prompt = f"<instruct>{TASK}\n<query>"
-    model = EncoderModel(str(folder), device="cpu", batch_tokens=150)
+    model = EncoderModel(str(folder), ModelOptions(device="cpu", batch_tokens=150))
     assert model.settings.pooling is Pooling.LAST
     for form in ("", prompt):
         expected = by_the_model_card(folder, [form + text for text in TEXTS])
@@ -129,13 +129,13 @@ def test_last_token_equals_sentence_transformers(tmp_path: Path) -> None:
 
     folder = decoder(tmp_path / "m", "Qwen3", "left")
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, prompt="Query: ")
-    found = EncoderModel(str(folder), device="cpu").encoder.encode(TEXTS, "Query: ")
+    found = EncoderModel(str(folder), ModelOptions(device="cpu")).encoder.encode(TEXTS, "Query: ")
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_no_end_token_where_none_is_asked_for(tmp_path: Path) -> None:
     folder = decoder(tmp_path / "m", "Mistral", "left", closing=False)
-    ids = EncoderModel(str(folder), device="cpu").encoder.tokenizer("a")["input_ids"]
+    ids = EncoderModel(str(folder), ModelOptions(device="cpu")).encoder.tokenizer("a")["input_ids"]
     assert ids[0] == 2 and ids[-1] != 1
 
 
@@ -145,7 +145,7 @@ def test_instruction_format(tmp_path: Path) -> None:
     known = EncoderModel(str(decoder(tmp_path / place, "Gemma2", "left")))
     named = EncoderModel(
         str(decoder(tmp_path / "own", "Gemma2", "left")),
-        overrides=Overrides(instruction_format=r"<instruct>{instruction}\n<query>"),
+        ModelOptions(overrides=Overrides(instruction_format=r"<instruct>{instruction}\n<query>")),
     )
     metadata = plan(["SciFact"])[0].task.metadata
     for model in (known, named):
@@ -155,7 +155,8 @@ def test_instruction_format(tmp_path: Path) -> None:
     assert "instruction_format" in (named.mteb_model_meta.experiment_kwargs or {})
     with pytest.raises(UsageError, match="once"):
         EncoderModel(
-            str(tmp_path / "own"), overrides=Overrides(instruction_format="Instruct: {task}")
+            str(tmp_path / "own"),
+            ModelOptions(overrides=Overrides(instruction_format="Instruct: {task}")),
         )
 
 
@@ -170,10 +171,12 @@ EXAMPLES = [
 def shown(folder: Path, examples: list[Example]) -> DecoderModel:
     return DecoderModel(
         str(folder),
+        ModelOptions(
+            device="cpu",
+            batch_tokens=500,
+            overrides=Overrides(instruction_format="<instruct>{instruction}\n<query>"),
+        ),
         examples={"": tuple(examples)},
-        device="cpu",
-        batch_tokens=500,
-        overrides=Overrides(instruction_format="<instruct>{instruction}\n<query>"),
     )
 
 
@@ -213,7 +216,7 @@ def test_the_form_is_the_text_around_a_query(tmp_path: Path) -> None:
     assert model.form(metadata, Role.DOCUMENT) == Form()
     literal = f"{form.examples}{form.prompt}a query\n<response>"
     longer = EncoderModel(
-        str(folder), device="cpu", overrides=Overrides(max_length=form.max_length)
+        str(folder), ModelOptions(device="cpu", overrides=Overrides(max_length=form.max_length))
     )
     np.testing.assert_allclose(
         model._encode(["a query"], form, "encode queries"),
@@ -221,7 +224,7 @@ def test_the_form_is_the_text_around_a_query(tmp_path: Path) -> None:
         atol=1e-6,
     )
     passages = model._encode(TEXTS, Form(), "encode corpus")
-    plain = EncoderModel(str(folder), device="cpu", store=False)
+    plain = EncoderModel(str(folder), ModelOptions(device="cpu", store=False))
     np.testing.assert_allclose(passages, plain.encoder.encode(TEXTS), atol=1e-6)
 
 
@@ -274,7 +277,7 @@ def test_adapter_equals_peft(tmp_path: Path, headed: bool) -> None:
         auto.from_pretrained(folder), tmp_path / "lora"
     ).eval()
     body = reference.base_model.model.model if headed else reference
-    model = DecoderModel(str(folder), adapter=tmp_path / "lora", device="cpu")
+    model = DecoderModel(str(folder), ModelOptions(adapter=tmp_path / "lora", device="cpu"))
     found = model.encoder.encode(TEXTS)
     tokenizer = model.encoder.tokenizer
     for text, vector in zip(TEXTS, found, strict=True):
@@ -283,7 +286,7 @@ def test_adapter_equals_peft(tmp_path: Path, headed: bool) -> None:
             hidden = body(input_ids=ids).last_hidden_state[0, -1]
         expected = torch.nn.functional.normalize(hidden, dim=0)
         np.testing.assert_allclose(vector, expected, atol=1e-5)
-    plain = EncoderModel(str(folder), device="cpu").encoder.encode(TEXTS)
+    plain = EncoderModel(str(folder), ModelOptions(device="cpu")).encoder.encode(TEXTS)
     assert not np.allclose(found, plain, atol=1e-3)
     metadata = plan(["SciFact"])[0].task.metadata
     assert model.identity(metadata)["adapter"]["name"] == "lora"
@@ -311,7 +314,8 @@ def test_stored_vectors_of_an_adapter_serve_other_settings(
     def model(store: Path | bool, **changed: Any) -> DecoderModel:
         said = Overrides(**changed)
         return DecoderModel(
-            str(folder), adapter=tmp_path / "lora", device="cpu", store=store, overrides=said
+            str(folder),
+            ModelOptions(adapter=tmp_path / "lora", device="cpu", store=store, overrides=said),
         )
 
     first = model(tmp_path / "store")
@@ -322,7 +326,7 @@ def test_stored_vectors_of_an_adapter_serve_other_settings(
     assert other.machine_settings() == {}, "no weights were loaded"
     fresh = model(False, **overrides)._encode(TEXTS, Form(), "encode")
     np.testing.assert_allclose(stored, fresh, atol=1e-6)
-    plain = EncoderModel(str(folder), device="cpu", store=tmp_path / "store")
+    plain = EncoderModel(str(folder), ModelOptions(device="cpu", store=tmp_path / "store"))
     plain._encode(TEXTS, Form(), "encode")
     assert plain.machine_settings() != {}, "the adapter's vectors are not the plain model's"
 
@@ -337,9 +341,9 @@ def test_adapter_of_another_model(tmp_path: Path, tiny_bge: Path) -> None:
     )
     folder = decoder(tmp_path / "m", "Qwen3", "left")
     with pytest.raises(DamagedError, match="adapter"):
-        _ = DecoderModel(str(folder), adapter=tmp_path / "lora", device="cpu").encoder
+        _ = DecoderModel(str(folder), ModelOptions(adapter=tmp_path / "lora", device="cpu")).encoder
     with pytest.raises(MissingError, match=r"adapter_config\.json"):
-        DecoderModel(str(folder), adapter=folder, device="cpu")
+        DecoderModel(str(folder), ModelOptions(adapter=folder, device="cpu"))
 
 
 # ── what others run ─────────────────────────────────────────────────────────────────────────

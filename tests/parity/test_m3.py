@@ -14,6 +14,7 @@ from bge_eval.encode.locate import content_revision, locate
 from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
+from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.m3 import M3Model, Mode, parse_modes
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
@@ -113,7 +114,7 @@ def dataset(texts: list[str], mark: str) -> Dataset:
 
 
 def searched(folder: Path, modes: str, weights: str | None = None, **kwargs: Any) -> Any:
-    encoder = EncoderModel(str(folder), device="cpu", batch_tokens=200)
+    encoder = EncoderModel(str(folder), ModelOptions(device="cpu", batch_tokens=200))
     model = M3Model(encoder, parse_modes(modes, weights))
     model.index(dataset(DOCUMENTS, "d"))
     task = plan(["demo"])[0].task.metadata
@@ -172,7 +173,7 @@ def test_depth_of_the_multi_vector_score(
 
 def test_every_mode_is_an_experiment(tiny_m3: Path, tmp_path: Path) -> None:
     """The whole way through: filed apart, dense alone as without the option."""
-    encoder = EncoderModel(str(tiny_m3), device="cpu")
+    encoder = EncoderModel(str(tiny_m3), ModelOptions(device="cpu"))
     options = Options(tmp_path, offline=True)
     plain = evaluate(encoder, plan(["demo"]), options).done["BgeEvalDemo"][0]
     model = M3Model(encoder, parse_modes("dense,sparse", None))
@@ -203,7 +204,7 @@ def test_wrong_modes(tiny_bge: Path) -> None:
         parse_modes("dense,dense", None)
     with pytest.raises(UsageError, match="takes numbers"):
         parse_modes("dense", "one")
-    encoder = EncoderModel(str(tiny_bge), overrides=Overrides())
+    encoder = EncoderModel(str(tiny_bge), ModelOptions(overrides=Overrides()))
     with pytest.raises(MissingError, match=r"has no sparse_linear\.pt"):
         M3Model(encoder, parse_modes("sparse", None))
     with pytest.raises(UsageError, match="is an embedder"):
@@ -217,7 +218,9 @@ def test_a_cosine_is_one_though_no_file_says_normalise(tiny_m3: Path, tmp_path: 
     for name in ("modules.json", "1_Pooling", "2_Normalize", "sentence_bert_config.json"):
         path = bare / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    model = EncoderModel(str(bare), overrides=Overrides(pooling=Pooling.CLS), device="cpu")
+    model = EncoderModel(
+        str(bare), ModelOptions(overrides=Overrides(pooling=Pooling.CLS), device="cpu")
+    )
     assert not model.settings.normalize and model.settings.similarity is Similarity.COSINE
     both = M3Model(model, parse_modes("dense,sparse", None))
     vectors = both.vectors(DOCUMENTS, "", "encode", {Mode.DENSE, Mode.SPARSE})

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.locate import content_revision, name_of
-from bge_eval.encode.settings import Dtype
+from bge_eval.encode.settings import Backend, Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
@@ -98,38 +98,37 @@ class DecoderModel(EncoderModel):
     def __init__(
         self,
         model_name: str,
-        revision: str | None = None,
+        options: ModelOptions | None = None,
         *,
         examples: Mapping[str, Sequence[Example]] | None = None,
-        adapter: Path | None = None,
-        **options: Any,
+        progress: Progress | None = None,
     ) -> None:
         """Find the model and read its settings.
 
         Args:
             model_name: hub id or local folder.
-            revision: hub revision.
+            options: as of `EncoderModel`; the adapter is merged into the weights.
             examples: task name → examples, "" → those of all others; None for plain queries.
-            adapter: folder of a PEFT adapter, merged into the weights.
-            **options: as of `EncoderModel`.
+            progress: reports encoding and searching.
 
         Raises:
             MissingError: the adapter is not there.
             UsageError: the model gets no instructions, which examples are written with.
         """
+        options = options or ModelOptions()
         self._examples = examples
-        self._adapter = adapter.expanduser().resolve() if adapter is not None else None
-        if self._adapter is not None and not (self._adapter / "adapter_config.json").is_file():
-            raise MissingError(
-                f"--adapter {adapter}: a PEFT adapter's folder has an adapter_config.json; this"
-                " one has none."
-            )
-        self._adapter_revision = content_revision(self._adapter) if self._adapter else ""
-        if adapter is not None and options.get("backend", "auto") not in ("auto", "torch"):
-            raise UsageError(f"--adapter runs with torch, not with --backend {options['backend']}.")
-        if adapter is not None:
-            options["backend"] = "torch"
-        super().__init__(model_name, revision, **options)
+        self._adapter: Path | None = None
+        self._adapter_revision = ""
+        if options.adapter is not None:
+            self._adapter = _adapter_folder(options.adapter)
+            self._adapter_revision = content_revision(self._adapter)
+            if options.backend not in (Backend.AUTO, Backend.TORCH):
+                raise UsageError(
+                    f"--adapter runs with torch, not with --backend {options.backend}."
+                )
+            device = first_device(options.device)
+            options = replace(options, backend=Backend.TORCH, device=device)
+        super().__init__(model_name, options, progress=progress)
         if examples is not None and self.prompts.instructions is None:
             raise UsageError(
                 f"{self.files.name} gets no task instructions, which examples are written with."
@@ -244,6 +243,21 @@ class DecoderModel(EncoderModel):
         return template(own) if callable(template) else template.format(instruction=own)
 
 
+def _adapter_folder(adapter: Path) -> Path:
+    """Return the folder of a PEFT adapter.
+
+    Raises:
+        MissingError: it has no ``adapter_config.json``.
+    """
+    folder = adapter.expanduser().resolve()
+    if not (folder / "adapter_config.json").is_file():
+        raise MissingError(
+            f"--adapter {adapter}: a PEFT adapter's folder has an adapter_config.json; this one"
+            " has none."
+        )
+    return folder
+
+
 def _merged(model: Any, adapter: Path) -> Any:
     """Merge a PEFT adapter into a model's weights.
 
@@ -294,21 +308,7 @@ def open_decoder(name: str, options: ModelOptions, progress: Progress | None) ->
     examples = read_examples(options.examples) if options.examples is not None else None
     if examples is None and name_of(name) == _WITH_EXAMPLES:
         examples = {}
-    return DecoderModel(
-        name,
-        options.revision,
-        examples=examples,
-        adapter=options.adapter,
-        device=options.device if options.adapter is None else first_device(options.device),
-        overrides=options.overrides,
-        batch_tokens=options.batch_tokens,
-        backend=options.backend,
-        store=options.store,
-        trust_remote_code=options.trust_remote_code,
-        offline=options.offline,
-        index=options.index,
-        progress=progress,
-    )
+    return DecoderModel(name, options, examples=examples, progress=progress)
 
 
 KIND = Kind(

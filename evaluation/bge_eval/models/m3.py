@@ -23,7 +23,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 from bge_eval.models.base import Model
 from bge_eval.models.decoder import is_decoder, open_decoder
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
-from bge_eval.models.transformer import EncoderModel, open_encoder
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Run
 from bge_eval.rerank.second_stage import with_tail
@@ -362,8 +362,9 @@ def _open(name: str, options: ModelOptions, progress: Progress | None) -> M3Mode
     backend = Backend.TORCH if options.backend is Backend.AUTO else options.backend
     weights = parse_modes(options.m3_mode, options.m3_weights)
     options = replace(options, backend=backend, device=first_device(options.device))
-    open_part = open_decoder if is_decoder(name, options) else open_encoder
-    return M3Model(open_part(name, options, progress), weights)
+    if is_decoder(name, options):
+        return M3Model(open_decoder(name, options, progress), weights)
+    return M3Model(EncoderModel(name, options, progress=progress), weights)
 
 
 KIND = Kind(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.settings import Overrides, Prompts, Similarity, registered_prompts
+from bge_eval.encode.settings import Prompts, Similarity, registered_prompts
 from bge_eval.errors import UsageError
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
@@ -17,11 +17,10 @@ from bge_eval.models.kinds import Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Served, Wire, WrongAnswerError, address, wire
-from bge_eval.remote.client import Client, Limits, TooLargeError, damaged, is_address
+from bge_eval.remote.client import Client, TooLargeError, damaged, is_address
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 from bge_eval.runtime.text_encoder import Distinct
-from bge_eval.search.engines import DEFAULT
 from bge_eval.search.exact import unit_rows
 
 if TYPE_CHECKING:
@@ -176,50 +175,41 @@ class ServedModel(DenseModel):
     """An encoder whose vectors come from a server."""
 
     def __init__(
-        self,
-        url: str,
-        api: Api,
-        *,
-        model: str | None = None,
-        version: str | None = None,
-        overrides: Overrides | None = None,
-        limits: Limits | None = None,
-        batch_tokens: int | None = None,
-        offline: bool = False,
-        index: str = DEFAULT,
-        progress: Progress | None = None,
+        self, url: str, options: ModelOptions, *, progress: Progress | None = None
     ) -> None:
         """Ask the server which model it serves.
 
         Args:
             url: ``http://host:port``, perhaps with a path.
-            api: the interface that the server speaks.
-            model: the model's name on the server; None takes the only one.
-            version: the revision that its results are filed under; None takes the server's.
-            overrides: similarity, prompts, dimension; None takes mteb's entry for the name.
-            limits: concurrency, time limit, tries.
-            batch_tokens: most tokens of a request, estimated from the characters.
-            offline: ask only a server on this machine.
-            index: the engine that searches.
-            progress: receives the steps of encoding and searching.
+            options: the server's API (required), the model's name there, the revision under which
+                its results are filed, settings, limits of requests, tokens of a request
+                (estimated from the characters). Offline, only a server on this machine is asked.
+            progress: reports encoding and searching.
 
         Raises:
-            UsageError: the address or the name is wrong.
+            UsageError: the address or the name is wrong, or the API is not named.
             MissingError: the server cannot be reached.
         """
+        if options.api is None:
+            raise UsageError(
+                f"--model {url} is a server: name its interface, --api {', '.join(Api)}."
+            )
         progress = progress or Progress()
-        overrides = overrides or Overrides()
-        self.api = api
-        self._form = wire(api)
+        overrides = options.overrides
+        self.api = options.api
+        self._form = wire(self.api)
         self._client = Client(
-            address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
+            address(url, self.api),
+            limits=options.limits,
+            key_variable=KEY_VARIABLE,
+            offline=options.offline,
         )
         with progress.step("ask the server"):
-            self.served = self._form.served(self._client, model)
-        files = served_files(self._client, self.served, version)
+            self.served = self._form.served(self._client, options.api_model)
+        files = served_files(self._client, self.served, options.revision)
         prompts, stated = registered_prompts(files.name)
         if self._form.input_types:
-            prompts = Prompts(self._form.input_types, "other", f"input types of {api}")
+            prompts = Prompts(self._form.input_types, "other", f"input types of {self.api}")
         self._settings = ServedSettings(
             overrides.similarity or stated or Similarity.COSINE,
             bool(overrides.normalize),
@@ -231,10 +221,10 @@ class ServedModel(DenseModel):
             overrides,
             comparison=self._settings.similarity,
             normalize=self._settings.normalize,
-            index=index,
+            index=options.index,
             progress=progress,
         )
-        self._batch_tokens = batch_tokens
+        self._batch_tokens = options.batch_tokens
         self._encoder: ServedEncoder | None = None
         registered = registered_meta(files.name)
         api_model = registered is not None and "API" in registered.framework
@@ -305,20 +295,7 @@ class ServedModel(DenseModel):
 
 
 def _open(url: str, options: ModelOptions, progress: Progress | None) -> ServedModel:
-    if options.api is None:
-        raise UsageError(f"--model {url} is a server: name its interface, --api {', '.join(Api)}.")
-    return ServedModel(
-        url,
-        options.api,
-        model=options.api_model,
-        version=options.revision,
-        overrides=options.overrides,
-        limits=options.limits,
-        batch_tokens=options.batch_tokens,
-        offline=options.offline,
-        index=options.index,
-        progress=progress,
-    )
+    return ServedModel(url, options, progress=progress)
 
 
 KIND = Kind(

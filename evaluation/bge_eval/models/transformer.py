@@ -18,7 +18,6 @@ from bge_eval.encode.locate import locate
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
     Backend,
-    Overrides,
     apply_overrides,
     read_model_config,
 )
@@ -31,7 +30,6 @@ from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.runtime.text_encoder import Distinct, finished
-from bge_eval.search.engines import DEFAULT
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -54,42 +52,30 @@ class EncoderModel(DenseModel):
     def __init__(
         self,
         model_name: str,
-        revision: str | None = None,
+        options: ModelOptions | None = None,
         *,
-        device: str | None = None,
-        overrides: Overrides | None = None,
-        batch_tokens: int | None = None,
-        backend: str = "auto",
-        store: bool | Path = True,
-        trust_remote_code: bool = False,
-        offline: bool = False,
-        index: str = DEFAULT,
         progress: Progress | None = None,
     ) -> None:
         """Find the model and read its settings.
 
         Args:
             model_name: hub id, local folder or ``builtin:all-MiniLM-L6-v2``.
-            revision: hub revision.
-            device: "cpu", "cuda:0" …; None takes a GPU when there is one.
-            overrides: values to use in place of the model's own.
-            batch_tokens: tokens of a batch, padding included; None takes the device's default.
-            backend: "torch", "openvino", "onnx", or "auto" for the fastest that gives torch's
-                vectors.
-            store: the folder of the embedding store; True for the usual one, False for none.
-            trust_remote_code: run Python code that comes with the model.
-            offline: open no connection.
-            index: the engine that searches.
-            progress: receives the steps of encoding and searching.
+            options: settings, device, backend, store; None for the defaults.
+            progress: reports encoding and searching.
 
         Raises:
             UsageError: an option does not fit the model.
             MissingError: the model cannot be found.
             DamagedError: its files cannot be used.
         """
-        onnx = Backend(backend) is Backend.ONNX
-        files = locate(model_name, revision=revision, offline=offline, onnx=onnx)
-        overrides = overrides or Overrides()
+        options = options or ModelOptions()
+        overrides = options.overrides
+        files = locate(
+            model_name,
+            revision=options.revision,
+            offline=options.offline,
+            onnx=options.backend is Backend.ONNX,
+        )
         config = read_model_config(files, overrides)
         self.settings = apply_overrides(config.settings, overrides)
         super().__init__(
@@ -99,7 +85,7 @@ class EncoderModel(DenseModel):
             comparison=self.settings.similarity,
             normalize=self.settings.normalize,
             protocol=read_protocol(overrides.protocol or ProtocolName.LEADERBOARD),
-            index=index,
+            index=options.index,
             progress=progress,
         )
         one_prompt = self.prompts.instructions is None or self.overrides.query_prompt is not None
@@ -110,14 +96,11 @@ class EncoderModel(DenseModel):
                 " option out, or give one prompt with --query-prompt."
             )
         self._own_settings = config.settings
-        self._device = device
-        self._batch_tokens = batch_tokens
-        self._trust_remote_code = trust_remote_code
-        self._backend = Backend(backend)
+        self._options = options
         self._chosen_backend = str(
-            choose_backend(self._backend, self.files, self.settings, self._device)
+            choose_backend(options.backend, self.files, self.settings, options.device)
         )
-        self._store = _open_store(store, self.progress)
+        self._store = _open_store(options.store, self.progress)
         self._encoder: TextEncoder | None = None
         self._refuse_own_loader()
         meta = self._make_meta(
@@ -218,10 +201,10 @@ class EncoderModel(DenseModel):
                 self._encoder = load_encoder(
                     self.files,
                     self.settings,
-                    backend=self._backend,
-                    device=self._device,
-                    batch_tokens=self._batch_tokens,
-                    trust_remote_code=self._trust_remote_code,
+                    backend=self._options.backend,
+                    device=self._options.device,
+                    batch_tokens=self._options.batch_tokens,
+                    trust_remote_code=self._options.trust_remote_code,
                     progress=self.progress,
                 )
         return self._encoder
@@ -303,7 +286,7 @@ class EncoderModel(DenseModel):
         every processor. The identity records it.
         """
         changed = self._changed(asdict(self._own_settings), asdict(self.settings))
-        return changed | ({} if self._backend is Backend.AUTO else self._backend_identity())
+        return changed | ({} if self._options.backend is Backend.AUTO else self._backend_identity())
 
 
 def _version(package: str) -> str:
@@ -322,26 +305,13 @@ def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None
     return opened
 
 
-def open_encoder(name: str, options: ModelOptions, progress: Progress | None) -> EncoderModel:
-    """Return the encoder of a name; see `bge_eval.models.opening.open_model`."""
-    return EncoderModel(
-        name,
-        options.revision,
-        device=options.device,
-        overrides=options.overrides,
-        batch_tokens=options.batch_tokens,
-        backend=options.backend,
-        store=options.store,
-        trust_remote_code=options.trust_remote_code,
-        offline=options.offline,
-        index=options.index,
-        progress=progress,
-    )
+def _open(name: str, options: ModelOptions, progress: Progress | None) -> EncoderModel:
+    return EncoderModel(name, options, progress=progress)
 
 
 KIND = Kind(
     "an encoder",
     recognises=lambda name, options: True,
-    open=open_encoder,
+    open=_open,
     supported=ENCODER_OPTIONS | {"index"},
 )

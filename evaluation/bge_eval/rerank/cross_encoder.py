@@ -37,35 +37,20 @@ class CrossEncoderReranker:
     def __init__(
         self,
         files: ModelFiles,
-        *,
-        dtype: str = "float32",
-        max_length: int | None = None,
-        device: str | None = None,
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
-        backend: str = "auto",
+        options: RerankerOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Store the options; nothing is loaded yet.
 
         Args:
             files: the model's files.
-            dtype: precision of the forward pass.
-            max_length: longest pair in tokens; None uses the model's limit.
-            device: "cpu", "cuda", "mps"; None uses a GPU if available.
-            batch_tokens: tokens per batch, padding included; None uses the device's default.
-            trust_remote_code: run Python code from the model's repository.
-            backend: "torch", "openvino", "onnx", or "auto" for the fastest that equals torch.
+            options: precision, maximum length (None uses the model's limit), device, batches,
+                backend; None for the defaults.
             progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
-        self._dtype = dtype
-        self._max_length = max_length
-        self._device = device
-        self._batch_tokens = batch_tokens
-        self._trust_remote_code = trust_remote_code
-        self._backend = backend
+        self._options = options or RerankerOptions()
         self._model: CrossEncoder | None = None
 
     @property
@@ -76,7 +61,7 @@ class CrossEncoderReranker:
     @property
     def packages(self) -> tuple[str, ...]:
         """Return the packages that run the model."""
-        more = ("onnxruntime",) if self._backend == "onnx" else ()
+        more = ("onnxruntime",) if self._options.backend == "onnx" else ()
         return ("sentence-transformers", *more)
 
     def identity(self) -> dict[str, Any]:
@@ -84,9 +69,9 @@ class CrossEncoderReranker:
         return {
             "name": self.files.name,
             "revision": self.files.revision,
-            "dtype": self._dtype,
-            "max_length": self._max_length,
-            **({"backend": "onnx"} if self._backend == "onnx" else {}),
+            "dtype": self._options.dtype,
+            "max_length": self._options.max_length,
+            **({"backend": "onnx"} if self._options.backend == "onnx" else {}),
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
@@ -115,7 +100,7 @@ class CrossEncoderReranker:
             for batch in pair_batches(
                 pairs,
                 lengths_of,
-                batch_tokens=self._batch_tokens or default_batch_tokens(model.device.type),
+                batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
                 max_length=limit,
                 extra_tokens=tokenizer.num_special_tokens_to_add(pair=True),
             ):
@@ -130,7 +115,7 @@ class CrossEncoderReranker:
                     )
                 scores[batch.rows] = predicted
                 step.advance(len(part), batch.tokens)
-        return checked(scores, self.files.name, self._dtype)
+        return checked(scores, self.files.name, self._options.dtype)
 
     def _load(self) -> CrossEncoder:
         if self._model is not None:
@@ -139,16 +124,16 @@ class CrossEncoderReranker:
         from mteb.models.sentence_transformer_wrapper import CrossEncoderWrapper
         from sentence_transformers import CrossEncoder
 
-        device = first_device(self._device)
+        device = first_device(self._options.device)
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 model = CrossEncoder(
                     str(self.files.folder),
                     device=device,
-                    max_length=self._max_length,
-                    trust_remote_code=self._trust_remote_code,
+                    max_length=self._options.max_length,
+                    trust_remote_code=self._options.trust_remote_code,
                     local_files_only=True,
-                    model_kwargs={"dtype": getattr(torch, self._dtype)},
+                    model_kwargs={"dtype": getattr(torch, self._options.dtype)},
                 )
             except RuntimeError as error:
                 raise DamagedError(
@@ -179,29 +164,29 @@ class CrossEncoderReranker:
         positions = token_positions(transformer.config.to_dict())
         if positions is None or model.tokenizer.model_max_length <= positions:
             return
-        if self._max_length is not None:
+        if self._options.max_length is not None:
             raise UsageError(
-                f"--reranker-max-length {self._max_length} exceeds the {positions} positions of"
-                f" {self.files.name}."
+                f"--reranker-max-length {self._options.max_length} exceeds the {positions}"
+                f" positions of {self.files.name}."
             )
         model.tokenizer.model_max_length = positions
 
     def _replace_forward(self, model: CrossEncoder) -> None:
         """Run the forward pass in ONNX Runtime or OpenVINO, as the backend option asks."""
-        if self._backend == "torch":
+        if self._options.backend == "torch":
             return
         from bge_eval.rerank.fast_forward import use_onnx, use_openvino
 
         transformer: Any = model[0].auto_model
-        if self._backend == "onnx":
-            use_onnx(transformer, self.files, dtype=self._dtype)
+        if self._options.backend == "onnx":
+            use_onnx(transformer, self.files, dtype=self._options.dtype)
             return
         use_openvino(
             transformer,
             self.files,
-            dtype=self._dtype,
+            dtype=self._options.dtype,
             device=model.device.type,
-            required=self._backend == "openvino",
+            required=self._options.backend == "openvino",
             note=self.progress.note,
         )
 
@@ -246,20 +231,5 @@ def _recognises(files: ModelFiles) -> bool:
     return name.endswith("ForSequenceClassification")
 
 
-def _open(
-    files: ModelFiles, options: RerankerOptions, progress: Progress | None
-) -> CrossEncoderReranker:
-    return CrossEncoderReranker(
-        files,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        device=options.device,
-        batch_tokens=options.batch_tokens,
-        trust_remote_code=options.trust_remote_code,
-        backend=options.backend,
-        progress=progress,
-    )
-
-
-FAMILY = Family(_recognises, _open)
+FAMILY = Family(_recognises, CrossEncoderReranker)
 """Cross-encoders, run by sentence-transformers."""

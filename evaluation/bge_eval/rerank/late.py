@@ -42,32 +42,20 @@ class LateInteractionReranker:
     def __init__(
         self,
         files: ModelFiles,
-        *,
-        dtype: str = "float32",
-        max_length: int | None = None,
-        device: str | None = None,
-        batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
+        options: RerankerOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
         """Store the options; nothing is loaded yet.
 
         Args:
             files: the model's files.
-            dtype: precision of the forward pass.
-            max_length: longest text in tokens; None is 512.
-            device: "cpu", "cuda", "mps"; None uses a GPU if available.
-            batch_tokens: tokens per batch, padding included; None uses the device's default.
-            trust_remote_code: run Python code from the model's repository.
+            options: precision, maximum length (None is 512 tokens), device, batches; None for the
+                defaults.
             progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
-        self._dtype = dtype
-        self._max_length = max_length
-        self._device = device
-        self._batch_tokens = batch_tokens
-        self._trust_remote_code = trust_remote_code
+        self._options = options or RerankerOptions()
         self._loaded: tuple[Any, Any, Any] | None = None
 
     @property
@@ -85,8 +73,8 @@ class LateInteractionReranker:
         return {
             "name": self.files.name,
             "revision": self.files.revision,
-            "dtype": self._dtype,
-            "max_length": self._max_length,
+            "dtype": self._options.dtype,
+            "max_length": self._options.max_length,
             "kind": "late",
         }
 
@@ -106,14 +94,14 @@ class LateInteractionReranker:
         documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             dimension = int(self._load()[1].config.hidden_size)
-            group = documents_per_group(self._max_length or MAX_LENGTH, dimension, _CHUNK)
+            group = documents_per_group(self._options.max_length or MAX_LENGTH, dimension, _CHUNK)
             for start in range(0, len(documents), group):
                 part = documents[start : start + group]
                 for document, vectors in zip(part, self._vectors(part), strict=True):
                     for row in rows_by_document[document]:
                         scores[row] = late_interaction(query_vectors[pairs[row][0]], vectors)
                     step.advance(len(rows_by_document[document]))
-        return checked(scores, self.files.name, self._dtype)
+        return checked(scores, self.files.name, self._options.dtype)
 
     def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
         tokenizer, model, head = self._load()
@@ -124,8 +112,8 @@ class LateInteractionReranker:
             tokenizer,
             model,
             texts,
-            max_length=self._max_length or MAX_LENGTH,
-            batch_tokens=self._batch_tokens or default_batch_tokens(model.device.type),
+            max_length=self._options.max_length or MAX_LENGTH,
+            batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
         ):
             for row, vectors in zip(states.rows, token_vectors(states, head), strict=True):
                 token_vectors_of[row] = vectors
@@ -137,16 +125,16 @@ class LateInteractionReranker:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        device = torch.device(first_device(self._device))
+        device = torch.device(first_device(self._options.device))
         common: dict[str, Any] = {
-            "trust_remote_code": self._trust_remote_code,
+            "trust_remote_code": self._options.trust_remote_code,
             "local_files_only": True,
         }
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(self.files.folder, **common)
                 model = AutoModel.from_pretrained(
-                    self.files.folder, dtype=getattr(torch, self._dtype), **common
+                    self.files.folder, dtype=getattr(torch, self._options.dtype), **common
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = one_line(error)
@@ -165,19 +153,5 @@ def _recognises(files: ModelFiles) -> bool:
     return (files.folder / _HEAD).is_file()
 
 
-def _open(
-    files: ModelFiles, options: RerankerOptions, progress: Progress | None
-) -> LateInteractionReranker:
-    return LateInteractionReranker(
-        files,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        device=options.device,
-        batch_tokens=options.batch_tokens,
-        trust_remote_code=options.trust_remote_code,
-        progress=progress,
-    )
-
-
-FAMILY = Family(_recognises, _open)
+FAMILY = Family(_recognises, LateInteractionReranker)
 """Late interaction of an embedder's token vectors."""

@@ -88,11 +88,7 @@ class LLMReranker:
         self._load_scorer = load
         self._question = question
         self._settings = settings
-        self._dtype = options.dtype
-        self._max_length = options.max_length
-        self._device = options.device
-        self._batch_tokens = options.batch_tokens
-        self._trust_remote_code = options.trust_remote_code
+        self._options = options
         self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
 
     @property
@@ -110,8 +106,8 @@ class LLMReranker:
         return {
             "name": self.files.name,
             "revision": self.files.revision,
-            "dtype": self._dtype,
-            "max_length": self._max_length,
+            "dtype": self._options.dtype,
+            "max_length": self._options.max_length,
             **self._settings,
         }
 
@@ -125,22 +121,22 @@ class LLMReranker:
         import torch
 
         tokenizer, scorer = self._load()
-        limit = self._max_length or MAX_LENGTH
+        limit = self._options.max_length or MAX_LENGTH
         template = _Template(tokenizer, self._question, limit)
-        device = torch.device(first_device(self._device))
+        device = torch.device(first_device(self._options.device))
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
             for batch in pair_batches(
                 pairs,
                 template.lengths,
-                batch_tokens=self._batch_tokens or default_batch_tokens(device.type),
+                batch_tokens=self._options.batch_tokens or default_batch_tokens(device.type),
                 max_length=template.longest,
                 extra_tokens=template.extra,
             ):
                 questions = template.questions([pairs[row] for row in batch.rows])
                 scores[batch.rows] = scorer(questions).float().cpu().numpy()
                 step.advance(len(questions), batch.tokens)
-        return checked(scores, self.files.name, self._dtype)
+        return checked(scores, self.files.name, self._options.dtype)
 
     def _load(self) -> tuple[PreTrainedTokenizerBase, Scorer]:
         if self._loaded is not None:
@@ -148,16 +144,16 @@ class LLMReranker:
         import torch
         from transformers import AutoTokenizer
 
-        device = torch.device(first_device(self._device))
+        device = torch.device(first_device(self._options.device))
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(
                     self.files.folder,
-                    trust_remote_code=self._trust_remote_code,
+                    trust_remote_code=self._options.trust_remote_code,
                     local_files_only=True,
                 )
                 scorer = self._load_scorer(
-                    self.files, tokenizer, getattr(torch, self._dtype), device
+                    self.files, tokenizer, getattr(torch, self._options.dtype), device
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = one_line(error)
