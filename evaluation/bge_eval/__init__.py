@@ -21,6 +21,7 @@ reads this list and checks every import::
     suites        suites and tasks by name
     models        open a model by name; the base class, one file for each kind of model
     rerank        the second stage and the families of rerankers
+    mistakes      failed queries: kinds, groups, training data from them
     report        the HTML page
     compare       two or more systems on the same tasks, with significance
     leaderboard   rows, averages, intervals, published models, costs

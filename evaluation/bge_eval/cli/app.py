@@ -21,6 +21,7 @@ COMMANDS = {
     ),
     "compare": "Compare systems query by query: differences, intervals, p-values.",
     "rescore": "Compute measures from runs and judgements, without a model.",
+    "mistakes": "Group the queries on which a run fails, and write training data from them.",
     "report": "Write saved results as one HTML page.",
     "export": (
         "Write saved results for others: mteb's public results repository, or a model card."

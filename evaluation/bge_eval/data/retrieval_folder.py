@@ -148,6 +148,14 @@ class RetrievalFolder:
         """Return a hash of the content that some splits are scored on: 16 hexadecimal digits."""
         return fingerprint(self.files(splits))
 
+    def queries_file(self, split: str) -> Place:
+        """Return the file with the queries of a split; its errors are those of `files`."""
+        return self.files([split])[self._queries(split)]
+
+    def corpus_file(self) -> Place:
+        """Return the file with the corpus; its errors are those of `files`."""
+        return self.files(())["corpus.jsonl"]
+
     def corpus(self, scratch: Path, step: Step) -> Dataset:
         """Read and check only the corpus; arguments and errors are those of `load`."""
         place = self.files(())["corpus.jsonl"]

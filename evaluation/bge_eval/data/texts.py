@@ -8,7 +8,7 @@ turns joined by "; ".
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,6 +74,26 @@ def _query_text(text: Any, instruction: str | None) -> str:
         conversation = "; ".join(turns)
         return f"{instruction} {conversation}" if instruction is not None else conversation
     return f"{text} {instruction}" if instruction is not None else str(text)
+
+
+def whole_texts(corpus: Dataset, ids: Collection[str]) -> dict[str, str]:
+    """Return the texts of some documents as the model reads them, in one pass over the corpus.
+
+    Args:
+        corpus: with columns ``id``, ``text`` and perhaps ``title``.
+        ids: the documents; those that the corpus lacks are left out.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
+    wanted = pa.array(sorted(ids), pa.string())
+    texts: dict[str, str] = {}
+    for batch in batches(corpus, columns):
+        mask = pc.is_in(batch["id"].cast(pa.string()), value_set=wanted)
+        for row in batch.filter(mask).to_pylist():
+            texts[str(row["id"])] = document_text(row.get("title"), row["text"] or "")
+    return texts
 
 
 def excerpts(queries: Dataset, corpus: Dataset, run: Run, qrels: Qrels) -> Excerpts:
