@@ -147,7 +147,8 @@ def test_instruction_tuned_models_are_refused(
     from dataclasses import replace
 
     import bge_eval.models.transformer as adapter
-    from bge_eval.encode.settings import Instructions, read_model_config
+    from bge_eval.encode.prompts import Instructions
+    from bge_eval.encode.settings import read_model_config
 
     def instructed_config(*arguments: object) -> object:
         config = read_model_config(*arguments)  # type: ignore[arg-type]

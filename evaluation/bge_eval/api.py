@@ -63,8 +63,8 @@ class ModelSettings(TypedDict, total=False):
     """Text put before every document; "" for none."""
     prompts: Mapping[str, str] | str | Path | None
     """Prompts by task, task type or role, or a TOML file of them."""
-    protocol: Literal["leaderboard", "model-card"]
-    """Whose rules decide where the query prompt goes."""
+    protocol: Literal["leaderboard", "model-card", "model-files"]
+    """Whose rules decide which prompts texts get."""
     instruction_format: str | None
     """Template of a task instruction, e.g. ``"Instruct: {instruction}\\nQuery: "``."""
     examples: str | Path | None

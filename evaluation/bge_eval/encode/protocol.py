@@ -1,7 +1,8 @@
-"""Evaluation protocols: the rules of mteb's leaderboard, or those behind a model card's scores.
+"""Evaluation protocols: mteb's leaderboard, a model card's scores, or the model's own files.
 
 A protocol is a data file (``tasks/protocols/*.toml``): the tasks whose queries get the model's
-prompt, and the task types whose vectors are not normalised.
+prompt, and the task types whose vectors are not normalised. Which prompts a model has under
+``model-files`` is decided in `bge_eval.encode.prompts.model_prompts`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class ProtocolName(StrEnum):
 
     LEADERBOARD = "leaderboard"
     MODEL_CARD = "model-card"
+    MODEL_FILES = "model-files"
 
 
 @dataclass(frozen=True, slots=True)

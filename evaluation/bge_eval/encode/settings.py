@@ -8,7 +8,7 @@ options of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import Any
 from bge_eval.encode.config import module_kind, read_modules, read_object, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
+from bge_eval.encode.prompts import Instructions, Prompts, model_prompts
 from bge_eval.encode.protocol import ProtocolName
+from bge_eval.encode.registry import RegistryEntry, registry_entry
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
 
 
@@ -107,34 +109,6 @@ class Overrides:
 
 
 @dataclass(frozen=True, slots=True)
-class Instructions:
-    """Task instructions of an instruction-tuned model."""
-
-    template: str | Callable[..., str]
-    """Text with ``{instruction}``, or mteb's function of instruction and prompt type."""
-    by_name: Mapping[str, str] | None = None
-    """The model's instructions by task, task type or role; they override mteb's."""
-    for_documents: bool = True
-    """Whether documents get an instruction too."""
-    priority: tuple[str, ...] | None = None
-    """Order of mteb's instruction sources; None is mteb's default order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompts:
-    """A model's prompts, by mteb's prompt name (``query``, a task type, a task)."""
-
-    texts: Mapping[str, str] = field(default_factory=dict)
-    """Prompt name → text."""
-    default: str | None = None
-    """Name of the fallback prompt (sentence-transformers' ``default_prompt_name``)."""
-    source: str = "none"
-    """Origin of the prompts: "model files", "mteb registry" or "none"."""
-    instructions: Instructions | None = None
-    """Task instructions of an instruction-tuned model; None for other models."""
-
-
-@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """A model's own settings and prompts, before the user's overrides."""
 
@@ -160,7 +134,7 @@ def read_model_config(
     modules = read_modules(folder)
     body_folder = transformer_folder(folder)
     st_config = read_object(folder / "config_sentence_transformers.json")
-    registry = _registry_entry(files.name) if use_registry else None
+    registry = registry_entry(files.name) if use_registry else None
     pooling, pool_prompt, normalize = (
         _from_modules(folder, modules) if modules is not None else (overrides.pooling, True, False)
     )
@@ -170,8 +144,10 @@ def read_model_config(
             " not defined. Add --pooling cls, mean or last (and --normalize if its authors do)."
         )
     body = read_object(body_folder / "sentence_bert_config.json")
-    prompts, similarity = _prompts_and_similarity(st_config, registry)
-    if (template := overrides.instruction_format or _TEMPLATES.get(files.name)) is not None:
+    prompts, similarity = _prompts_and_similarity(st_config, registry, overrides.protocol)
+    if overrides.protocol is ProtocolName.MODEL_FILES:
+        _refuse_format(overrides)
+    elif (template := overrides.instruction_format or _TEMPLATES.get(files.name)) is not None:
         source = "--instruction-format" if overrides.instruction_format else "its model card"
         prompts = Prompts(source=source, instructions=_from_template(template))
     if similarity is None:
@@ -182,19 +158,19 @@ def read_model_config(
     settings = Settings(
         pooling=pooling,
         normalize=normalize,
-        max_length=_max_length(body_folder, body),
+        max_length=_max_length(body_folder, body, registry),
         similarity=similarity,
-        truncate_dim=st_config.get("truncate_dim"),
+        truncate_dim=_truncate_dim(st_config, registry),
         lower_case=bool(body.get("do_lower_case", False)),
-        pool_prompt=pool_prompt and (registry is None or _registered(registry, "include_prompt")),
-        tokenizer=_tokenizer_options(registry) if registry is not None else {},
+        pool_prompt=pool_prompt and (registry is None or registry.pool_prompt is not False),
+        tokenizer=registry.tokenizer if registry is not None else {},
     )
     return ModelConfig(settings, prompts)
 
 
 def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
     """Return a model's prompts and similarity from mteb's registry."""
-    return _prompts_and_similarity({}, _registry_entry(name))
+    return _prompts_and_similarity({}, registry_entry(name))
 
 
 def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
@@ -255,34 +231,35 @@ def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
     )
 
 
-def _max_length(folder: Path, body: Mapping[str, Any]) -> int:
+def _max_length(
+    folder: Path, body: Mapping[str, Any], registry: RegistryEntry | None = None
+) -> int:
     """Return sentence-transformers' maximum length, at most the number of positions."""
     config = read_object(folder / "config.json")
     tokenizer = read_object(folder / "tokenizer_config.json")
     positions = token_positions(config)
     limits = [] if positions is None else [positions]
-    limit = body.get("max_seq_length") or tokenizer.get("model_max_length")
+    limit = registry.max_length if registry is not None else None
+    limit = limit or body.get("max_seq_length") or tokenizer.get("model_max_length")
     if isinstance(limit, int | float) and 0 < limit < 10**9:
         limits.append(int(limit))
     return min(limits, default=512)
 
 
+def _truncate_dim(st_config: Mapping[str, Any], registry: RegistryEntry | None) -> int | None:
+    own = registry.truncate_dim if registry is not None else None
+    return own if own is not None else st_config.get("truncate_dim")
+
+
 def _prompts_and_similarity(
-    st_config: Mapping[str, Any], registry: Any
+    st_config: Mapping[str, Any],
+    registry: RegistryEntry | None,
+    protocol: ProtocolName | None = None,
 ) -> tuple[Prompts, Similarity | None]:
-    own = {str(name): str(text) for name, text in (st_config.get("prompts") or {}).items() if text}
-    prompts = Prompts()
-    if own:
-        prompts = Prompts(own, st_config.get("default_prompt_name"), "model files")
     named = st_config.get("similarity_fn_name")
-    if registry is not None:
-        registered = registry.loader_kwargs.get("model_prompts")
-        if registered:
-            prompts = Prompts(dict(registered), None, "mteb registry")
-        if (instructions := _instructions(registry)) is not None:
-            prompts = Prompts(source="mteb registry", instructions=instructions)
-        if registry.similarity_fn_name is not None:
-            named = str(registry.similarity_fn_name.value)
+    if registry is not None and registry.similarity is not None:
+        named = registry.similarity
+    prompts = model_prompts(st_config, registry, protocol)
     if named in (None, "cosine", "dot"):
         return prompts, Similarity(named) if named else None
     raise DamagedError(
@@ -298,6 +275,14 @@ _TEMPLATES = {
 """Instruction templates from model cards, for models without one in mteb's registry."""
 
 
+def _refuse_format(overrides: Overrides) -> None:
+    if overrides.instruction_format is not None:
+        raise UsageError(
+            f"--protocol {ProtocolName.MODEL_FILES} takes the prompts of the model's files, so"
+            " --instruction-format does not apply. Leave one of the two out."
+        )
+
+
 def _from_template(template: str) -> Instructions:
     template = template.replace("\\n", "\n")
     if template.count("{instruction}") != 1:
@@ -306,50 +291,6 @@ def _from_template(template: str) -> Instructions:
             f" '<instruct>{{instruction}}\\n<query>', not '{template}'."
         )
     return Instructions(template, for_documents=False)
-
-
-def _registered(registry: Any, name: str) -> bool:
-    return bool(registry.loader_kwargs.get(name, True))
-
-
-def _tokenizer_options(registry: Any) -> dict[str, Any]:
-    """Return the tokenizer options of a registry entry.
-
-    Without ``add_eos_token`` last-token pooling of e5-mistral would read the wrong token.
-    """
-    options = registry.loader_kwargs
-    tokenizer = dict(options.get("tokenizer_kwargs") or {})
-    tokenizer |= {
-        name: options[name] for name in ("add_eos_token", "padding_side") if name in options
-    }
-    return {name: value for name, value in tokenizer.items() if isinstance(value, str | int | bool)}
-
-
-def _instructions(registry: Any) -> Instructions | None:
-    """Return the task instructions of a registry entry, None if it has none."""
-    options = registry.loader_kwargs
-    loader = getattr(registry.loader, "func", registry.loader)
-    name = getattr(loader, "__name__", "")
-    if name == "q3e_instruct_loader":
-        from mteb.models.model_implementations.qwen3_models import instruction_template
-
-        return Instructions(instruction_template, for_documents=False)
-    if name != "InstructSentenceTransformerModel" or not options.get("instruction_template"):
-        return None
-    priority = options.get("prompt_priority")
-    return Instructions(
-        options["instruction_template"],
-        options.get("prompts_dict"),
-        bool(options.get("apply_instruction_to_passages", True)),
-        tuple(map(str, priority)) if priority else None,
-    )
-
-
-def _registry_entry(name: str) -> Any:
-    """Return a model's entry in mteb's registry, None if it has none."""
-    from mteb.models.model_implementations import MODEL_REGISTRY
-
-    return MODEL_REGISTRY.get(name)
 
 
 def overrides_from(options: Mapping[str, Any]) -> Overrides:

@@ -14,9 +14,10 @@ import numpy as np
 
 from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.files import ModelFiles
-from bge_eval.encode.prompts import Role, names_of, resolve_instruction, resolve_prompt
+from bge_eval.encode.prompts import Prompts, Role, names_of, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
-from bge_eval.encode.settings import Overrides, Prompts, Similarity
+from bge_eval.encode.registry import PLAIN_LOADERS
+from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import UsageError
 from bge_eval.models.base import Model, model_meta, registered_meta
 from bge_eval.models.form import Form
@@ -37,14 +38,6 @@ if TYPE_CHECKING:
 
 _TYPES_WITH_ROLES = {"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"}
 """Task types whose texts are queries and documents; in the others mteb gives no role."""
-
-# Loaders of mteb's registry that put prompts or instructions before the text, as bge-eval does.
-_PLAIN_LOADERS = {
-    "SentenceTransformerEncoderWrapper",
-    "sentence_transformers_loader",
-    "InstructSentenceTransformerModel",
-    "q3e_instruct_loader",
-}
 
 
 class DenseModel(Model):
@@ -128,13 +121,7 @@ class DenseModel(Model):
         if role is Role.QUERY and self.protocol.drops_query_prompt(task):
             own = self.overrides.prompts or {}
             return own.get(f"{task.name}-{role}", own.get(task.name, ""))
-        prompt = resolve_prompt(
-            self.prompts, self.overrides, task=task.name, task_type=task.type, role=role
-        )
-        instructions = self.prompts.instructions
-        if instructions is None or prompt or (role is not None and self._overrides(role)):
-            return prompt
-        return resolve_instruction(instructions, task, role)
+        return resolve_prompt(self.prompts, self.overrides, task, role)
 
     def _overrides(self, role: Role) -> bool:
         """Return whether the user gives a prompt of a role."""
@@ -341,7 +328,7 @@ class DenseModel(Model):
         registered = registered_meta(self.files.name)
         loader = registered.loader if registered is not None else None
         name = getattr(getattr(loader, "func", loader), "__name__", None)
-        if name is None or name in _PLAIN_LOADERS or self.overrides.query_prompt is not None:
+        if name is None or name in PLAIN_LOADERS or self.overrides.query_prompt is not None:
             return
         raise UsageError(
             f"mteb runs {self.files.name} through a loader of its own ({name}), which formats"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.settings import Prompts, Similarity, registered_prompts
+from bge_eval.encode.prompts import Prompts
+from bge_eval.encode.settings import Similarity, registered_prompts
 from bge_eval.errors import UsageError
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel

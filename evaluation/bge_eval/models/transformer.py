@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bge_eval.encode.locate import locate
+from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
     Backend,
@@ -106,7 +107,7 @@ class EncoderModel(DenseModel):
         meta = self._make_meta(
             self._experiment() or None,
             framework=["PyTorch"],
-            use_instructions=bool(self.prompts.texts),
+            use_instructions=self.prompts.has_text,
         )
         self._meta = meta.model_copy(update={"max_tokens": self.settings.max_length})
 
@@ -154,7 +155,7 @@ class EncoderModel(DenseModel):
         line = f"{self.files.name} at {self.files.revision[:12]}: {', '.join(parts)}"
         twin = self.unnamed_twin()
         if twin is None:
-            return (line,)
+            return (line, *left_out_note(prompts, self.overrides))
         return (
             line,
             f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
@@ -169,7 +170,7 @@ class EncoderModel(DenseModel):
         """
         from mteb.models.model_implementations import MODEL_REGISTRY
 
-        if self.files.from_hub or self.prompts.texts or self.overrides.query_prompt is not None:
+        if self.files.from_hub or self.prompts.has_text or self.overrides.query_prompt is not None:
             return None
         name = self.files.name.rsplit("/", 1)[-1]
         for known, meta in MODEL_REGISTRY.items():

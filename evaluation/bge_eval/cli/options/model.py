@@ -83,7 +83,10 @@ class PromptFlags:
     protocol: Annotated[
         ProtocolName,
         typer.Option(
-            help="Where the query prompt goes: as mteb's leaderboard, or as BGE's model cards.",
+            help=(
+                "Whose rules for prompts: mteb's leaderboard, BGE's model cards, or the model's"
+                " own files."
+            ),
             rich_help_panel=_PROMPTS,
         ),
     ] = ProtocolName.LEADERBOARD

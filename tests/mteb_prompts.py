@@ -1,0 +1,38 @@
+"""The prompt that mteb's own wrappers put before a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+from mteb.types import PromptType
+from torch.utils.data import DataLoader
+
+from bge_eval.encode.prompts import Role
+
+
+def encoded_prompt(wrapper: Any, task: Any, role: Role | None) -> str:
+    """Encode a text with mteb's wrapper; return what came before it in the model's tokenizer."""
+    texts: list[str] = []
+    module = wrapper.model[0]
+    preprocess = module.preprocess
+
+    def recorded(inputs: Any, prompt: str | None = None, **options: Any) -> Any:
+        texts.extend((prompt or "") + text for text in inputs)
+        return preprocess(inputs, prompt=prompt, **options)
+
+    module.preprocess = recorded
+    try:
+        batches = DataLoader(Dataset.from_dict({"text": ["plain"]}), batch_size=1)
+        wrapper.encode(
+            batches,
+            task_metadata=task,
+            hf_split="test",
+            hf_subset="default",
+            prompt_type=PromptType(role.value) if role is not None else None,
+            show_progress_bar=False,
+        )
+    finally:
+        del module.preprocess
+    assert texts[0].endswith("plain")
+    return texts[0].removesuffix("plain")
