@@ -45,6 +45,14 @@ class Instructions:
     priority: tuple[str, ...] | None = None
     """Order of mteb's instruction sources; None is mteb's default order."""
 
+    def formatted(self, instruction: str) -> str:
+        """Return an instruction in the template."""
+        if self.template is None:
+            return instruction
+        if callable(self.template):
+            return self.template(instruction)
+        return self.template.format(instruction=instruction)
+
 
 @dataclass(frozen=True, slots=True)
 class Prompts:

@@ -239,8 +239,7 @@ class DecoderModel(EncoderModel):
             return prompt
         instructions = self.prompts.instructions
         assert instructions is not None
-        template = instructions.template
-        return template(own) if callable(template) else template.format(instruction=own)
+        return instructions.formatted(own)
 
 
 def _adapter_folder(adapter: Path) -> Path:
