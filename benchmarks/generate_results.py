@@ -68,6 +68,7 @@ def generate_results(
     subsets: Sequence[str] = (),
     seed: int = 0,
     gap: float = 0.1,
+    prefix: str = "generated/system",
 ) -> list[Path]:
     """Write the results of invented systems on real tasks.
 
@@ -79,6 +80,7 @@ def generate_results(
         seed: another seed gives other systems.
         gap: difference in strength of two neighbouring systems, in standard deviations of a
             document's score; 0 for systems that differ by chance alone.
+        prefix: the systems' names, before their number.
 
     Returns:
         The result files, system by system.
@@ -87,7 +89,7 @@ def generate_results(
     planned = plan(list(tasks), list(subsets))
     paths = []
     for system in range(sizes.systems):
-        writer = _System(ResultStore(folder), system, sizes, seed, gap)
+        writer = _System(ResultStore(folder), system, sizes, seed, gap, prefix)
         paths += [writer.save(task) for task in planned]
     return paths
 
@@ -106,6 +108,8 @@ class _System:
     """The seed of all systems."""
     gap: float
     """Difference in strength to its neighbours."""
+    prefix: str
+    """Its name, before the number."""
 
     @property
     def meta(self) -> ModelMeta:
@@ -114,7 +118,7 @@ class _System:
 
         return ModelMeta.create_empty(
             {
-                "name": f"generated/system-{self.number + 1:02d}",
+                "name": f"{self.prefix}-{self.number + 1:02d}",
                 "revision": f"{self.number + 1:08x}",
                 "n_parameters": 22_000_000 * (1 + self.number % 5),
                 "embed_dim": 384 * (1 + self.number % 3),
@@ -267,6 +271,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--documents", type=int, default=sizes.documents)
     parser.add_argument("--no-texts", action="store_true", help="write no excerpts of texts")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--prefix", default="generated/system", help="names of the systems")
     parser.add_argument("--gap", type=float, default=0.1, help="difference between neighbours")
     given = parser.parse_args(words)
     paths = generate_results(
@@ -276,6 +281,7 @@ def main(words: Sequence[str] | None = None) -> None:
         subsets=given.subset,
         seed=given.seed,
         gap=given.gap,
+        prefix=given.prefix,
     )
     sys.stdout.write(f"{len(paths)} results in {given.folder}\n")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bge_eval.cli.options.saved import PartFlags
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.leaderboard.rows import Aggregates, Column, Row
     from bge_eval.suites.catalogue import PlannedTask
@@ -33,31 +34,113 @@ def named(board: Leaderboard, key: str) -> Leaderboard:
     return board
 
 
-def suite_title(names: Sequence[str]) -> str:
-    """Return the suite's name if the columns are one suite, else ""."""
+def suite_title(names: Sequence[str], parts: PartFlags | None = None) -> str:
+    """Return the suite's name if the columns are one suite, with the chosen part, else ""."""
     from bge_eval.suites.suite_files import suites
 
-    return names[0] if len(names) == 1 and names[0] in suites() else ""
+    if len(names) != 1 or names[0] not in suites():
+        return ""
+    return " ".join([names[0], *(["/".join([*parts.subsets, *parts.languages])] if parts else [])])
 
 
-def columns_of(names: Sequence[str]) -> list[Column]:
+def columns_of(
+    names: Sequence[str], subsets: Sequence[str] = (), languages: Sequence[str] = ()
+) -> list[Column]:
     """Resolve suites and tasks to columns with the splits and subsets that mteb counts.
 
     Any other name is taken as a task of the user's own, whose data need not be at hand.
+
+    Args:
+        names: suites and tasks.
+        subsets: only these subsets of tasks that have several.
+        languages: only tasks and subsets of these languages.
+
+    Raises:
+        UsageError: a task has none of the subsets, no task is of the languages, or the languages
+            of a task are not known.
     """
     from bge_eval.errors import UsageError
     from bge_eval.leaderboard.rows import Column
     from bge_eval.suites.catalogue import plan
 
     columns: dict[str, Column] = {}
+    known: list[str] = []
     for name in names:
         try:
             resolved = [_column(task) for task in plan([name])]
+            known.append(name)
         except UsageError:
-            resolved = [Column(name)]
+            if languages:
+                raise UsageError(
+                    f"--lang: the languages of {name} are not known here. Choose its subsets with"
+                    " --subset."
+                ) from None
+            resolved = [Column(name, subsets=tuple(subsets), part="+".join(subsets))]
         for column in resolved:
             columns.setdefault(column.task, column)
+    if known and (subsets or languages):
+        narrowed = {task.name: _column(task) for task in plan(known, subsets, languages)}
+        own = [column for column in columns.values() if not column.type]
+        return [*(_part_of(column, columns[name]) for name, column in narrowed.items()), *own]
     return list(columns.values())
+
+
+def columns_for(
+    names: Sequence[str], parts: PartFlags, saved: Callable[[], Sequence[str]]
+) -> list[Column]:
+    """Return the columns that the options name; none for every task with a result.
+
+    Args:
+        names: suites and tasks.
+        parts: subsets and languages; without names, only tasks that have them are columns.
+        saved: returns the tasks that have a result.
+
+    Raises:
+        UsageError: as `columns_of`, or no task with a result has the subsets or languages.
+    """
+    from bge_eval.errors import UsageError
+
+    if names or not parts:
+        return columns_of(names, parts.subsets, parts.languages)
+    columns = []
+    for task in saved():
+        try:
+            [column] = columns_of([task], parts.subsets, parts.languages)
+        except UsageError:
+            continue
+        if not parts.subsets or set(column.subsets) & set(parts.subsets):
+            columns.append(column)
+    if not columns:
+        what = ", ".join([*parts.subsets, *parts.languages])
+        raise UsageError(f"None of the tasks with a result has {what}.")
+    return columns
+
+
+def labelled(board: Leaderboard) -> Leaderboard:
+    """Name the subsets of columns that are not the whole of a task, as mteb has it."""
+    if not any(column.present for column in board.columns):
+        return board
+    return replace(board, columns=tuple(map(_labelled, board.columns)))
+
+
+def _labelled(column: Column) -> Column:
+    from bge_eval.leaderboard.rows import Column
+
+    if not column.present:
+        return column
+    whole = columns_of([column.task])[0]
+    return _part_of(column, whole if whole.subsets else Column(column.task))
+
+
+def _part_of(column: Column, whole: Column) -> Column:
+    """Return a column with the name of its subsets, if they are not those of the whole task."""
+    from bge_eval.leaderboard.rows import part_name
+
+    subsets = column.present or column.subsets
+    if set(subsets) == set(whole.subsets):
+        return column
+    total = len(whole.subsets) if set(subsets) < set(whole.subsets) else None
+    return replace(column, part=part_name(subsets, total))
 
 
 def refuse_unknown(columns: Sequence[Column]) -> None:
@@ -101,7 +184,16 @@ def looked_up(columns: Sequence[Column], *, whole: bool) -> list[Column]:
             completed.append(known)
         else:
             parts = tuple(replace(part, splits=(), subsets=()) for part in known.parts)
-            completed.append(replace(known, splits=(), subsets=(), parts=parts))
+            completed.append(
+                replace(
+                    known,
+                    splits=(),
+                    subsets=column.subsets,
+                    parts=parts,
+                    present=column.present,
+                    part=column.part,
+                )
+            )
     return completed
 
 

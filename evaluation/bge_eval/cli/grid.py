@@ -58,7 +58,8 @@ def grid(board: Leaderboard, look: Look) -> Grid:
             blank = [Cell("")] * len(costs)
             words = [Cell("    gain"), *([Cell("")] * with_dtype)]
             lines.append(GridLine((*words, *changes, *blank), gain=True))
-    head = ("model", *(["precision"] * with_dtype), *headings, *costs)
+    shown = [board.headings.get(heading, heading) for heading in headings]
+    head = ("model", *(["precision"] * with_dtype), *shown, *costs)
     return Grid(
         head,
         tuple(lines),
@@ -125,7 +126,7 @@ def _cell(board: Leaderboard, look: Look, index: int, heading: str) -> Cell:
     row = board.rows[index]
     value = values(board, row, look.types)[heading]
     if value is None:
-        return Cell(_incomplete(board, row, look.types, heading))
+        return Cell(_incomplete(board, row, look, heading))
     if look.reference is not None and row is not look.reference:
         before = values(board, look.reference, look.types)[heading]
         cell = Cell("–" if before is None else f"{value - before:+.5f}")
@@ -137,13 +138,16 @@ def _cell(board: Leaderboard, look: Look, index: int, heading: str) -> Cell:
     return replace(cell, rank=standing.rank if standing.rank < 3 else 0, tied=standing.tied)
 
 
-def _incomplete(board: Leaderboard, row: Row, types: bool, heading: str) -> str:
-    if types:
+def _incomplete(board: Leaderboard, row: Row, look: Look, heading: str) -> str:
+    if look.types:
         mean: Mean = board.means(row)[heading]
         return f"– ({mean.done} of {mean.total})"
     if heading == "average":
         done = len(board.tasks) - len(row.missing(board.tasks))
         return f"– ({done} of {len(board.tasks)} tasks)"
+    if heading in row.partial and look.reference is None:
+        partial = row.partial[heading]
+        return f"{partial.value:.5f} ({partial.name})"
     return "–"
 
 

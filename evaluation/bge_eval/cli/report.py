@@ -10,7 +10,8 @@ import typer
 
 from bge_eval.cli.columns import (
     as_run,
-    columns_of,
+    columns_for,
+    labelled,
     looked_up,
     measure_and_key,
     named,
@@ -19,7 +20,7 @@ from bge_eval.cli.columns import (
     suite_title,
 )
 from bge_eval.cli.grouped import grouped
-from bge_eval.cli.options.saved import SavedFlags
+from bge_eval.cli.options.saved import PartFlags, SavedFlags
 from bge_eval.cli.table import with_models
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class PageFlags:
 
 
 @grouped
-def report(saved: SavedFlags, flags: PageFlags) -> None:
+def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
     """Write saved results as one HTML page.
 
     The page needs no other file and opens no connection, so it can be mailed, kept and printed.
@@ -71,13 +72,13 @@ def report(saved: SavedFlags, flags: PageFlags) -> None:
     measure, key = measure_and_key(flags.metric)
     paths = find_results(saved.folders)
     names = saved.task_names
-    columns = columns_of(names) if names else []
-    heading = flags.title or (suite_title(names) if names else "")
+    columns = columns_for(names, parts, lambda: leaderboard(paths, measure="", key=key).tasks)
+    heading = flags.title or (suite_title(names, parts) if names else "")
     board = leaderboard(paths, measure=measure, key=key, columns=columns, title=heading)
-    board = named(with_models(board, saved), key)
+    board = named(with_models(board if columns else labelled(board), saved), key)
     if not board.rows:
         refuse_unknown(columns)
-        wanted = ", ".join(column.task for column in columns) or measure
+        wanted = ", ".join(column.heading for column in columns) or measure
         raise MissingError(f"No result there has {measure} on {wanted}.")
     stderr.print("Gathering the queries …", style="dim")
     others = _others(board, key) if flags.published else []

@@ -149,13 +149,14 @@ def _board(
     paths: Sequence[Path], tasks: Sequence[PlannedTask], names: Sequence[str], metric: str
 ) -> Leaderboard:
     """Return the table of the results that this run made or reused."""
-    from bge_eval.cli.columns import measure_and_key, named, suite_title
+    from bge_eval.cli.columns import labelled, measure_and_key, named, suite_title
     from bge_eval.leaderboard.reading import leaderboard
 
     measure, key = measure_and_key(metric)
     columns = [task.name for task in tasks]
     title = suite_title(names)
-    return named(leaderboard(paths, measure=measure, key=key, tasks=columns, title=title), key)
+    board = leaderboard(paths, measure=measure, key=key, tasks=columns, title=title)
+    return named(labelled(board), key)
 
 
 def _print(board: Leaderboard, paths: Sequence[Path], printed: PrintFlags, profile: bool) -> None:

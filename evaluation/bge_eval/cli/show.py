@@ -76,8 +76,15 @@ class BoardOutput(Output):
 
 
 def notes(board: Leaderboard) -> list[str]:
-    """Return the remarks beneath the table: missing tasks, figures that disagree."""
-    lines = []
+    """Return the remarks beneath the table: parts of tasks, missing tasks, disagreements."""
+    lines = [
+        f"{row.label}: {task}: {partial.name} alone, of {partial.total} subsets; it is in no mean"
+        " (--subset makes a column of it)"
+        for row in board.rows
+        for task, partial in row.partial.items()
+    ]
+    if parts := [column.heading for column in board.columns if column.part]:
+        lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
     if len(board.tasks) > 1:
         for row in board.rows:
             missing = row.missing(board.tasks)
@@ -212,7 +219,8 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
     frame = board.frame(types=look.types)
     if look.reference is not None:
         before = values(board, look.reference, look.types)
-        for name, value in before.items():
+        for task, value in before.items():
+            name = board.headings.get(task, task)
             changes = frame[name] - value if value is not None else None
             frame[f"difference:{name}"] = changes
     if look.standings is not None:
@@ -254,6 +262,7 @@ def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
             if typed
             else None,
             "missing": row.missing(board.tasks),
+            "partial": {task: asdict(partial) for task, partial in row.partial.items()},
             "gain": board.gain(row),
             "disagreements": {task: asdict(both) for task, both in row.disagreements.items()},
             "other_data": row.other_data,
@@ -265,6 +274,7 @@ def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
         "measure": board.measure,
         "suite": board.title,
         "tasks": board.tasks,
+        "parts": {column.task: column.part for column in board.columns if column.part},
         "types": {column.task: column.type or None for column in board.columns},
         "rows": rows,
     }

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bge_eval.cli.columns import (
-    columns_of,
+    columns_for,
+    labelled,
     looked_up,
     measure_and_key,
     named,
@@ -19,7 +20,7 @@ from bge_eval.cli.columns import (
 from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grid import Look, values, weights
 from bge_eval.cli.grouped import grouped
-from bge_eval.cli.options.saved import DEFAULT_RUNS, SavedFlags
+from bge_eval.cli.options.saved import DEFAULT_RUNS, PartFlags, SavedFlags
 from bge_eval.cli.show import notes, show
 from bge_eval.leaderboard.rows import Aggregates
 
@@ -77,7 +78,7 @@ class TableFlags:
 
 
 @grouped
-def table(saved: SavedFlags, flags: TableFlags) -> None:
+def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
     """Print saved results: models as rows, tasks or task types as columns, and the averages.
 
     Examples:
@@ -87,13 +88,15 @@ def table(saved: SavedFlags, flags: TableFlags) -> None:
 
       bge-eval table --tasks mteb-en --types --published
 
+      bge-eval table --tasks XQuADRetrieval --subset zh
+
       bge-eval table --best --costs --format latex > table.tex
 
       bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
 
-    board, key = _board(saved, flags)
+    board, key = _board(saved, parts, flags)
     if flags.types:
         _check_types(board)
     look = Look(
@@ -108,7 +111,7 @@ def table(saved: SavedFlags, flags: TableFlags) -> None:
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
 
 
-def _board(saved: SavedFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
+def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
     """Return the rows and columns, and the measure's key in mteb's results.
 
     Raises:
@@ -121,10 +124,12 @@ def _board(saved: SavedFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
     measure, key = measure_and_key(flags.metric)
     paths = [] if _published_only(saved, flags) else find_results(saved.folders)
     names = saved.task_names
-    title, columns = (suite_title(names), columns_of(names)) if names else ("", [])
+    title = suite_title(names, parts) if names else ""
+    columns = columns_for(names, parts, lambda: leaderboard(paths, measure="", key=key).tasks)
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=flags.aggregates
     )
+    board = board if columns else labelled(board)
     if flags.published or (flags.types and "" in board.types):
         # mteb knows what the results do not say of their tasks.
         columns = columns or looked_up(board.columns, whole=flags.published)
@@ -141,7 +146,7 @@ def _board(saved: SavedFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
     board = named(with_models(board, saved), key)
     if not board.rows:
         refuse_unknown(columns)
-        wanted = ", ".join(column.task for column in columns) or measure
+        wanted = ", ".join(column.heading for column in columns) or measure
         of_models = f" of {' or '.join(saved.model_names)}" if saved.model_names else ""
         raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
     return board, key

@@ -60,6 +60,11 @@ class Leaderboard:
             types.setdefault(column.type, []).append(column.task)
         return types
 
+    @property
+    def headings(self) -> dict[str, str]:
+        """Return task → its column's heading, which tells where it is not the whole task."""
+        return {column.task: column.heading for column in self.columns}
+
     def means(self, row: Row) -> dict[str, Mean]:
         """Return Mean (Task), Mean (TaskType) and the mean of every type, by mteb's rules."""
         types = {name: _mean(row, tasks) for name, tasks in self.types.items()}
@@ -124,7 +129,7 @@ class Leaderboard:
             if types:
                 record |= {name: mean.value for name, mean in self.means(row).items()}
             else:
-                record |= {task: row.scores.get(task) for task in self.tasks}
+                record |= {column.heading: row.scores.get(column.task) for column in self.columns}
                 record["average"] = row.average(self.tasks)
             record["tasks_done"] = len(self.tasks) - len(row.missing(self.tasks))
             record["tasks_total"] = len(self.tasks)

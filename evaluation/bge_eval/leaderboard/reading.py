@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.leaderboard.board import Leaderboard
-from bge_eval.leaderboard.rows import Aggregates, Column, Row, TaskScore, ordered, task_score
+from bge_eval.leaderboard.rows import (
+    Aggregates,
+    Column,
+    Partial,
+    Row,
+    TaskScore,
+    ordered,
+    task_score,
+)
 from bge_eval.results.record import RunRecord, read_record
 from bge_eval.results.saved import read_json
 
+_WHOLE = "default"
+"""mteb's name of the one subset of a task that has no others."""
 _RERANKER_SETTING = "reranker_"
 """Prefix of a reranker's own settings."""
 
@@ -27,6 +37,8 @@ class _Entry:
     """The column that the score belongs to."""
     score: TaskScore
     """The score."""
+    partial: Partial | None
+    """The score of some of the task's subsets, if the result has no more."""
     result: Path | None
     """The task's own result; None for an aggregate of which only the parts are saved."""
 
@@ -56,29 +68,82 @@ def leaderboard(
     """
     requested = {column.task: column for column in columns or map(Column, tasks)}
     by_task = dict(requested)
-    entries: dict[tuple[str, str, str, str | None, str], list[_Entry]] = {}
-    metas: dict[Path, dict[str, Any]] = {}
+    files: list[_File] = []
     for path in dict.fromkeys(_files(paths, requested)):
         record = read_record(path)
-        column = by_task[path.stem] = _completed(by_task.get(path.stem, Column(path.stem)), record)
-        if path.parent not in metas:
-            metas[path.parent] = read_json(path.parent / "model_meta.json")
-        row = _heading(metas[path.parent], record)
-        result = path if path.is_file() else None
-        stored = _file_score(path, column, key) if result else None
-        beside = [(part, path.with_name(f"{part.task}.json")) for part in column.parts]
-        parts = [_file_score(file, part, key) if file.is_file() else None for part, file in beside]
-        score = task_score(stored, parts, key, aggregates)
+        by_task[path.stem] = _completed(by_task.get(path.stem, Column(path.stem)), record)
+        files.append(_File(path, record, _scores(path) if path.is_file() else None))
+    by_task |= _with_subsets(by_task, files)
+    entries: dict[tuple[str, str, str, str | None, str], list[_Entry]] = {}
+    metas: dict[Path, dict[str, Any]] = {}
+    for file in files:
+        folder = file.path.parent
+        if folder not in metas:
+            metas[folder] = read_json(folder / "model_meta.json")
+        row = _heading(metas[folder], file.record)
+        entry = _entry(file, row, by_task[file.path.stem], key, aggregates)
         identity = (row.model, row.revision, row.settings, row.reranker, row.reranker_revision)
-        entries.setdefault(identity, []).append(_Entry(row, column.task, score, result))
+        entries.setdefault(identity, []).append(entry)
     # If no columns are requested, an aggregate replaces its parts.
     inner = {part.task for column in by_task.values() for part in column.parts}
     shown = requested or [task for task in by_task if task not in inner]
     rows = [*_with_revisions([_row(of_row) for of_row in entries.values()]), *others]
-    scored = [row for row in rows if any(task in row.scores for task in shown)]
+    scored = [
+        row for row in rows if any(task in row.scores or task in row.partial for task in shown)
+    ]
     return Leaderboard(
         measure, tuple(by_task[task] for task in shown), tuple(ordered(scored, [*shown])), title
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One result, as it is saved."""
+
+    path: Path
+    """mteb's JSON; it does not exist for an aggregate of which only the parts are saved."""
+    record: RunRecord
+    """Its run.json."""
+    scores: Mapping[str, Sequence[Mapping[str, Any]]] | None
+    """mteb's scores; None without mteb's JSON."""
+
+
+def _entry(file: _File, row: Row, column: Column, key: str, aggregates: Aggregates) -> _Entry:
+    """Return what one result gives to its row."""
+    stored = column.score(file.scores, key) if file.scores is not None else None
+    beside = [(part, file.path.with_name(f"{part.task}.json")) for part in column.parts]
+    parts = [part.score(_scores(path), key) if path.is_file() else None for part, path in beside]
+    score = task_score(stored, parts, key, aggregates)
+    partial = None
+    if score.value is None and file.scores is not None and not column.parts:
+        partial = column.partial(file.scores, key)
+    return _Entry(row, column.task, score, partial, file.path if file.scores is not None else None)
+
+
+def _with_subsets(columns: Mapping[str, Column], files: Sequence[_File]) -> dict[str, Column]:
+    """Return the columns with the subsets of their results.
+
+    A column that asks for no subsets has all that any of its results has; a result with fewer is
+    then a partial one.
+    """
+    layouts: dict[str, dict[frozenset[str], None]] = {}
+    present: dict[str, dict[str, None]] = {}
+    for file in files:
+        names = [
+            str(entry.get("hf_subset", _WHOLE))
+            for entries in (file.scores or {}).values()
+            for entry in entries
+        ]
+        layouts.setdefault(file.path.stem, {})[frozenset(names)] = None
+        present.setdefault(file.path.stem, {}).update(dict.fromkeys(names))
+    completed = {}
+    for task, every in present.items():
+        column = columns[task]
+        if set(every) <= {_WHOLE} or column.parts:
+            continue
+        subsets = column.subsets or (tuple(every) if len(layouts[task]) > 1 else ())
+        completed[task] = replace(column, subsets=subsets, present=tuple(every))
+    return completed
 
 
 def _files(paths: Sequence[Path], requested: Mapping[str, Column]) -> Iterable[Path]:
@@ -140,6 +205,11 @@ def _row(entries: Sequence[_Entry]) -> Row:
             t: e.score.disagreement for t, e in scored.items() if e.score.disagreement is not None
         },
         results={task: entry.result for task, entry in scored.items() if entry.result},
+        partial={
+            entry.task: entry.partial
+            for entry in entries
+            if entry.partial is not None and entry.task not in scored
+        },
     )
 
 
@@ -154,5 +224,6 @@ def _with_revisions(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _file_score(path: Path, column: Column, key: str) -> float | None:
-    return column.score(read_json(path).get("scores", {}), key)
+def _scores(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    scores: Mapping[str, Sequence[Mapping[str, Any]]] = read_json(path).get("scores", {})
+    return scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,16 @@ class Column:
     """The task's current dataset revision; "" if unknown."""
     parts: tuple[Column, ...] = ()
     """For an aggregate, the tasks whose scores it averages."""
+    present: tuple[str, ...] = ()
+    """The subsets of the saved results, where they are named otherwise than "default"."""
+    part: str = ""
+    """The subsets that the column is confined to, e.g. "zh" or "3 of 12 subsets"; "" for a whole
+    task."""
+
+    @property
+    def heading(self) -> str:
+        """Return the task's name, with the subsets where the column is not the whole task."""
+        return f"{self.task}/{self.part}" if self.part else self.task
 
     def score(self, scores: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> float | None:
         """Return the mean of a measure over the column's splits and subsets.
@@ -62,6 +72,65 @@ class Column:
                 values += [entry.get(key) for entry in entries]
         numbers = [float(value) for value in values if value is not None and not math.isnan(value)]
         return _complete_mean(numbers, len(values))
+
+    def partial(
+        self, scores: Mapping[str, Sequence[Mapping[str, Any]]], key: str
+    ) -> Partial | None:
+        """Return the score of a result that has some of the column's subsets.
+
+        Args:
+            scores: as in `score`.
+            key: the measure's key.
+
+        Returns:
+            The mean over those subsets that have a value in every split; None if there are none,
+            or all.
+        """
+        present = [
+            subset
+            for subset in self.subsets
+            if replace(self, subsets=(subset,)).score(scores, key) is not None
+        ]
+        value = replace(self, subsets=tuple(present)).score(scores, key) if present else None
+        if value is None or len(present) == len(self.subsets):
+            return None
+        return Partial(value, tuple(present), len(self.subsets))
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The score of some of a task's subsets, which is not the task's score."""
+
+    value: float
+    """The mean over these subsets, 0 to 1."""
+    subsets: tuple[str, ...]
+    """mteb's names of the subsets that have a score."""
+    total: int
+    """Number of subsets of the column."""
+
+    @property
+    def name(self) -> str:
+        """Return the subsets for people, e.g. "zh" or "3 of 12 subsets"."""
+        return part_name(self.subsets, self.total)
+
+
+_NAMED_SUBSETS = 2
+"""Up to this many subsets are named; more are counted."""
+
+
+def part_name(subsets: Sequence[str], total: int | None) -> str:
+    """Return some of a task's subsets for people.
+
+    Args:
+        subsets: mteb's names of the subsets.
+        total: number of the task's subsets; None if unknown.
+
+    Returns:
+        Their names, or their number, e.g. "de+zh" or "3 of 12 subsets".
+    """
+    if len(subsets) <= _NAMED_SUBSETS:
+        return "+".join(subsets)
+    return f"{len(subsets)} of {total} subsets" if total else f"{len(subsets)} subsets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +209,9 @@ class Row:
     """Task → the result that its score comes from; empty for published scores."""
     reranker_revision: str = ""
     """The second stage's hub commit or content hash; "" if unknown."""
+    partial: Mapping[str, Partial] = field(default_factory=dict)
+    """Task → the score of some of its subsets, where a result has no more; it has no part in
+    averages and ranks."""
 
     @property
     def first_stage_key(self) -> tuple[str, str, str, bool]:

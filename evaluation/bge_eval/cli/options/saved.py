@@ -53,3 +53,31 @@ class SavedFlags:
         """Whether a row's name contains one of the wanted texts, letter case aside."""
         texts = [text.casefold() for text in self.model_names]
         return not texts or any(text in label.casefold() for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class PartFlags:
+    """The subsets of the tasks that a table is of."""
+
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
+    ] = None
+    lang: Annotated[
+        list[str] | None,
+        typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+    ] = None
+
+    @property
+    def subsets(self) -> list[str]:
+        """The subsets; empty for all."""
+        return split_names(self.subset)
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages; empty for all."""
+        return split_names(self.lang)
+
+    def __bool__(self) -> bool:
+        """Whether any is chosen."""
+        return bool(self.subsets or self.languages)
