@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def score(folder: Path) -> float:
     [path] = folder.rglob(f"{_TASK}.json")
     entries = SavedResult(path).scores["validation"]
-    return sum(entry["main_score"] for entry in entries) / len(entries)
+    return sum(float(entry["main_score"]) for entry in entries) / len(entries)
 
 
 @pytest.mark.parametrize("words", [[], ["--tasks", _TASK, "--subset", "zh"], ["--lang", "zh"]])
