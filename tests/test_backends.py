@@ -35,8 +35,6 @@ from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 from test_encoder import TEXTS
 
-TYPES = sorted(conversions.CONVERTED_TYPES)
-
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -79,43 +77,21 @@ def random_model(folder: Path, kind: str, tokenizer: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", TYPES)
-def test_openvino_equals_torch(tmp_path: Path, minilm_folder: Path, kind: str) -> None:
-    folder = random_model(tmp_path / "model", kind, minilm_folder)
-    said: dict[str, Any] = {"pooling": Pooling.MEAN, "max_length": 512, "normalize": True}
-    expected = vectors(folder, "torch", "a prompt: ", **said)
-    loaded = encoder(folder, "openvino", **said)
-    assert loaded.forward.backend == "openvino"
-    np.testing.assert_allclose(loaded.encode(TEXTS, "a prompt: "), expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("pooling", list(Pooling))
 def test_poolings(tiny_bge: Path, pooling: Pooling) -> None:
     expected = vectors(tiny_bge, "torch", pooling=pooling)
     np.testing.assert_allclose(vectors(tiny_bge, "openvino", pooling=pooling), expected, atol=1e-5)
 
 
-FIRST_ONLY = {"bert", "electra", "roberta", "xlm-roberta"}
-"""Types whose last layer computes the first token alone, where nothing else is read."""
+def conversion_facts(cache: Path) -> list[dict[str, Any]]:
+    """What is kept of each conversion in a cache."""
+    return [json.loads(path.read_text()) for path in cache.glob("openvino/*/model.json")]
 
 
 def known_of(cache: Path) -> dict[str, Any]:
     """What is kept of the one conversion in a cache."""
-    [path] = cache.glob("openvino/*/model.json")
-    facts: dict[str, Any] = json.loads(path.read_text())
+    [facts] = conversion_facts(cache)
     return facts
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_a_first_token_alone_equals_torch(
-    tmp_path: Path, own_cache: Path, minilm_folder: Path, kind: str
-) -> None:
-    folder = random_model(tmp_path / "model", kind, minilm_folder)
-    said: dict[str, Any] = {"pooling": Pooling.CLS, "max_length": 512, "normalize": True}
-    expected = vectors(folder, "torch", "a prompt: ", **said)
-    found = vectors(folder, "openvino", "a prompt: ", **said)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
 
 
 @pytest.mark.parametrize(
@@ -478,35 +454,6 @@ def test_rerankers_score_the_same_in_every_backend(
         scores_of(folder, "onnx")
     export_scores(folder)
     np.testing.assert_allclose(scores_of(folder, "onnx"), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", TYPES)
-def test_converted_rerankers(
-    tmp_path: Path, own_cache: Path, minilm_folder: Path, kind: str
-) -> None:
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
-    torch.manual_seed(2)
-    tokenizer = AutoTokenizer.from_pretrained(minilm_folder, model_max_length=10**30)
-    config = AutoConfig.for_model(
-        kind,
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        type_vocab_size=2,
-        max_position_embeddings=514,
-        initializer_range=0.3,
-        num_labels=1,
-    )
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    expected = scores_of(tmp_path, "torch")  # of pairs longer than the positions, too
-    np.testing.assert_allclose(scores_of(tmp_path, "openvino"), expected, atol=1e-5)
-    assert known_of(own_cache)["first_only"] is (kind in FIRST_ONLY)
 
 
 class Notes(Progress):

@@ -108,13 +108,22 @@ def convert(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
         raise ConversionError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
+def _example(name: str) -> torch.Tensor:
+    """Return one input to trace with, ``(2, 8)``: indices that every model has a vector for.
+
+    RoBERTa and XLM-RoBERTa have one token type, so a 1 would lie beyond their vectors.
+    """
+    value = 0 if name == "token_type_ids" else 1
+    return torch.full((2, 8), value, dtype=torch.long)
+
+
 def _traced(model: torch.nn.Module, names: tuple[str, ...], output: str) -> Any:
     """Trace a model and convert the trace."""
     # Imported here, after `openvino_library` has switched OpenVINO's telemetry off.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
+    example = tuple(_example(name) for name in names)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the comparison with torch detects tracing errors
         decoder = TorchScriptPythonDecoder(_Single(model, names, output), example_input=example)
