@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bge_eval.encode.settings import Overrides, Pooling
-from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces, text_keys
+from bge_eval.encode.settings import Backend, Overrides, Pooling
+from bge_eval.encode.shards import text_keys
+from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces
 from bge_eval.errors import UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.form import Form
@@ -24,7 +25,6 @@ from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan
-from conftest import BUILTIN
 
 FACTS = {"revision": "r", "dtype": "float32", "prompt": ""}
 
@@ -75,8 +75,8 @@ def test_a_damaged_shard_is_made_again(tmp_path: Path, damage: str) -> None:
     notes: list[str] = []
     known, found = space(tmp_path, notes.append).get(keys)
     assert not known.any() and found is None
-    assert "damaged" in notes[0] and "computed again" in notes[0]
-    assert not path.exists()
+    assert str(path) in notes[0] and "damaged" in notes[0] and "computed again" in notes[0]
+    assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
 
 
 def test_many_small_shards_become_one(tmp_path: Path) -> None:
@@ -113,7 +113,8 @@ def test_shards_that_another_process_merged(tmp_path: Path) -> None:
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np; from pathlib import Path;"
-        "from bge_eval.encode.store import EmbeddingStore, text_keys;"
+        "from bge_eval.encode.store import EmbeddingStore;"
+        "from bge_eval.encode.shards import text_keys;"
         f"s = EmbeddingStore(Path({str(tmp_path)!r})).space('org/model', {FACTS!r});\n"
         "for i in range(200):\n"
         "    n = int(sys.argv[1]) * 100 + i\n"
@@ -195,12 +196,13 @@ class _Counted:
     def __init__(self, model: EncoderModel) -> None:
         encoder = model.encoder
         self.texts: list[str] = []
-        self._windows = encoder.windows
-        encoder.windows = self  # type: ignore[assignment, method-assign]
+        self._parts = encoder.parts
+        encoder.parts = self  # type: ignore[method-assign]
 
-    def __call__(self, texts: Sequence[str], *args: Any) -> Iterator[tuple[slice, Vectors]]:
-        self.texts += texts
-        return self._windows(texts, *args)
+    def __call__(self, texts: Sequence[str], *args: Any, **rest: Any) -> Iterator[Any]:
+        for rows, vectors in self._parts(texts, *args, **rest):
+            self.texts += [texts[row] for row in rows.tolist()]
+            yield rows, vectors
 
 
 def run(model: EncoderModel, output: Path, data: Path) -> float:
@@ -272,35 +274,112 @@ def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) 
     assert other.machine_settings() != {}
 
 
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bge_eval.models.form import Form
+from bge_eval.encode.settings import Backend
+from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.transformer import EncoderModel
+options = ModelOptions(store=Path(sys.argv[2]), backend=Backend.TORCH, batch_tokens=256)
+model = EncoderModel(sys.argv[1], options)
+parts = model.encoder.parts
+def killed(*args, **options):
+    for number, part in enumerate(parts(*args, **options)):
+        if number == 5:
+            os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+        yield part
+model.encoder.parts = killed
+texts = [f"text number {i} of many" + i % 7 * " and more" for i in range(400)]
+model._encode(texts, Form(), "encode")
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    """Interrupted in the midst of a corpus: what was encoded by then is in the store."""
-    code = (
-        "import sys, threading, _thread; from pathlib import Path;"
-        "from bge_eval.encode.settings import Backend;"
-        "from bge_eval.models.kinds import ModelOptions;"
-        "from bge_eval.models.transformer import EncoderModel;"
-        "from bge_eval.models.form import Form;"
-        "import bge_eval.runtime.text_encoder as t; t.WINDOW = 16;"
-        f"o = ModelOptions(store=Path({str(tmp_path)!r}), backend=Backend.TORCH);"
-        f"m = EncoderModel({BUILTIN!r}, o);"
-        "w = m.encoder.windows\n"
-        "def windows(*a):\n"
-        "    for n, x in enumerate(w(*a)):\n"
-        "        yield x\n"
-        "        print(n, flush=True)\n"
-        "m.encoder.windows = windows\n"
-        "m._encode([f'text number {i} of many' for i in range(4000)], Form(), 'encode')\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "3":
-            process.send_signal(signal.SIGINT)
-            break
-    process.communicate()
-    assert process.returncode != 0
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, tiny_bge: Path, name: str) -> None:
+    """Killed in the midst of a window: every finished batch is stored, and nothing is different."""
+    command = [sys.executable, "-c", _KILLED, str(tiny_bge), str(tmp_path), name]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode != 0, killed.stderr
     [entry] = stored_spaces(tmp_path)
-    assert 3 * 16 <= entry.texts < 4000
+    assert 50 < entry.texts < 400
+    texts = [f"text number {i} of many" + i % 7 * " and more" for i in range(400)]
+    options = ModelOptions(store=False, backend=Backend.TORCH, batch_tokens=256)
+    plain = EncoderModel(str(tiny_bge), options)
+    expected = plain._encode(texts, Form(), "encode")
+    again = EncoderModel(str(tiny_bge), replace(options, store=tmp_path))
+    counted = _Counted(again)
+    assert np.array_equal(again._encode(texts, Form(), "encode"), expected)
+    assert len(counted.texts) == 400 - entry.texts
+    again.flush()
+    assert not list(tmp_path.glob("*/*.journal")) and not list(tmp_path.glob("*/*.lock"))
+    assert stored_spaces(tmp_path)[0].texts == 400
+
+
+def test_the_journal_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
+    keys, vectors = text_keys([f"text {i}" for i in range(20)]), rows(20)
+    running = space(tmp_path)
+    running.put(keys[:10], vectors[:10])
+    running.put(keys[10:], vectors[10:])
+    [journal] = tmp_path.glob("*/*.journal")
+    assert space(tmp_path).get(keys)[1] is None and journal.is_file()
+    copy = journal.with_name("1.journal")  # a journal of a process that has died
+    copy.write_bytes(journal.read_bytes()[:-1])  # while it wrote its second batch
+    known, found = space(tmp_path).get(keys)
+    assert known.tolist() == [True] * 10 + [False] * 10
+    assert found is not None and np.array_equal(found, vectors[:10])
+    assert not copy.exists() and journal.is_file()
+    assert len(list(tmp_path.glob("*/*.shard"))) == 1
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    keys, vectors = text_keys([f"text {i}" for i in range(20)]), rows(20)
+    dead = space(tmp_path)
+    dead.put(keys[:10], vectors[:10])
+    dead.put(keys[10:], vectors[10:])
+    [journal] = tmp_path.glob("*/*.journal")
+    content = bytearray(journal.read_bytes())
+    content[-1] ^= 1
+    copy = journal.with_name("1.journal")
+    copy.write_bytes(content)
+    notes: list[str] = []
+    known, _ = space(tmp_path, notes.append).get(keys)
+    assert known.tolist() == [True] * 10 + [False] * 10
+    assert len(notes) == 1 and str(copy) in notes[0] and "computed again" in notes[0]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of POSIX")
+def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
+    code = (
+        "import resource; from pathlib import Path; import numpy as np;"
+        "from bge_eval.encode.shards import text_keys;"
+        "from bge_eval.encode.store import EmbeddingStore;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        f"s = EmbeddingStore(Path({str(tmp_path)!r}), print).space('org/model', {FACTS!r});"
+        "[s.put(text_keys([str(i)]), np.full((1, 64), i, 'f4')) for i in range(1, 9)];"
+        "s.flush(); print(s.get(text_keys(['8']))[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("no longer stored") == 1 and "File too large" in done.stdout
+    known, found = space(tmp_path).get(text_keys([str(i) for i in range(1, 9)]))
+    assert known.tolist() == [True] * 3 + [False] * 5
+    assert found is not None and np.array_equal(found[:, 0], [1, 2, 3])
+
+
+def test_a_shard_of_version_0_1_0_is_read(tmp_path: Path) -> None:
+    """The bytes that 0.1.0 wrote: header, sorted keys, rows, vectors."""
+    import struct
+    import zlib
+
+    keys, vectors = text_keys(["a", "b", "c"]), rows(3)
+    order = sorted(range(3), key=lambda row: int(keys[row, 0]))
+    body = b"".join(struct.pack("<Q", int(keys[row, half])) for half in (0, 1) for row in order)
+    body += b"".join(struct.pack("<I", row) for row in order) + vectors.tobytes()
+    header = struct.pack("<16sQQQ", b"bge-eval shard 1", 3, 8, zlib.crc32(body))
+    folder = space(tmp_path)._folder
+    folder.mkdir(parents=True)
+    (folder / f"{7:020d}-00000000.shard").write_bytes(header + body)
+    known, found = space(tmp_path).get(keys[::-1])
+    assert known.all() and found is not None and np.array_equal(found, vectors[::-1])

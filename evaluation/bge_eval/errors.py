@@ -91,6 +91,12 @@ def one_line(error: BaseException | None, limit: int | None = 300) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def quoted(text: str, limit: int = 80) -> str:
+    """Return the beginning of a text on one line in quotation marks, to be named in a message."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return f"'{line[:limit]}…'" if len(line) > limit else f"'{line}'"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean X, Y?"`` with the known names nearest to a wrong one, or ``""``."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

@@ -5,10 +5,13 @@
     <store>/<org__model>-<digest>/      a space: model identity × prompt
         space.json                      the hashed facts
         <time>-<random>.shard           thousands of vectors; written in one go, never changed
+        <time>-<random>.journal         the latest batches of a running or killed process
+        <time>-<random>.shard.damaged   a shard whose checksum does not match, set aside
 
-A vector's key is a 128-bit hash of its text. A shard stores its keys sorted, for batched lookups in
-a memory-mapped file with a checksum. Every process writes new shards, so no lock is needed. If two
-shards store the same text, their vectors differ by rounding at most; the first one is used.
+Every batch is appended to the process's journal as soon as it is encoded, and becomes part of a
+shard later (`bge_eval.encode.shards`, `bge_eval.encode.journal`). Processes write files of their
+own, so they never wait for each other. If two shards store the same text, their vectors differ by
+rounding at most; the first one is used.
 """
 
 from __future__ import annotations
@@ -18,9 +21,7 @@ import json
 import os
 import secrets
 import shutil
-import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +31,20 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
+from bge_eval.encode.journal import ENDING, Journal, recover
+from bge_eval.encode.shards import (
+    Keys,
+    Shard,
+    headers,
+    merged,
+    read_shard,
+    shard_size,
+    write_shard,
+)
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
 
-Keys = npt.NDArray[np.uint64]
-"""``(n, 2)``: the halves of the texts' hashes."""
-
-_MAGIC = b"bge-eval shard 1"
-_HEADER = np.dtype([("magic", "S16"), ("count", "<u8"), ("dimension", "<u8"), ("crc", "<u8")])
 _SHARD_BYTES = 64 * 2**20
-_SHARD_SECONDS = 20.0
 _SMALL_ROWS = 1024
 _MANY_SMALL = 64
 _LEAST_FREE = 2 * 2**30
@@ -49,56 +54,6 @@ _LEAST_FREE = 2 * 2**30
 def default_store() -> Path:
     """Return the default folder of the store."""
     return cache_folder() / "embeddings"
-
-
-def text_keys(texts: Sequence[str]) -> Keys:
-    """Hash texts to ``(n_texts, 2)`` uint64."""
-    joined = b"".join(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        for text in texts
-    )
-    return np.frombuffer(joined, np.dtype("<u8")).reshape(-1, 2)
-
-
-class _Shard:
-    """A memory-mapped file of vectors."""
-
-    def __init__(self, path: Path) -> None:
-        """Open and verify a shard.
-
-        Raises:
-            ValueError: the file is truncated or its checksum does not match.
-            OSError: the file cannot be read.
-        """
-        self.path = path
-        raw = np.memmap(path, np.uint8, "r")
-        if len(raw) < _HEADER.itemsize:
-            raise ValueError("it is truncated")
-        header = raw[: _HEADER.itemsize].view(_HEADER)[0]
-        count, dimension = int(header["count"]), int(header["dimension"])
-        body = raw[_HEADER.itemsize :]
-        if header["magic"] != _MAGIC or len(body) != count * (20 + 4 * dimension):
-            raise ValueError("it is truncated")
-        if zlib.crc32(body.data) != int(header["crc"]):
-            raise ValueError("its checksum does not match")
-        self.count = count
-        self._high = body[: 8 * count].view("<u8")
-        self._low = body[8 * count : 16 * count].view("<u8")
-        self._row = body[16 * count : 20 * count].view("<u4")
-        self.vectors = body[20 * count :].view("<f4").reshape(count, dimension)
-
-    def find(self, keys: Keys) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Return which keys are in the shard, ``(n,)`` bool, and their rows."""
-        index = np.searchsorted(self._high, keys[:, 0])
-        index[index == self.count] = 0
-        hit = (self._high[index] == keys[:, 0]) & (self._low[index] == keys[:, 1])
-        return hit, self._row[index[hit]].astype(np.int64)
-
-    def keys(self) -> Keys:
-        """Return the keys in row order."""
-        keys = np.empty((self.count, 2), np.uint64)
-        keys[self._row] = np.stack([self._high, self._low], axis=1)
-        return keys
 
 
 class Space:
@@ -115,11 +70,12 @@ class Space:
         self._folder = folder
         self._facts = facts
         self._note = note
+        self._recovered = recover(folder, note) if folder.is_dir() else []
         self._paths = sorted(folder.glob("*.shard")) if folder.is_dir() else []
-        self._shards: dict[Path, _Shard | None] = {}
+        self._shards: dict[Path, Shard | None] = {}
         self._next = 0
         self._waiting: dict[tuple[int, int], Vectors] = {}
-        self._written = time.monotonic()
+        self._journal: Journal | None = None
         self._closed = False
         if self._paths:
             with suppress(OSError):  # the store is read-only for this user
@@ -138,7 +94,7 @@ class Space:
         stored = np.zeros(len(keys), np.bool_)
         vectors: Vectors | None = None
         pending = np.arange(len(keys))
-        for shard in self._in_order():
+        for place, shard in self._in_order():
             if not len(pending):
                 break
             hit, rows = shard.find(keys[pending])
@@ -149,7 +105,7 @@ class Space:
             vectors[pending[hit]] = shard.vectors[rows]
             stored[pending[hit]] = True
             pending = pending[~hit]
-            self._next = (self._paths.index(shard.path) + 1) % len(self._paths)
+            self._next = (place + 1) % max(len(self._paths), 1)
         if self._waiting:
             for index in pending.tolist():
                 vector = self._waiting.get((int(keys[index, 0]), int(keys[index, 1])))
@@ -161,33 +117,52 @@ class Space:
         return stored, None if vectors is None else vectors[stored]
 
     def put(self, keys: Keys, vectors: Vectors) -> None:
-        """Add vectors; they are written with the next shard, within seconds."""
+        """Store vectors: in the journal at once, in a shard later."""
         if self._closed:
             return
         for key, vector in zip(keys.tolist(), vectors, strict=True):
             self._waiting[key[0], key[1]] = vector
-        size = len(self._waiting) * 4 * vectors.shape[1]
-        if size >= _SHARD_BYTES or time.monotonic() - self._written >= _SHARD_SECONDS:
+        try:
+            if self._journal is None:
+                self._journal = self._new_journal(vectors.shape[1])
+            self._journal.append(keys, vectors)
+        except OSError as error:
+            self._give_up(error)
+        if len(self._waiting) * 4 * vectors.shape[1] >= _SHARD_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write the pending vectors as a shard."""
+        """Make a shard of the journal."""
         if not self._waiting or self._closed:
             return
         keys = np.array(list(self._waiting), np.uint64).reshape(-1, 2)
         vectors = np.stack(list(self._waiting.values()))
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._folder).free < _LEAST_FREE + vectors.nbytes:
-                raise OSError(28, "less than 2 GiB would be left free on the disk")
-            self._describe(vectors.shape[1])
-            self._paths.append(_write(self._folder, keys, vectors))
-            self._merge_small()
+            self._paths.append(write_shard(self._folder, keys, vectors))
         except OSError as error:
-            self._closed = True
-            self._note(f"Embeddings are no longer stored in {self._folder.parent}: {error}.")
+            self._give_up(error)
+            return
         self._waiting = {}
-        self._written = time.monotonic()
+        if self._journal is not None:
+            self._journal.close(remove=True)
+            self._journal = None
+        with suppress(OSError):  # the next shard reports what is wrong with the disk
+            self._merge_small()
+
+    def _new_journal(self, dimension: int) -> Journal:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self._folder).free < _LEAST_FREE + _SHARD_BYTES:
+            raise OSError(28, "less than 2 GiB would be left free on the disk")
+        self._describe(dimension)
+        return Journal(self._folder)
+
+    def _give_up(self, error: OSError) -> None:
+        """Store nothing more; what is in the journal stays there."""
+        self._closed = True
+        if self._journal is not None:
+            self._journal.close(remove=False)
+            self._journal = None
+        self._note(f"Embeddings are no longer stored in {self._folder.parent}: {error}.")
 
     def _describe(self, dimension: int) -> None:
         path = self._folder / "space.json"
@@ -197,33 +172,40 @@ class Space:
             staged.write_text(text, encoding="utf-8")
             staged.replace(path)
 
-    def _in_order(self) -> Iterator[_Shard]:
-        """Yield the shards, from the one after the last hit."""
+    def _in_order(self) -> Iterator[tuple[int, Shard]]:
+        """Yield the shards with their places, from the one after the last hit."""
+        yield from ((self._next, shard) for shard in self._recovered)
         # A corpus is read in the order in which it was written.
-        for path in [*self._paths[self._next :], *self._paths[: self._next]]:
+        count = len(self._paths)
+        for place in [*range(self._next, count), *range(min(self._next, count))]:
+            path = self._paths[place]
             if path not in self._shards:
                 self._shards[path] = self._opened(path)
             shard = self._shards[path]
             if shard is not None:
-                yield shard
+                yield place, shard
 
-    def _opened(self, path: Path) -> _Shard | None:
+    def _opened(self, path: Path) -> Shard | None:
         try:
-            return _Shard(path)
+            return read_shard(path)
         except FileNotFoundError:  # pruned or merged by another process
             return None
         except OSError as error:
             self._note(f"Stored embeddings are unreadable ({path}: {error}) and computed again.")
             return None
         except ValueError as error:
-            self._note(f"Stored embeddings are damaged ({path}: {error}) and computed again.")
+            aside = path.with_name(f"{path.name}.damaged")
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                path.replace(aside)
+            self._note(
+                f"Stored embeddings are damaged ({path}: {error}): they are set aside as"
+                f" {aside.name} and computed again."
+            )
             return None
 
     def _merge_small(self) -> None:
         """Merge many small shards into one, to keep lookups fast."""
-        limit = _HEADER.itemsize + _SMALL_ROWS * 2048
+        limit = shard_size(_SMALL_ROWS, 512)
         small = [path for path in self._paths if 0 < _size(path) < limit]
         if len(small) < _MANY_SMALL:
             return
@@ -231,14 +213,10 @@ class Space:
         opened = {path: shard for path in small if (shard := self._opened(path)) is not None}
         if not opened:
             return
-        keys = np.concatenate([shard.keys() for shard in opened.values()])
-        _, first = np.unique(keys, axis=0, return_index=True)
-        first.sort()
-        vectors = np.concatenate([shard.vectors for shard in opened.values()])
-        merged = _write(self._folder, keys[first], vectors[first])
+        whole = write_shard(self._folder, *merged(list(opened.values())))
         for path in opened:
             path.unlink(missing_ok=True)
-        self._paths = sorted({*self._folder.glob("*.shard"), merged})
+        self._paths = sorted({*self._folder.glob("*.shard"), whole})
         self._shards = {}
         self._next = 0
 
@@ -311,12 +289,13 @@ def stored_spaces(root: Path) -> list[StoredSpace]:
     for path in root.glob("*/space.json"):
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
-            sizes = [shard.stat().st_size for shard in path.parent.glob("*.shard")]
+            files = [*path.parent.glob("*.shard"), *path.parent.glob(f"*{ENDING}")]
+            texts = sum(count for file in files for count, _ in headers(file))
+            size = sum(file.stat().st_size for file in files)
             used = path.parent.stat().st_mtime
         except (OSError, ValueError):
             continue
         dimension = int(facts.get("dimension", 0))
-        texts = sum((size - _HEADER.itemsize) // (20 + 4 * dimension) for size in sizes)
         spaces.append(
             StoredSpace(
                 path.parent,
@@ -324,7 +303,7 @@ def stored_spaces(root: Path) -> list[StoredSpace]:
                 str(facts.get("prompt", "")),
                 dimension,
                 texts,
-                sum(sizes),
+                size,
                 used,
             )
         )
@@ -370,30 +349,3 @@ def prune(
         shutil.rmtree(space.folder, ignore_errors=True)
     remove_abandoned(root.glob("*/.*"))
     return removed
-
-
-def _write(folder: Path, keys: Keys, vectors: Vectors) -> Path:
-    """Write a shard under a temporary name, then rename it, so that it is never partial."""
-    order = np.argsort(keys[:, 0], kind="stable").astype(np.uint32)
-    parts = [
-        np.ascontiguousarray(keys[order, 0], "<u8"),
-        np.ascontiguousarray(keys[order, 1], "<u8"),
-        order.astype("<u4"),
-        np.ascontiguousarray(vectors, "<f4"),
-    ]
-    crc = 0
-    for part in parts:
-        crc = zlib.crc32(part.reshape(-1).view(np.uint8).data, crc)
-    header = np.array([(_MAGIC, len(keys), vectors.shape[1], crc)], _HEADER)
-    name = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-    staged = folder / f".{name}"
-    try:
-        with staged.open("wb") as file:
-            header.tofile(file)
-            for part in parts:
-                part.tofile(file)
-        path = folder / f"{name}.shard"
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
-    return path

@@ -22,7 +22,8 @@ from bge_eval.encode.settings import (
     apply_overrides,
     read_model_config,
 )
-from bge_eval.encode.store import EmbeddingStore, default_store, text_keys
+from bge_eval.encode.shards import text_keys
+from bge_eval.encode.store import EmbeddingStore, default_store
 from bge_eval.errors import UsageError
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
@@ -230,18 +231,18 @@ class EncoderModel(DenseModel):
             # A step of its own, since the model spent no time on stored vectors.
             stored.advance(int(distinct.copies[known].sum()))
         step.advance(int(distinct.copies[known].sum()))
-        missing = np.flatnonzero(~known)
-        if vectors is None or len(missing):
+        if vectors is None or not known.all():
             dimension = self.encoder.forward.dimension
             stored_vectors, vectors = vectors, np.empty((len(keys), dimension), np.float32)
             if stored_vectors is not None:
                 vectors[known] = stored_vectors
-            rest = [distinct.texts[index] for index in missing.tolist()]
-            copies = distinct.copies[missing]
-            for window, pooled in self._encoder_of(form).windows(rest, prompt, step, copies):
-                vectors[missing[window]] = pooled
+            encoder, copies = self._encoder_of(form), distinct.copies
+            for rows, pooled in encoder.parts(
+                distinct.texts, prompt, step, copies=copies, wanted=~known
+            ):
+                vectors[rows] = pooled
                 with self.progress.step("store"):
-                    space.put(keys[missing[window]], pooled)
+                    space.put(keys[rows], pooled)
         return distinct.spread(finished(vectors, self.settings, normalize))
 
     def _inputs(self, texts: list[str], form: Form) -> tuple[list[str], str]:

@@ -16,10 +16,11 @@ import numpy.typing as npt
 from bge_eval.encode.config import transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Pooling, Settings
-from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
+from bge_eval.errors import MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
+from bge_eval.runtime.checks import refuse_unusable
 from bge_eval.runtime.end_token import ensure_end_token
 
 if TYPE_CHECKING:
@@ -129,58 +130,64 @@ class TextEncoder:
             ``(n_texts, dim)`` float32; rows of unit L2 norm if normalised.
 
         Raises:
-            DamagedError: a vector is not finite (half precision can overflow).
+            DamagedError: a vector is not finite (half precision can overflow), or zero.
         """
         distinct = Distinct(texts)
         vectors = np.empty((len(distinct.texts), self.forward.dimension), np.float32)
-        for rows, pooled in self.windows(distinct.texts, prompt, step, distinct.copies):
+        for rows, pooled in self.parts(distinct.texts, prompt, step, copies=distinct.copies):
             vectors[rows] = pooled
         return distinct.spread(finished(vectors, self.settings, normalize))
 
-    def windows(
+    def parts(
         self,
         texts: Sequence[str],
         prompt: str = "",
         step: Step | None = None,
+        *,
         copies: npt.NDArray[np.int64] | None = None,
-    ) -> Iterator[tuple[slice, Vectors]]:
-        """Encode texts window by window, so that finished windows can be stored.
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
+        """Encode texts batch by batch, so that every batch can be stored when it is finished.
 
-        The next window is tokenised while the model encodes this one.
+        The next window is tokenised while the model encodes this one. Unwanted texts leave gaps in
+        the batches and change no other batch: rounding depends on the batch of a text, and so an
+        interrupted run that goes on gets the vectors that it would have got without interruption.
 
         Args:
             texts: the inputs, preferably distinct.
             prompt: prefix of every text.
             step: reports texts and tokens of every batch.
             copies: ``(n_texts,)``: how many input texts each one counts for in ``step``.
+            wanted: ``(n_texts,)``: the texts to encode; None encodes all.
 
         Yields:
-            The window's slice of the texts, and its ``(window, dim)`` float32 pooled vectors,
+            The rows of one batch, ``(batch,)``, and their ``(batch, dim)`` float32 pooled vectors,
             neither normalised nor truncated.
+
+        Raises:
+            DamagedError: a vector is not finite, or zero.
         """
         skipped = self._prompt_tokens(prompt) if prompt and not self.settings.pool_prompt else 0
-        starts = range(0, len(texts), WINDOW)
         copies = np.ones(len(texts), np.int64) if copies is None else copies
+        wanted = np.ones(len(texts), np.bool_) if wanted is None else wanted
+        windows = [slice(start, start + WINDOW) for start in range(0, len(texts), WINDOW)]
+        windows = [window for window in windows if wanted[window].any()]
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
-            ahead = None
-            for start in starts:
-                now = ahead or pool.submit(self._tokenised, texts[start : start + WINDOW], prompt)
-                following = texts[start + WINDOW : start + 2 * WINDOW]
-                ahead = pool.submit(self._tokenised, following, prompt) if following else None
+            ahead = [pool.submit(self._tokenised, texts[each], prompt) for each in windows[:1]]
+            for place, window in enumerate(windows):
+                now = ahead.pop()
+                following = windows[place + 1 : place + 2]
+                ahead += [pool.submit(self._tokenised, texts[each], prompt) for each in following]
                 with self.progress.step("tokenise"):
                     encoded = now.result()
-                window = slice(start, start + len(encoded["input_ids"]))
-                vectors = np.empty((window.stop - start, self.forward.dimension), np.float32)
-                for batch, pooled in self.forward.run(self._batches(encoded, skipped)):
-                    vectors[batch.rows] = pooled
+                batches = self._batches(encoded, skipped, wanted[window])
+                for batch, pooled in self.forward.run(batches):
+                    rows = window.start + batch.rows
+                    of_rows = [texts[row] for row in rows.tolist()]
+                    refuse_unusable(pooled, of_rows, self.settings.dtype)
                     if step is not None:
-                        step.advance(int(copies[start + batch.rows].sum()), batch.tokens)
-                if not np.isfinite(vectors).all():
-                    raise DamagedError(
-                        f"The model's vectors are not finite in {self.settings.dtype}."
-                        " Use --dtype float32 or bfloat16."
-                    )
-                yield window, vectors
+                        step.advance(int(copies[rows].sum()), batch.tokens)
+                    yield rows, pooled
 
     def _tokenised(self, texts: Sequence[str], prompt: str) -> dict[str, list[list[int]]]:
         prepared = [prompt + text for text in texts]
@@ -191,11 +198,19 @@ class TextEncoder:
         )
         return dict(encoded)
 
-    def _batches(self, encoded: Mapping[str, list[list[int]]], skipped: int) -> Iterator[Batch]:
+    def _batches(
+        self,
+        encoded: Mapping[str, list[list[int]]],
+        skipped: int,
+        wanted: npt.NDArray[np.bool_],
+    ) -> Iterator[Batch]:
         """Yield batches of similar length within the token budget, longest texts first."""
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
         left = bool(self.tokenizer.padding_side == "left")
-        for rows in batches_by_length(lengths, self.batch_tokens):
+        for together in batches_by_length(lengths, self.batch_tokens):
+            rows = together[wanted[together]]
+            if not len(rows):
+                continue
             longest = max(int(lengths[rows[0]]), 1)
             features = {
                 name: padded(
