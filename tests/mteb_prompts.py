@@ -11,19 +11,22 @@ from torch.utils.data import DataLoader
 from bge_eval.encode.prompts import Role
 
 
+class Reached(Exception):
+    """The tokenizer was reached: the rest of the encoding does not matter."""
+
+
 def encoded_prompt(wrapper: Any, task: Any, role: Role | None) -> str:
-    """Encode a text with mteb's wrapper; return what came before it in the model's tokenizer."""
+    """Let mteb's wrapper encode a text; return what stands before it when it is tokenised."""
     texts: list[str] = []
     module = wrapper.model[0]
-    preprocess = module.preprocess
 
     def recorded(inputs: Any, prompt: str | None = None, **options: Any) -> Any:
         texts.extend((prompt or "") + text for text in inputs)
-        return preprocess(inputs, prompt=prompt, **options)
+        raise Reached
 
     module.preprocess = recorded
+    batches = DataLoader(Dataset.from_dict({"text": ["plain"]}), batch_size=1)
     try:
-        batches = DataLoader(Dataset.from_dict({"text": ["plain"]}), batch_size=1)
         wrapper.encode(
             batches,
             task_metadata=task,
@@ -32,6 +35,8 @@ def encoded_prompt(wrapper: Any, task: Any, role: Role | None) -> str:
             prompt_type=PromptType(role.value) if role is not None else None,
             show_progress_bar=False,
         )
+    except Reached:
+        pass
     finally:
         del module.preprocess
     assert texts[0].endswith("plain")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bge_eval.encode.prompts import Instructions
+from bge_eval.errors import UsageError
 
 PLAIN_LOADERS = frozenset(
     {
@@ -91,6 +92,39 @@ def registry_entry(name: str) -> RegistryEntry | None:
         tokenizer=_tokenizer_options(options),
         unread=_unread(loader, options),
     )
+
+
+def refuse_other_loader(name: str, entry: RegistryEntry | None) -> None:
+    """Refuse a model that mteb does not run by putting a prompt before the text.
+
+    Args:
+        name: ``org/model``.
+        entry: its entry in mteb's registry, if it has one.
+
+    Raises:
+        UsageError: mteb runs it as a reranker, with a loader of its own, or with options that are
+            not honoured here.
+    """
+    if entry is None or entry.loader is None:
+        return
+    if "CrossEncoder" in entry.loader or "Rerank" in entry.loader:
+        raise UsageError(
+            f"mteb runs {name} as a reranker ({entry.loader}), not as an embedder. Name it with"
+            f" --reranker {name}, and give a first stage with --model."
+        )
+    if entry.loader not in PLAIN_LOADERS:
+        raise UsageError(
+            f"mteb runs {name} through a loader of its own ({entry.loader}), which formats"
+            " instructions in a way that bge-eval does not do yet; without them the score would"
+            " not be this model's. Add --loader mteb, or give the instruction with --query-prompt"
+            " to run it all the same."
+        )
+    if entry.unread:
+        raise UsageError(
+            f"mteb's registry gives {name} the option {', '.join(entry.unread)}, which its loader"
+            f" ({entry.loader}) does not take, so nothing states how its texts are prompted. Give"
+            " the instruction with --query-prompt to run it all the same."
+        )
 
 
 def _loader_name(meta: Any) -> str | None:

@@ -16,10 +16,9 @@ from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.prompts import Prompts, Role, names_of, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
-from bge_eval.encode.registry import PLAIN_LOADERS
+from bge_eval.encode.registry import refuse_other_loader, registry_entry
 from bge_eval.encode.settings import Overrides, Similarity
-from bge_eval.errors import UsageError
-from bge_eval.models.base import Model, model_meta, registered_meta
+from bge_eval.models.base import Model, model_meta
 from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
@@ -323,18 +322,10 @@ class DenseModel(Model):
         """Refuse a model that mteb runs with a loader of its own.
 
         Raises:
-            UsageError: mteb's loader formats instructions, and the user gives no query prompt.
+            UsageError: the loader formats instructions, and the user gives no query prompt.
         """
-        registered = registered_meta(self.files.name)
-        loader = registered.loader if registered is not None else None
-        name = getattr(getattr(loader, "func", loader), "__name__", None)
-        if name is None or name in PLAIN_LOADERS or self.overrides.query_prompt is not None:
-            return
-        raise UsageError(
-            f"mteb runs {self.files.name} through a loader of its own ({name}), which formats"
-            " instructions in a way that bge-eval does not do yet; without them the score would"
-            " not be this model's. Give the instruction with --query-prompt to run it all the same."
-        )
+        if self.overrides.query_prompt is None:
+            refuse_other_loader(self.files.name, registry_entry(self.files.name))
 
 
 def _ordered(documents: list[str], scores: list[float]) -> dict[str, float]:
