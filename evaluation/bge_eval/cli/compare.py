@@ -62,7 +62,7 @@ class CompareFlags:
         typer.Option(help="Judgements for TREC runs. Default: those of the other side's task."),
     ] = None
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the bootstrap and of the randomisation test.")
+        int, typer.Option(min=0, help="Seed of the randomisation test.")
     ] = 0
     allow_different: Annotated[
         bool,
@@ -91,7 +91,7 @@ class CompareFlags:
 def compare(flags: CompareFlags) -> None:
     """Compare systems query by query: differences, intervals, p-values.
 
-    95% intervals of the difference are paired bootstraps over queries (BCa; Efron 1987), p-values
+    95% intervals of the difference exclude 0 exactly where p is below 0.05; p-values are
     those of Fisher's paired randomisation test (Smucker, Allan and Carterette 2007), exact for
     few queries, corrected over the tasks by Holm's method (1979). d is Cohen's effect size for
     pairs. A mean over tasks draws queries within their own task. The same --seed gives the same

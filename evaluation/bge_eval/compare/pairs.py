@@ -111,8 +111,8 @@ def compare_pair(
         labels: the names of the sides.
         outputs: task → the outputs of the first and the second side.
         suites: (title, tasks) of every mean; the title gets the number of tasks.
-        seed: seed of the bootstrap and the randomisation test.
-        resamples: number of resamples of each.
+        seed: seed of the randomisation test.
+        resamples: number of its random sign flips.
         allow_different: compare sides of different conditions, on the queries that both have.
         step: called with every finished task.
 

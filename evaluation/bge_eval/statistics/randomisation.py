@@ -10,6 +10,7 @@ Evaluation", CIKM 2007). The p-value is the share of sign flips whose mean is at
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +25,32 @@ _ENOUGH = 10
 """Extreme flips among the random ones from which on their share is a good p-value."""
 
 
-def randomisation_p_value(
+@dataclass(frozen=True, slots=True)
+class Randomisation:
+    """The result of a randomisation test."""
+
+    p_value: float
+    """Two-sided p-value, above 0."""
+    exact: bool
+    """Whether all sign flips were enumerated."""
+    significant: bool
+    """Whether the p-value is below the level."""
+    critical: float
+    """The smallest absolute difference that would be significant at the level, from the flips: the
+    observed difference is above it if, and only if, the p-value is below the level."""
+
+
+def randomisation_test(
     differences: Sequence[Sequence[float] | Values],
     weights: Sequence[float] = (1.0,),
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> tuple[float, bool]:
-    """Return the p-value of the two-sided paired randomisation test.
+    level: float = 0.05,
+) -> Randomisation:
+    """Test whether the weighted mean of paired differences is 0.
 
-    Up to `EXACT_UP_TO` differing queries, all sign flips are enumerated; the result equals
+    Up to `EXACT_UP_TO` differing queries, all sign flips are enumerated; the p-value equals
     ``scipy.stats.permutation_test(…, permutation_type="samples")``. Beyond, flips are drawn at
     random and the observed one counts among them, so p is never 0 (Phipson and Smyth,
     "Permutation P-values Should Never Be Zero", SAGMB 9, 2010). Random flips cannot show a
@@ -45,9 +62,7 @@ def randomisation_p_value(
         weights: weight of each group's mean.
         seed: seed of the random numbers.
         resamples: number of random sign flips.
-
-    Returns:
-        The p-value, and whether it is exact (all sign flips were enumerated).
+        level: the level of the critical difference.
     """
     values = [to_values(group) for group in differences]
     terms = np.concatenate([weight * x / len(x) for x, weight in weighted(values, weights)])
@@ -55,13 +70,37 @@ def randomisation_p_value(
     terms = terms[np.concatenate([np.abs(x) > TIE for x in values])]
     observed = abs(float(terms.sum()))
     # A sum of the same terms in another order may differ in its last digits.
-    threshold = observed - 1e-12 * float(np.abs(terms).sum())
-    if len(terms) <= EXACT_UP_TO:
-        return _share_of_all_flips(terms, threshold), True
-    extreme = _count_of_random_flips(terms, threshold, resamples, np.random.default_rng(seed))
-    if extreme < _ENOUGH:
-        return tail_probability(terms, threshold)
-    return (extreme + 1) / (resamples + 1), False
+    rounding = 1e-12 * float(np.abs(terms).sum())
+    exact = len(terms) <= EXACT_UP_TO
+    if exact:
+        sums = _all_sums(terms)
+        extreme = int(np.count_nonzero(sums >= observed - rounding))
+        p_value, allowed = extreme / len(sums), int(np.ceil(level * len(sums))) - 1
+    else:
+        sums = _random_sums(terms, resamples, np.random.default_rng(seed))
+        extreme = int(np.count_nonzero(sums >= observed - rounding))
+        p_value, allowed = (extreme + 1) / (resamples + 1), int(np.ceil(level * (resamples + 1))) - 2
+        if extreme < _ENOUGH:
+            p_value, exact = tail_probability(terms, observed - rounding)
+    # Of the sums, at most `allowed` may reach a significant one: the next largest is the limit.
+    place = len(sums) - 1 - min(max(allowed, 0), len(sums) - 1)
+    critical = float(np.partition(sums, place)[place])
+    # A tail far beyond the flips, or rounding, must not contradict the p-value.
+    if p_value < level:
+        return Randomisation(p_value, exact, True, min(critical, observed * (1 - 1e-9)))
+    return Randomisation(p_value, exact, False, max(critical, observed))
+
+
+def randomisation_p_value(
+    differences: Sequence[Sequence[float] | Values],
+    weights: Sequence[float] = (1.0,),
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[float, bool]:
+    """Return the p-value of `randomisation_test`, and whether it is exact."""
+    test = randomisation_test(differences, weights, seed=seed, resamples=resamples)
+    return test.p_value, test.exact
 
 
 def tail_probability(terms: Values, threshold: float) -> tuple[float, bool]:
@@ -119,26 +158,24 @@ def _saddlepoint_tail(sizes: Values, threshold: float) -> float:
     return 2 * float(ndtr(-(root + np.log(t * np.sqrt(curvature) / root) / root)))
 
 
-def _share_of_all_flips(terms: Values, threshold: float) -> float:
-    """Return the share of all sign flips whose absolute sum reaches the threshold."""
+def _all_sums(terms: Values) -> Values:
+    """Return the absolute sums of all sign flips, ``(2**n,)``."""
     signs = np.unpackbits(
         np.arange(2 ** len(terms), dtype=">u4").view(np.uint8).reshape(-1, 4), axis=1
     )[:, 32 - len(terms) :]
-    return float(np.mean(np.abs(_signed_sums(signs, terms)) >= threshold))
+    return np.abs(_signed_sums(signs, terms))
 
 
-def _count_of_random_flips(
-    terms: Values, threshold: float, resamples: int, generator: np.random.Generator
-) -> int:
-    """Count the random sign flips whose absolute sum reaches the threshold."""
-    extreme = 0
+def _random_sums(terms: Values, resamples: int, generator: np.random.Generator) -> Values:
+    """Return the absolute sums of random sign flips, ``(resamples,)``."""
+    sums = np.empty(resamples)
     size = max(1, CELLS // len(terms))
     for start in range(0, resamples, size):
-        count = min(size, resamples - start)
-        bits = generator.integers(0, 256, (count, -(-len(terms) // 8)), dtype=np.uint8)
+        stop = min(start + size, resamples)
+        bits = generator.integers(0, 256, (stop - start, -(-len(terms) // 8)), dtype=np.uint8)
         signs = np.unpackbits(bits, axis=1, count=len(terms))
-        extreme += int(np.count_nonzero(np.abs(_signed_sums(signs, terms)) >= threshold))
-    return extreme
+        sums[start:stop] = np.abs(_signed_sums(signs, terms))
+    return sums
 
 
 def _signed_sums(signs: npt.NDArray[np.uint8], terms: Values) -> Values:
