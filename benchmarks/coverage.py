@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,7 @@ def populations(generator: np.random.Generator) -> dict[str, Array]:
     first = next(iter(systems))
     real = {f"{first} → {other}": systems[other] - systems[first] for other in [*systems][1:]}
     others = [*systems][1:]
-    real |= {
-        f"{one} → {two}": systems[two] - systems[one]
-        for one, two in zip(others, others[1:], strict=False)
-    }
+    real |= {f"{one} → {two}": systems[two] - systems[one] for one, two in pairwise(others)}
     changes = np.concatenate([d[np.abs(d) > 1e-9] for d in real.values()])
 
     def sparse(share: float, values: Array) -> Array:

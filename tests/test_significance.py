@@ -54,6 +54,9 @@ def test_ranks_ties_and_intervals(root: Path) -> None:
     assert best is not None and second is not None and last is not None
     assert (best.rank, second.rank, last.rank) == (1, 2, 3)
     assert (best.tied, second.tied, last.tied) == (False, True, False)
+    assert (best.tested, second.tested, last.tested) == (True, True, True)
+    assert best.p_value is None and second.p_value is not None and last.p_value is not None
+    assert last.p_value < 0.05 <= second.p_value
     assert last.queries == 60
     _, values = SavedResult(board.rows[2].results["Mine"]).per_query(("default", "test"))
     scipys = stats.bootstrap(([row[0] for row in values.values()],), lambda x, axis: x.mean(axis))
@@ -68,6 +71,21 @@ def test_other_queries_are_never_tied(tmp_path: Path) -> None:
     board = board_of(tmp_path)
     found = Evidence(board, MAIN_KEY).task(board.columns[0])
     assert [it.tied for it in found if it is not None] == [False, False]
+    assert [it.untested for it in found if it is not None] == [False, True]
+
+
+def test_equal_systems_are_rarely_denied(tmp_path: Path) -> None:
+    """Of eight equal systems, testing each against the best denied one in half of the tables."""
+    denied = 0
+    for table in range(12):
+        root = tmp_path / str(table)
+        for system in range(8):
+            save_run(root, f"org/m{system}", a_run(1000 + 10 * table + system, 5), QRELS)
+        board = board_of(root)
+        standings = Evidence(board, MAIN_KEY).task(board.columns[0])
+        assert all(it is not None and it.tested for it in standings)
+        denied += any(it is not None and it.rank > 1 and not it.tied for it in standings)
+    assert denied <= stats.binom.ppf(0.999, 12, 0.05)
 
 
 def test_a_mean_needs_every_task(root: Path) -> None:
@@ -93,7 +111,7 @@ def test_queries_that_do_not_give_the_score_say_nothing(root: Path) -> None:
         )
     }
     alike, good = by_model["b/alike"], by_model["a/good"]
-    assert alike is not None and alike.low is None and not alike.tied
+    assert alike is not None and alike.low is None and not alike.tied and not alike.tested
     assert good is not None and good.low is not None
 
 

@@ -9,6 +9,7 @@ from scipy import stats
 from bge_eval.statistics.corrections import holm
 from bge_eval.statistics.difference import difference_interval
 from bge_eval.statistics.intervals import bootstrap_interval
+from bge_eval.statistics.many import range_probability, tukey_hsd
 from bge_eval.statistics.paired import compare, compare_means, effect_size
 from bge_eval.statistics.randomisation import (
     randomisation_p_value,
@@ -293,6 +294,46 @@ def test_two_thousand_disasters_are_all_beyond_chance() -> None:
         same.append(randomisation_p_value([generator.normal(0, 0.3, 50)], resamples=1000)[0])
     assert max(holm(lost)) < 0.001
     assert min(holm(same)) > 0.05
+
+
+def test_two_of_many_systems_are_the_paired_test() -> None:
+    first, second = scores(60, seed=40)
+    p_values = tukey_hsd([np.column_stack([first, second])])
+    assert p_values[0, 1] == p_values[1, 0] == randomisation_p_value([second - first])[0]
+
+
+def test_the_range_of_normal_values_is_scipys() -> None:
+    widths = np.array([0.0, 0.5, 2.0, 4.0, 5.5, 7.0])
+    for k in (3, 8, 40):
+        theirs = stats.studentized_range.sf(widths, k, np.inf)
+        assert range_probability(widths, k) == pytest.approx(theirs, rel=1e-3, abs=1e-8)
+    assert 0 < range_probability(np.array([30.0]), 8)[0] < 1e-90
+
+
+@pytest.mark.parametrize("queries", [40, 1200])
+@pytest.mark.parametrize("systems", [4, 8, 16])
+def test_equal_systems_differ_in_one_table_of_twenty(systems: int, queries: int) -> None:
+    """Of k equal systems some pair is significant in at most 5% of the tables."""
+    generator = np.random.default_rng(systems)
+    denied = 0
+    for table in range(120):
+        hard = generator.beta(0.5, 0.5, (queries, 1))
+        own = generator.beta(0.5, 0.5, (queries, systems))
+        values = np.where(generator.random((queries, systems)) < 0.5, hard, own)
+        denied += tukey_hsd([values], seed=table, resamples=99).min() < 0.05
+    assert denied <= stats.binom.ppf(0.999, 120, 0.05)
+
+
+def test_many_systems_are_permuted_within_queries() -> None:
+    """Few queries: the p-values are those of permutations drawn one by one."""
+    generator = np.random.default_rng(41)
+    values = generator.beta(2, 2, (12, 5)) + np.array([0.25, 0.1, 0, 0, 0])
+    p_values = tukey_hsd([values], resamples=4000)
+    ranges = [np.ptp(generator.permuted(values, axis=1).mean(axis=0)) for _ in range(4000)]
+    distance = abs(values.mean(axis=0)[0] - values.mean(axis=0)[4])
+    expected = np.mean(np.array(ranges) >= distance)
+    error = np.sqrt(2 * expected * (1 - expected) / 4000)
+    assert abs(p_values[0, 4] - expected) < 5 * error + 0.01
 
 
 def test_ten_thousand_queries() -> None:

@@ -61,9 +61,7 @@ class CompareFlags:
         Path | None,
         typer.Option(help="Judgements for TREC runs. Default: those of the other side's task."),
     ] = None
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the randomisation test.")
-    ] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the randomisation test.")] = 0
     allow_different: Annotated[
         bool,
         typer.Option(

@@ -135,7 +135,8 @@ def _cell(board: Leaderboard, look: Look, index: int, heading: str) -> Cell:
     standing = (look.standings or {}).get(heading, [None] * len(board.rows))[index]
     if standing is None:
         return cell
-    return replace(cell, rank=standing.rank if standing.rank < 3 else 0, tied=standing.tied)
+    rank = standing.rank if standing.rank < 3 else 0
+    return replace(cell, rank=rank, tied=standing.tied, untested=standing.untested)
 
 
 def _incomplete(board: Leaderboard, row: Row, look: Look, heading: str) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bge_eval.cli.formats.blocks import TIED, Block, Cell, Output
+from bge_eval.cli.formats.blocks import Block, Cell, Output
 from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grid import COSTS, Look, grid, heading, values
 from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard
@@ -150,7 +150,7 @@ def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
             " best, ",
             ("underlined", "underline"),
             " second best, ",
-            f"{TIED} cannot be told from the best (paired randomisation test over queries)",
+            ", ".join(table.keys),
         )
         console.print(key)
     for line in notes(board):
@@ -159,7 +159,7 @@ def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
 
 def _text(cell: Cell) -> Text:
     text = Text(cell.text, _STYLES.get(cell.rank, ""))
-    return text.append(f" {TIED}", "dim not bold not underline") if cell.tied else text
+    return text.append(f" {cell.mark}", "dim not bold not underline") if cell.mark else text
 
 
 def _pieces(widths: Sequence[int], screen: int) -> list[list[int]]:
@@ -235,6 +235,9 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
             ]
         frame["tied_with_best"] = [
             ";".join(name for name, it in row if it is not None and it.tied) for row in marks
+        ]
+        frame["untested"] = [
+            ";".join(name for name, it in row if it is not None and it.untested) for row in marks
         ]
     if look.costs is not None:
         for field in COSTS.values():

@@ -1,10 +1,16 @@
-"""Interval of a score over queries, and the test of its difference to the best score."""
+"""Interval of a score over queries, and which scores cannot be told from the best one.
+
+The test is made for many systems (`bge_eval.statistics.many`): of any number of equal systems, one
+is denied "cannot be told from the best" in at most 5% of the tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
+
+import numpy as np
 
 from bge_eval.errors import MissingError
 from bge_eval.leaderboard.board import Leaderboard
@@ -35,6 +41,16 @@ class Standing:
     """1 for the best score of the task, 2 for the second best; equal scores share a rank."""
     tied: bool = False
     """Whether it is below the best score, but not significantly (p of 0.05 or more)."""
+    tested: bool = False
+    """Whether it was tested against the best score: both have values of the same queries."""
+    p_value: float | None = None
+    """p-value of its difference to the best score, corrected for all pairs of systems; None for the
+    best itself and where it was not tested."""
+
+    @property
+    def untested(self) -> bool:
+        """Return whether it is below the best score and was not tested against it."""
+        return self.rank > 1 and not self.tested
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +94,6 @@ class Evidence:
         Returns:
             The standings; None for a row without a score on one of the tasks.
         """
-        from bge_eval.statistics.randomisation import randomisation_p_value
-
         scores = [
             sum(weight * row.scores[task] for task, weight in weights.items())
             if not row.missing(list(weights))
@@ -89,21 +103,17 @@ class Evidence:
         ranked = sorted({score for score in scores if score is not None}, reverse=True)
         groups = [self._weighted(index, weights) for index in range(len(scores))]
         best = scores.index(ranked[0]) if ranked else 0
+        against_best = _against(best, groups)
         standings: list[Standing | None] = []
-        for score, own in zip(scores, groups, strict=True):
+        for index, (score, own) in enumerate(zip(scores, groups, strict=True)):
             if score is None:
                 standings.append(None)
                 continue
             standing = _standing(score, ranked.index(score) + 1, own)
-            if standing.rank > 1 and _same_queries(groups[best], own):
-                differences = [
-                    [group.values[query] - value for query, value in own[name].values.items()]
-                    for name, group in groups[best].items()
-                ]
-                group_weights = [own[name].weight for name in groups[best]]
-                p_value, _ = randomisation_p_value(differences, group_weights)
-                standing = replace(standing, tied=p_value >= LEVEL)
-            standings.append(standing)
+            p_value = against_best.get(index)
+            tied = standing.rank > 1 and p_value is not None and p_value >= LEVEL
+            tested = p_value is not None or (index == best and bool(against_best))
+            standings.append(replace(standing, tied=tied, tested=tested, p_value=p_value))
         return standings
 
     def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
@@ -153,6 +163,26 @@ def _standing(score: float, rank: int, groups: _Groups) -> Standing:
     if interval is None:
         return Standing(score, queries=queries, rank=rank)
     return Standing(score, interval.low, interval.high, queries, rank)
+
+
+def _against(best: int, groups: Sequence[_Groups]) -> dict[int, float]:
+    """Test all systems with the best one's queries together.
+
+    Returns:
+        Index of a row → p-value of its difference to the best row; without rows of other queries.
+    """
+    from bge_eval.statistics.many import tukey_hsd
+
+    rows = [index for index, own in enumerate(groups) if own and _same_queries(groups[best], own)]
+    if len(rows) < 2 or best not in rows:
+        return {}
+    names = list(groups[best])
+    values = [
+        np.array([[groups[row][name].values[query] for row in rows] for query in one.values])
+        for name, one in groups[best].items()
+    ]
+    p_values = tukey_hsd(values, [groups[best][name].weight for name in names])[rows.index(best)]
+    return {row: float(p) for row, p in zip(rows, p_values, strict=True) if row != best}
 
 
 def _same_queries(one: _Groups, another: _Groups) -> bool:

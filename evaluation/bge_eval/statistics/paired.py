@@ -2,8 +2,9 @@
 
 The queries count as a sample of those that the systems will meet. The p-value is
 `bge_eval.statistics.randomisation`'s; the interval is `bge_eval.statistics.difference`'s and
-excludes 0 exactly where p is below 0.05. The effect size is Cohen's d for pairs ("Statistical Power Analysis for the Behavioral Sciences", 1988; for
-retrieval Sakai, "Statistical Reform in Information Retrieval?", SIGIR Forum 48, 2014).
+excludes 0 exactly where p is below 0.05. The effect size is Cohen's d for pairs ("Statistical Power
+Analysis for the Behavioral Sciences", 1988; for retrieval Sakai, "Statistical Reform in Information
+Retrieval?", SIGIR Forum 48, 2014).
 """
 
 from __future__ import annotations

@@ -79,7 +79,10 @@ def randomisation_test(
     else:
         sums = _random_sums(terms, resamples, np.random.default_rng(seed))
         extreme = int(np.count_nonzero(sums >= observed - rounding))
-        p_value, allowed = (extreme + 1) / (resamples + 1), int(np.ceil(level * (resamples + 1))) - 2
+        p_value, allowed = (
+            (extreme + 1) / (resamples + 1),
+            int(np.ceil(level * (resamples + 1))) - 2,
+        )
         if extreme < _ENOUGH:
             p_value, exact = tail_probability(terms, observed - rounding)
     # Of the sums, at most `allowed` may reach a significant one: the next largest is the limit.

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 TIED = "≈"
 """Mark of a value that cannot be told from the best."""
+UNTESTED = "?"
+"""Mark of a value that was not tested against the best."""
+TIED_KEY = "cannot be told from the best (randomised Tukey HSD over all rows, p ≥ 0.05)"
+"""What `TIED` means, after the mark."""
+UNTESTED_KEY = "not tested: it or the best has no values by query, text or pair, or has other ones"
+"""What `UNTESTED` means, after the mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +30,15 @@ class Cell:
     """1 for the best of its column, 2 for the second best; 0 where it is not marked."""
     tied: bool = False
     """Whether it is not the best, and cannot be told from the best."""
+    untested: bool = False
+    """Whether it is not the best, and was not tested against the best."""
     detail: str = ""
     """Unmarked text after ``text``."""
+
+    @property
+    def mark(self) -> str:
+        """Return `TIED`, `UNTESTED` or ""."""
+        return TIED if self.tied else UNTESTED if self.untested else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,13 @@ class Grid:
     """Text after the title, such as what A and B are."""
     marked: bool = False
     """Whether best cells are marked, so that the marks need a key."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Return what the marks of single cells mean, e.g. ``["≈ cannot be told …"]``."""
+        cells = [cell for line in self.lines for cell in line.cells]
+        keys = [f"{TIED} {TIED_KEY}"] if self.marked else []
+        return [*keys, f"{UNTESTED} {UNTESTED_KEY}"] if any(c.untested for c in cells) else keys
 
 
 @dataclass(frozen=True, slots=True)

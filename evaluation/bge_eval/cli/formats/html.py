@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from bge_eval.cli.formats.blocks import TIED, Block, Cell, Grid, Items, Note, Paragraph, Title
+from bge_eval.cli.formats.blocks import Block, Cell, Grid, Items, Note, Paragraph, Title
 
 _RIGHT = ' style="text-align: right"'
 _ROW_NAME = ' style="text-align: left; font-weight: normal"'
@@ -58,8 +58,8 @@ def _table(grid: Grid) -> str:
         lines.append("    </tr>")
     lines += ["  </tbody>", "</table>"]
     if grid.marked:
-        key = f"<strong>bold</strong> best, <u>underlined</u> second best, {TIED} cannot be told"
-        lines.append(f"<p>{key} from the best</p>")
+        key = ["<strong>bold</strong> best", "<u>underlined</u> second best"]
+        lines.append(f"<p>{', '.join([*key, *map(html.escape, grid.keys)])}</p>")
     return "\n".join(lines)
 
 
@@ -68,5 +68,5 @@ def _cell(cell: Cell) -> str:
     if cell.text.startswith(" "):
         text = "&emsp;" + text
     text = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(cell.rank, text)
-    text = f"{text} {TIED}" if cell.tied else text
+    text = f"{text} {cell.mark}" if cell.mark else text
     return f"{text} {html.escape(cell.detail)}" if cell.detail else text

@@ -23,15 +23,12 @@ _CHARACTERS = {
     "→": r"$\rightarrow$",
     "✓": r"$\surd$",
     "≈": r"$\approx$",
+    "≥": r"$\geq$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
 }
-_KEY = (
-    ". Bold: best; underlined: second best; $\\approx$: cannot be told from the best"
-    " (paired randomisation test over queries, $p \\geq 0.05$)"
-)
 
 
 def latex_document(blocks: Sequence[Block]) -> str:
@@ -71,7 +68,8 @@ def _table(grid: Grid) -> str:
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering"]
     if grid.caption:
         subtitle = f": {tex(grid.subtitle)}" if grid.subtitle else ""
-        key = _KEY if grid.marked else ""
+        key = f". {tex('; '.join(['Bold: best', 'underlined: second best', *grid.keys]))}"
+        key = key if grid.marked else ""
         lines.append(f"\\caption{{{tex(grid.caption)}{subtitle}{key}}}")
     lines += [
         f"\\begin{{tabular}}{{{alignment}}}",
@@ -93,7 +91,7 @@ def _cell(cell: Cell) -> str:
     if re.fullmatch(r"[+-]\d[\d.]*", text):
         text = f"${text}$"
     marked = {1: f"\\textbf{{{text}}}", 2: f"\\underline{{{text}}}"}.get(cell.rank, text)
-    marked = f"{marked}\\rlap{{\\,$\\approx$}}" if cell.tied else marked
+    marked = f"{marked}\\rlap{{\\,{tex(cell.mark)}}}" if cell.mark else marked
     return f"{marked} {tex(cell.detail)}" if cell.detail else marked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bge_eval.cli.formats.blocks import TIED, Block, Cell, Grid, Items, Note, Paragraph, Title
+from bge_eval.cli.formats.blocks import Block, Cell, Grid, Items, Note, Paragraph, Title
 
 
 def markdown_document(blocks: Sequence[Block]) -> str:
@@ -47,13 +47,13 @@ def _table(grid: Grid) -> str:
     lines += [head, _pipes(rule)]
     lines += [_pipes([_cell(cell) for cell in line.cells]) for line in grid.lines]
     if grid.marked:
-        lines += ["", f"**bold** best, *italic* second best, {TIED} cannot be told from the best"]
+        lines += ["", ", ".join(["**bold** best", "*italic* second best", *grid.keys])]
     return "\n".join(lines)
 
 
 def _cell(cell: Cell) -> str:
     around = {1: "**", 2: "*"}.get(cell.rank, "")
-    parts = [f"{around}{escaped(cell.text)}{around}", TIED if cell.tied else ""]
+    parts = [f"{around}{escaped(cell.text)}{around}", cell.mark]
     return " ".join(part for part in [*parts, escaped(cell.detail)] if part)
 
 
