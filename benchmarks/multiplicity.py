@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from coverage import scifact
 
 from bge_eval.statistics.many import tukey_hsd
 from bge_eval.statistics.randomisation import randomisation_p_value
+from interval_coverage import scifact
 
 
 def main() -> None:

@@ -215,7 +215,7 @@ def test_coverage_of_the_interval() -> None:
 @pytest.mark.parametrize("queries", [20, 50, 300])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.6, 1.0])
 def test_coverage_of_a_difference_and_agreement_with_the_test(queries: int, share: float) -> None:
-    """Populations in which 2% to 100% of the queries change; benchmarks/coverage.py has more."""
+    """2% to 100% of the queries change; more populations are in benchmarks/interval_coverage.py."""
     generator = np.random.default_rng(int(queries + 100 * share))
     changes = np.clip(generator.normal(0.15, 0.35, 100_000), -1, 1)
     population = np.where(generator.random(100_000) < share, changes, 0.0)

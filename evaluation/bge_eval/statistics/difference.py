@@ -11,7 +11,7 @@ Near 0 the randomisation test decides. Where Student's t would contradict it, th
 interval near 0 is the difference minus the test's critical difference; so 0 lies outside the
 interval if, and only if, p is below 0.05.
 
-``benchmarks/coverage.py`` measures the coverage.
+``benchmarks/interval_coverage.py`` measures the coverage.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Coverage of intervals of a difference on few queries, and their agreement with the p-value.
 
-``python benchmarks/coverage.py`` prints a table in Markdown; `STATISTICS.md` keeps it. Samples of
-queries are drawn from the differences of real systems on SciFact (``data/scifact.tsv``, nDCG@10),
-and from populations in which few queries change. An interval covers if it holds the population's
-mean difference.
+``python benchmarks/interval_coverage.py`` prints a table in Markdown; `STATISTICS.md` keeps it.
+Samples of queries are drawn from the differences of real systems on SciFact (``data/scifact.tsv``,
+nDCG@10), and from populations in which few queries change. An interval covers if it holds the
+population's mean difference.
 """
 
 from __future__ import annotations
