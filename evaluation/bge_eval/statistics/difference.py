@@ -76,7 +76,7 @@ def _half_width(values: Sequence[Values], weights: Sequence[float], confidence: 
     unseen = UNSEEN / (UNSEEN + differing) * (1 - differing / len(every))
     step = max(abs(weight) / len(x) for x, weight in weighted(values, weights))
     variance += 2 * unseen * (step * max(1.0, float(np.abs(every).max()))) ** 2
-    return float(stdtrit(freedom, (1 + confidence) / 2)) * variance**0.5
+    return float(stdtrit(freedom, (1 + confidence) / 2)) * float(np.sqrt(variance))
 
 
 def _bound(values: Sequence[Values], weights: Sequence[float]) -> float:

@@ -84,7 +84,7 @@ def tukey_hsd(
     ranges = np.sort(_ranges(terms, draws, np.random.default_rng(seed)))
     rounding = 1e-12 * float(np.abs(terms).sum())
     extreme = draws - np.searchsorted(ranges, distances - rounding)
-    p_values = (extreme + 1) / (draws + 1)
+    p_values: npt.NDArray[np.float64] = (extreme + 1) / (draws + 1)
     far = extreme < _ENOUGH
     p_values[far] = np.minimum(p_values[far], limits[far])
     np.fill_diagonal(p_values, 1.0)
@@ -114,7 +114,8 @@ def range_probability(widths: Values, k: int) -> Values:
     # The tail is at most the sum over pairs (Bonferroni), and that bound is sharp far out.
     bound = k * (k - 1) * ndtr(-np.asarray(widths) / np.sqrt(2))
     tail = np.where(below < 1 - 1e-6, 1 - below, bound)
-    return np.maximum(np.minimum(np.minimum(tail, bound), 1.0), 5e-324)
+    probability: Values = np.maximum(np.minimum(np.minimum(tail, bound), 1.0), 5e-324)
+    return probability
 
 
 def _ranges(terms: Systems, draws: int, generator: np.random.Generator) -> Values:
