@@ -92,6 +92,12 @@ def test_tasks_tells_the_truth_about_splits(bge_eval: CommandLine, small_scifact
         (["--tasks", "SciFact", "--offline"], 3, "The data of SciFact"),
         (["--tasks", "demo", "--lang", "deu"], 2, "None of the tasks is in deu"),
         (["--tasks", "./nowhere"], 2, "no such folder"),
+        (["--tasks", ""], 2, "No task was given"),
+        ([], 2, "No task was given"),
+        (["--tasks", "demo", "--rerank-top-k", "5"], 2, "no effect without --reranker"),
+        (["--tasks", "demo", "--api-timeout", "5"], 2, "is for a server's address"),
+        (["--tasks", "demo", "--reranker-api-model", "r"], 2, "is for a server's address"),
+        (["--tasks", "demo", "--max-length", "2", "--no-store"], 2, "leaves no room for a text"),
         (["--tasks", "demo", "--store", "here", "--no-store"], 2, "contradict each other"),
         (
             ["--tasks", "demo", "--reranker", BUILTIN, "--reranker-kind=late", "--dtype", "int8"],
@@ -118,10 +124,43 @@ def test_missing_data_are_reported_together_before_anything_runs(
     )
     assert done.returncode == 3
     assert "The data of 2 of 3 tasks are missing" in done.stderr
-    assert "- NFCorpus: no folder or zip named NFCorpus or nfcorpus" in done.stderr
+    assert "- NFCorpus, ArguAna: no folder or zip of this name" in done.stderr
+    assert "bge-eval data fetch --tasks NFCorpus,ArguAna --data-dir" in done.stderr
     assert "which holds: scifact" in done.stderr
     assert "--available runs the tasks whose data are here" in done.stderr
     assert not output.exists()
+
+
+def test_dry_run_lists_and_computes_nothing(
+    bge_eval: CommandLine, small_scifact: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    command = ("run", "demo", "SciFact", "NFCorpus", "-m", BUILTIN, "-o", output)
+    command += ("--data-dir", small_scifact, "--offline")
+    first = bge_eval(*command, "--dry-run")
+    assert first.returncode == 0, first.stderr
+    states = dict(
+        re.findall(r"(BgeEvalDemo|SciFact|NFCorpus)\W+(done|to run|data missing)", first.stdout)
+    )
+    assert states == {"BgeEvalDemo": "to run", "SciFact": "to run", "NFCorpus": "data missing"}
+    assert not output.exists()
+    assert bge_eval(*command, "--available").returncode == 0
+    again = bge_eval(*command, "--dry-run").stdout
+    states = dict(re.findall(r"(BgeEvalDemo|SciFact|NFCorpus)\W+(done|to run|data missing)", again))
+    assert states == {"BgeEvalDemo": "done", "SciFact": "done", "NFCorpus": "data missing"}
+
+
+def test_a_run_tells_score_and_pace_and_what_comes_next(
+    bge_eval: CommandLine, tmp_path: Path
+) -> None:
+    done = bge_eval(
+        *("run", "demo", "-m", BUILTIN, "-o", tmp_path, "--offline", "--metric", "ndcg_at_10"),
+        *("--format", "json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"BgeEvalDemo: nDCG@10 0\.\d{5} in .* s; 1 of 1 tasks done", done.stderr)
+    assert f"Next: bge-eval table {tmp_path}" in done.stderr
+    assert json.loads(done.stdout)["measure"] == "nDCG@10"
 
 
 def test_available_runs_what_is_here(
@@ -132,7 +171,7 @@ def test_available_runs_what_is_here(
         *("--offline", "--output", tmp_path / "out", "--format", "json"),
     )
     assert done.returncode == 0, done.stderr
-    assert "NFCorpus is left out: no folder or zip named" in done.stderr
+    assert re.search(r"NFCorpus, .*MSMARCO: left out, no folder or zip", done.stderr)
     row = json.loads(done.stdout)["rows"][0]
     assert row["average"] is None
     assert len(row["missing"]) == 14

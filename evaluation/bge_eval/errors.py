@@ -58,6 +58,9 @@ class MissingError(NotReadyError):
 class NoFolderError(MissingError):
     """No data folder has the task; the parts of the message allow one report of several tasks."""
 
+    reason = "no folder or zip of this name in a --data-dir"
+    """The same for every task, to report them together."""
+
     def __init__(self, task: str, wanted: Sequence[str], looked: str) -> None:
         """Make the message.
 
@@ -74,7 +77,8 @@ class NoFolderError(MissingError):
 class NotCachedError(MissingError):
     """The Hugging Face cache lacks a task's data and nothing may be downloaded."""
 
-    short = "not in the Hugging Face cache, and in no --data-dir"
+    reason = short = "not in the Hugging Face cache, and in no --data-dir"
+    """The same for every task, to report them together."""
 
 
 class DamagedError(NotReadyError):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.plausibility import refuse_other_data
+from bge_eval.data.plausibility import expected_counts, refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, UnforeseenError, UsageError
 from bge_eval.judge import (
@@ -22,13 +22,15 @@ from bge_eval.judge import (
     search_identity,
     searches,
 )
+from bge_eval.measures.mteb_keys import measure_of_key
 from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.models.base import Model
-from bge_eval.progress import Profile, Progress
+from bge_eval.progress import Pace, Profile, Progress
 from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
+from bge_eval.results.saved import SavedResult
 from bge_eval.results.store import ResultStore, TaskOutput
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
@@ -36,6 +38,9 @@ from bge_eval.suites.sources import find_sources
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
     from mteb.models import ModelMeta
+
+_UNCOUNTED = 1000
+"""Texts that a task of the user's own is taken to have, to estimate the time that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +114,9 @@ def evaluate(
     )
     evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
     report = Report()
+    tasks = [task for task in tasks if _has_data(task, sources)]
+    pace = Pace({task.name: _size(task) for task in tasks})
     for planned in tasks:
-        if any(part.name not in sources for part in planned.parts or (planned,)):
-            continue
         try:
             stages = evaluation.run(planned, sources)
         except OSError:  # a full disk, a folder that cannot be written: the next would fail too
@@ -119,11 +124,87 @@ def evaluate(
         except Exception as error:
             report.failed[planned.name] = _failure(error)
             progress.note(f"{planned.name}: {report.failed[planned.name]}")
+            pace.finished(planned.name, ran=False)
             continue
         report.done[planned.name] = [stage.path for stage in stages]
-        if all(stage.reused for stage in stages):
+        reused = all(stage.reused for stage in stages)
+        if reused:
             report.reused.append(planned.name)
+        rest = pace.finished(planned.name, ran=not reused)
+        if not reused:
+            key = planned.task.metadata.main_score
+            score = SavedResult(stages[-1].path).main_score()
+            progress.note(f"{planned.name}: {measure_of_key(key) or key} {score:.5f} {rest}")
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What `evaluate` would do with one task."""
+
+    task: str
+    """mteb's task name."""
+    origin: str
+    """The folder or repository of its data; "" where they are missing."""
+    saved: int = 0
+    """How many of its stages have a result with exactly this identity."""
+    stages: int = 0
+    """How many stages it has: 2 with a reranker, 0 where its data are missing."""
+
+
+def preview(
+    model: Model,
+    tasks: Sequence[PlannedTask],
+    options: Options,
+    *,
+    reranker: Reranker | None = None,
+    progress: Progress | None = None,
+) -> list[Preview]:
+    """Find the data and the saved results of tasks, and compute nothing.
+
+    The arguments are those of `evaluate`. Missing data are no error here.
+
+    Raises:
+        UsageError: the model cannot do one of the tasks.
+    """
+    progress = progress or model.progress
+    sources = find_sources(
+        tasks,
+        options.data_dirs,
+        offline=options.offline,
+        dangling=options.dangling,
+        available=True,
+        note=progress.note,
+    )
+    evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
+    previews = []
+    for planned in tasks:
+        if not _has_data(planned, sources):
+            previews.append(Preview(planned.name, ""))
+            continue
+        singles = planned.parts or (planned,)
+        origins = [sources[single.name].origin for single in singles]
+        found = [evaluation.find_stages(single, sources[single.name]) for single in singles]
+        previews.append(
+            Preview(
+                planned.name,
+                origins[0] if len(set(origins)) == 1 else f"{len(origins)} sets",
+                sum(path is not None for paths in found for path in paths),
+                sum(map(len, found)),
+            )
+        )
+    return previews
+
+
+def _has_data(planned: PlannedTask, sources: Mapping[str, DataSource]) -> bool:
+    return all(part.name in sources for part in planned.parts or (planned,))
+
+
+def _size(planned: PlannedTask) -> float:
+    """Return the number of texts of a task by mteb's count, for the time that it will take."""
+    singles = planned.parts or (planned,)
+    texts = (sum(expected_counts(single.task).values()) for single in singles)
+    return float(sum(count or _UNCOUNTED for count in texts))
 
 
 def _failure(error: Exception) -> BgeEvalError:
@@ -178,6 +259,12 @@ class _Evaluation:
             return self._run_single(planned, sources[planned.name])
         parts = [self._run_single(part, sources[part.name]) for part in planned.parts]
         return [self._average(planned, list(stage)) for stage in zip(*parts, strict=True)]
+
+    def find_stages(self, planned: PlannedTask, source: DataSource) -> list[Path | None]:
+        """Return the saved result of each stage of one task; None for one that would be run."""
+        self.model.task_prompts[planned.name] = planned.prompts
+        stages = self._stages(planned.task, asdict(source.identity(planned.task)))
+        return [self._find(stage, quiet=True) for stage in stages]
 
     def _run_single(self, planned: PlannedTask, source: DataSource) -> list[_Scored]:
         """Run the stages of one task whose results are not saved yet."""

@@ -7,7 +7,7 @@ rich; a library call shows nothing. Both add up the seconds of each phase for ``
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -42,6 +42,63 @@ class Profile:
             self.counts[phase] = self.counts.get(phase, 0) + count
         if tokens:
             self.tokens[phase] = self.tokens.get(phase, 0) + tokens
+
+
+class Pace:
+    """How long the remaining tasks will take, judged by those that have run."""
+
+    def __init__(
+        self, sizes: Mapping[str, float], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            sizes: task → its size in any unit, such as texts; the time of a task is taken to be in
+                proportion.
+            clock: seconds of a clock that never goes back.
+        """
+        self._left = dict(sizes)
+        self._tasks = len(sizes)
+        self._clock = clock
+        self._start = clock()
+        self._ran = 0.0
+        self._seconds = 0.0
+
+    def finished(self, task: str, *, ran: bool = True) -> str:
+        """Take a task off the list and describe what remains.
+
+        Args:
+            task: one of the tasks.
+            ran: whether it was computed; the time of one that was saved before tells nothing.
+
+        Returns:
+            Such as "in 1 min 31 s; 3 of 15 tasks done, about 12 min left".
+        """
+        now = self._clock()
+        seconds, self._start = now - self._start, now
+        size = self._left.pop(task, 0.0)
+        if ran:
+            self._ran += size
+            self._seconds += seconds
+        done = self._tasks - len(self._left)
+        text = f"in {duration(seconds)}; {done} of {self._tasks} tasks done"
+        if self._left and self._ran:
+            left = self._seconds / self._ran * sum(self._left.values())
+            text += f", about {duration(left)} left"
+        return text
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: "0.4 s", "45 s", "12 min 5 s", "3 h 20 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    if minutes:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{rest} s"
 
 
 class _Counter:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from bge_eval.cli.formats.printable import print_error
+from bge_eval.cli.help import HelpfulCommand, HelpfulGroup
 from bge_eval.cli.quiet import DEBUG
 from bge_eval.errors import BgeEvalError, UnforeseenError
 
@@ -40,6 +42,9 @@ GROUPS = {
 }
 """Groups of commands, likewise."""
 
+_COMPLETE = "_BGE_EVAL_COMPLETE"
+"""Environment variable with which the shell asks for completions of the line being typed."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -53,7 +58,7 @@ def _friendly(command: _Command) -> _Command:
         except BgeEvalError as error:
             if os.environ.get(DEBUG):
                 raise
-            typer.echo(f"Error: {error}", err=True)
+            print_error(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("Interrupted. Finished results are saved.", err=True)
@@ -67,7 +72,7 @@ def _friendly(command: _Command) -> _Command:
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            typer.echo(f"Error: {UnforeseenError(error)}", err=True)
+            print_error(str(UnforeseenError(error)))
             raise typer.Exit(UnforeseenError.exit_code) from None
 
     return wrapped  # type: ignore[return-value]
@@ -107,7 +112,8 @@ def application(word: str | None = None) -> typer.Typer:
             "Try it without a network: bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo"
         ),
         no_args_is_help=True,
-        add_completion=False,
+        rich_markup_mode=None,
+        cls=HelpfulGroup,
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
     )
@@ -115,7 +121,7 @@ def application(word: str | None = None) -> typer.Typer:
     for name, line in COMMANDS.items():
         if word in (None, name):
             function = getattr(import_module(f"bge_eval.cli.{name}"), name)
-            app.command(name)(_friendly(function))
+            app.command(name, cls=HelpfulCommand)(_friendly(function))
         else:
             app.command(name, help=line)(_stub)
     for name, make in {"data": _data, "store": _store}.items():
@@ -129,18 +135,18 @@ def application(word: str | None = None) -> typer.Typer:
 def _data() -> typer.Typer:
     from bge_eval.cli.data import check, fetch
 
-    group = typer.Typer(help=GROUPS["data"])
-    group.command()(_friendly(fetch))
-    group.command()(_friendly(check))
+    group = typer.Typer(help=GROUPS["data"], rich_markup_mode=None, cls=HelpfulGroup)
+    group.command(cls=HelpfulCommand)(_friendly(fetch))
+    group.command(cls=HelpfulCommand)(_friendly(check))
     return group
 
 
 def _store() -> typer.Typer:
     from bge_eval.cli.store import prune, show_store
 
-    group = typer.Typer(invoke_without_command=True)
+    group = typer.Typer(invoke_without_command=True, rich_markup_mode=None, cls=HelpfulGroup)
     group.callback()(_friendly(show_store))
-    group.command()(_friendly(prune))
+    group.command(cls=HelpfulCommand)(_friendly(prune))
     return group
 
 
@@ -151,4 +157,4 @@ def _stub() -> None:
 def main() -> None:
     """Run the command line."""
     words = (word for word in sys.argv[1:] if not word.startswith("-"))
-    application(next(words, ""))()
+    application(None if _COMPLETE in os.environ else next(words, ""))(prog_name="bge-eval")

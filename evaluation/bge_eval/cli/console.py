@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,15 +19,35 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
+from bge_eval.cli.formats.printable import printable
+from bge_eval.progress import Profile, Step, duration
 from bge_eval.progress import Progress as Reporter
-from bge_eval.progress import Step
 
-stderr = Console(stderr=True, highlight=False)
+_BEAT = 30.0
+"""Seconds between two lines about a phase in a log."""
+
+
+class SafeConsole(Console):
+    """A console that prints no control character of a text; colours and bars are rich's own."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield rich's segments with control characters shown as pictures."""
+        for segment in super().render(renderable, options):
+            if segment.control is None and not segment.text.isprintable():
+                yield Segment(printable(segment.text), segment.style)
+            else:
+                yield segment
+
+
+stderr = SafeConsole(stderr=True, highlight=False)
 """Prose and progress."""
 
-stdout = Console(highlight=False)
+stdout = SafeConsole(highlight=False)
 """Results."""
 
 
@@ -57,6 +78,59 @@ class _Bar:
         self._progress.update(self._task, advance=count, tokens=known + tokens)
 
 
+class Heartbeat:
+    """Lines in a log that show that a long phase goes on."""
+
+    def __init__(
+        self,
+        phase: str,
+        total: int | None,
+        unit: str,
+        note: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock of a phase.
+
+        Args:
+            phase: its name.
+            total: number of items; None if it is unknown.
+            unit: name of the items.
+            note: prints one line.
+            clock: seconds of a clock that never goes back.
+        """
+        self._phase = phase
+        self._total = total
+        self._unit = unit
+        self._note = note
+        self._clock = clock
+        self._start = self._last = clock()
+        self._count = 0
+        self._step: Step | None = None
+
+    def of(self, step: Step) -> Heartbeat:
+        """Return itself as the shown step of one part of the phase, such as a chunk."""
+        self._step = step
+        return self
+
+    def advance(self, count: int, tokens: int = 0) -> None:
+        """Count items, and print a line if the last one is half a minute old."""
+        if self._step is not None:
+            self._step.advance(count, tokens)
+        self._count += count
+        now = self._clock()
+        if now - self._last < _BEAT or self._count == self._total:
+            return
+        self._last = now
+        rate = self._count / (now - self._start)
+        text = f"{self._phase}: {self._count:,}"
+        if self._total is not None:
+            text += f" of {self._total:,}"
+        text += f" {self._unit}, {rate:,.0f}/s"
+        if self._total is not None and rate:
+            text += f", about {duration((self._total - self._count) / rate)} left"
+        self._note(text)
+
+
 class TerminalProgress(Reporter):
     """Bars on a terminal, plain notes otherwise."""
 
@@ -70,15 +144,24 @@ class TerminalProgress(Reporter):
         self._quiet = quiet
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._beats: dict[str, Heartbeat] = {}
+
+    def fresh_profile(self) -> Profile:
+        """Start the profile, and the counts of a log, of another task."""
+        self._beats = {}
+        return super().fresh_profile()
 
     @contextmanager
     def show(self, phase: str, total: int | None, unit: str, step: Step) -> Iterator[Step]:
-        """Show a bar for the step; nothing when stderr is no terminal.
+        """Show a bar for the step; where stderr is no terminal, a line every half minute.
 
         A phase that is entered again while the display is up goes on with its bar.
         """
-        if self._quiet or not stderr.is_terminal or not unit:
+        if self._quiet or not unit:
             yield step
+            return
+        if not stderr.is_terminal:
+            yield self._beats.setdefault(phase, Heartbeat(phase, total, unit, self.note)).of(step)
             return
         with self._display() as bars:
             task = self._tasks.get(phase)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.formats.printable import print_error
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
@@ -77,7 +78,7 @@ def fetch(flags: FetchFlags) -> None:
             folder = _fetch(part, flags.data_dir, flags.whence, flags.mirror, progress)
         except BgeEvalError as error:
             failed += 1
-            typer.echo(f"Error: {error}", err=True)
+            print_error(str(error))
         else:
             progress.note(f"[{number}/{len(planned)}] {part.name}: {folder}")
     if failed:

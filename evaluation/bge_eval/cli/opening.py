@@ -78,6 +78,8 @@ class Opener:
             MissingError: a model's or a reranker's files, or the first stage, are missing.
             DamagedError: files cannot be used.
         """
+        self.reranker.check()
+        self.server.check(self.model.names, self.reranker.reranker)
         options = model_options(self.model, self.server, self.machine, offline=self.offline)
         reranker = self._reranker()
         if not self.model.names:

@@ -60,7 +60,11 @@ def overrides(model: ModelFlags) -> Overrides:
 
 def limits(server: ServerFlags) -> Limits:
     """Return how many requests a server gets at once, and how long each may take."""
-    return Limits(concurrency=server.api_concurrency, timeout=server.api_timeout)
+    usual = Limits()
+    return Limits(
+        concurrency=server.api_concurrency or usual.concurrency,
+        timeout=server.api_timeout or usual.timeout,
+    )
 
 
 def reranker_options(
@@ -91,5 +95,5 @@ def evaluate_options(data: DataFlags, reranker: RerankerFlags) -> Options:
         dangling=data.allow_dangling_qrels,
         other_data=data.allow_other_data,
         available=data.available,
-        rerank_top_k=reranker.rerank_top_k,
+        rerank_top_k=reranker.depth,
     )

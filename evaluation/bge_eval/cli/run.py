@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,19 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.formats.printable import print_error
 from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.machine import MachineFlags
 from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.reranker import RerankerFlags
+from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.tasks import TaskFlags
 from bge_eval.cli.quiet import DEBUG, prepare
 
 if TYPE_CHECKING:
     from bge_eval.cli.opening import Blend
-    from bge_eval.evaluation import Options, Report
+    from bge_eval.evaluation import Options, Preview, Report
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.models.base import Model
     from bge_eval.progress import Progress
@@ -58,6 +61,8 @@ def run(
     """Evaluate a model on tasks, save the results, print the table.
 
     Examples:
+      bge-eval run --model builtin:all-MiniLM-L6-v2 --tasks demo
+
       bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir
 
       bge-eval run --model ./my-model --tasks SciFact --data-dir ./datasets --offline
@@ -86,11 +91,14 @@ def run(
     opener = Opener(model, reranker, server, machine, data.offline, progress)
     models, second = opener.open()
     evaluation = _Evaluation(planned, evaluate_options(data, reranker), second, progress)
+    if data.dry_run:
+        _print_previews(evaluation, models)
+        return
     reports = evaluation.run(models, fusion)
     paths = [path for report in reports for path in _paths(report)]
     if paths:
         _print(_board(paths, planned, tasks.names, printed.metric), paths, printed, machine.profile)
-        progress.note(f"Results are in {data.output}.")
+        progress.note(f"Results are in {data.output}. {_next_commands(data.output)}")
     _exit_on_failure(reports)
 
 
@@ -111,6 +119,14 @@ class _Evaluation:
         runs = [self._saved(model, report) for model, report in zip(models, reports, strict=True)]
         fused = self._one(fusion.model(runs, self.progress), self.reranker)
         return [report for report in (*reports, fused) if report is not None]
+
+    def preview(self, model: Model) -> list[Preview]:
+        """Return what one model would run."""
+        from bge_eval.evaluation import preview
+
+        return preview(
+            model, self.tasks, self.options, reranker=self.reranker, progress=self.progress
+        )
 
     def _part(self, model: Model) -> Report | None:
         """Evaluate one part of a fusion; None for saved runs, whose results exist."""
@@ -138,6 +154,32 @@ class _Evaluation:
 
         introduce(model, self.progress)
         return evaluate(model, self.tasks, self.options, reranker=reranker, progress=self.progress)
+
+
+def _print_previews(evaluation: _Evaluation, models: Sequence[Model]) -> None:
+    """Print what each model would run."""
+    from bge_eval.cli.console import stdout
+    from bge_eval.cli.formats.terminal import terminal_table
+    from bge_eval.cli.opening import introduce
+
+    for model in models:
+        introduce(model, evaluation.progress)
+        rows = [(task.task, _state(task), task.origin or "–") for task in evaluation.preview(model)]
+        stdout.print(terminal_table(("task", "state", "data"), rows, left=(0, 1, 2)))
+
+
+def _state(task: Preview) -> str:
+    if not task.stages:
+        return "data missing"
+    if task.saved == task.stages:
+        return "done"
+    return f"to run ({task.saved} of {task.stages} parts done)" if task.saved else "to run"
+
+
+def _next_commands(output: Path) -> str:
+    """Return what people usually type after a run."""
+    folder = "" if output == DEFAULT_RUNS else f" {shlex.quote(str(output))}"
+    return f"Next: bge-eval table{folder}, bge-eval report{folder}, bge-eval compare{folder}"
 
 
 def _paths(report: Report) -> list[Path]:
@@ -173,7 +215,7 @@ def _exit_on_failure(reports: Sequence[Report]) -> None:
     """Print every task that failed and exit with the gravest of their codes."""
     failed = [failure for report in reports for failure in report.failed.items()]
     for name, error in failed:
-        typer.echo(f"Error: {name} was not evaluated. {error}", err=True)
+        print_error(f"{name} was not evaluated. {error}")
         if os.environ.get(DEBUG):
             traceback.print_exception(error)
     if failed:

@@ -76,9 +76,10 @@ class HubData:
             cause = f"they could not be loaded ({reason})"
         kind = NotCachedError if self.offline else MissingError
         return kind(
-            f"The data of {name} ({self.repository}) are unavailable: {cause}. Put a copy"
-            f" under <dir>/{name} (a BEIR folder, or the repository as `hf download"
-            " --repo-type dataset --local-dir` leaves it) and add --data-dir <dir>."
+            f"The data of {name} ({self.repository}) are unavailable: {cause}. Fetch them with"
+            f" `bge-eval data fetch --tasks {name} --data-dir ./datasets`, or put a copy under"
+            f" <dir>/{name} (a BEIR folder, or the repository as `hf download --repo-type dataset"
+            " --local-dir` leaves it), and add --data-dir."
         )
 
 

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from bge_eval.errors import UsageError, did_you_mean
-from bge_eval.measures.registry import definition
+from bge_eval.measures.registry import DEFINITIONS, definition
 
 EXAMPLES = ("nDCG@10", "RR@10", "R@100", "AP(rel=2)", "P@5", "Success@5", "Judged@10", "R_cap@100")
 """Names that an error message shows."""
 
 _PLAIN = re.compile(r"(?P<name>(?:beir:)?[A-Za-z_]+)@(?P<cutoff>\d+)")
+_MTEB_KEY = re.compile(r"(?P<key>[A-Za-z_]+)_at_(?P<cutoff>\d+)")
 _BETWEEN_NAMES = re.compile(r"\s+(?![^(]*\))")
 
 
@@ -57,17 +58,27 @@ def parse_measure(text: str) -> Measure:
     """Parse a measure as ir_measures writes it; letter case does not matter.
 
     Args:
-        text: a registered name or alias with a cutoff (``nDCG@10``, ``map@100``, ``R_cap@5``), or
-            any measure of ir_measures (``AP(rel=2)``, ``Rprec``).
+        text: a registered name or alias with a cutoff (``nDCG@10``, ``map@100``, ``R_cap@5``), any
+            measure of ir_measures (``AP(rel=2)``, ``Rprec``), or a key of mteb's (``ndcg_at_10``).
 
     Raises:
         UsageError: the measure is unknown, a parameter is wrong, or no installed tool computes it.
     """
-    match = _PLAIN.fullmatch(text.strip())
+    match = _PLAIN.fullmatch(_from_mteb(text.strip()))
     entry = definition(match["name"]) if match else None
     if match is None or entry is None:
         return _parsed_by_ir_measures(text.strip())
     return Measure(entry.name, _valid_cutoff(text, int(match["cutoff"])))
+
+
+def _from_mteb(text: str) -> str:
+    """Return one of mteb's keys in the spelling of measures; other texts as they are."""
+    match = _MTEB_KEY.fullmatch(text)
+    if match is None:
+        return text
+    key = f"{match['key'].casefold()}_at_{{}}"
+    names = [entry.name for entry in DEFINITIONS if entry.mteb_key == key]
+    return f"{names[0]}@{match['cutoff']}" if names else text
 
 
 def _parsed_by_ir_measures(text: str) -> Measure:

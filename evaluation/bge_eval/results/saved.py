@@ -54,6 +54,11 @@ class SavedResult:
         scores: dict[str, list[dict[str, Any]]] = read_json(self.path).get("scores", {})
         return scores
 
+    def main_score(self) -> float:
+        """Return the mean of the main scores of all splits and subsets, as mteb reports it."""
+        values = [float(entry["main_score"]) for part in self.scores.values() for entry in part]
+        return sum(values) / len(values)
+
     @property
     def identity(self) -> Identity | None:
         """Return the run's identity, or None if it is not recorded."""

@@ -102,6 +102,8 @@ class ResultStore:
 
     def find(self, meta: ModelMeta, identity: Identity) -> Path | None:
         """Return the complete result of exactly this identity, or None."""
+        if not self.output.is_dir():  # mteb's cache would create it
+            return None
         for path in self._candidates(meta, identity):
             record = find_record(path)
             if record is not None and record.identity_digest == identity.digest:

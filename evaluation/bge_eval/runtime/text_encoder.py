@@ -83,8 +83,8 @@ class TextEncoder:
             progress: reports the time spent waiting for the tokenizer.
 
         Raises:
-            UsageError: ``truncate_dim`` exceeds the model's dimensions, or ``batch_tokens`` is
-                below 1.
+            UsageError: ``truncate_dim`` exceeds the model's dimensions, ``batch_tokens`` is below
+                1, or the maximum length holds special tokens only.
         """
         if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"--batch-tokens must be at least 1, not {batch_tokens}.")
@@ -92,6 +92,12 @@ class TextEncoder:
             raise UsageError(
                 f"--truncate-dim {settings.truncate_dim} is more than the model's"
                 f" {forward.dimension} dimensions."
+            )
+        special = tokenizer.num_special_tokens_to_add(pair=False)
+        if settings.max_length <= special:
+            raise UsageError(
+                f"--max-length {settings.max_length} leaves no room for a text: the tokenizer puts"
+                f" {special} special tokens around each."
             )
         self.tokenizer = tokenizer
         self.forward = forward

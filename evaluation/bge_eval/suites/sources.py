@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import MissingError, NoFolderError
+from bge_eval.errors import MissingError, NoFolderError, NotCachedError
 from bge_eval.suites.catalogue import PlannedTask
 
 
@@ -47,24 +47,38 @@ def find_sources(
         else:
             sources[planned.name] = source
     if missing and not available:
-        raise _all_missing(missing, len(singles))
-    for name, reason in missing.items():
-        short = reason.short if isinstance(reason, NoFolderError) else str(reason)
-        note(f"{name} is left out: {short}")
+        raise _all_missing(missing, [planned.name for planned in tasks], len(singles))
+    for reason, names in _by_reason(missing).items():
+        note(f"{', '.join(names)}: left out, {reason}")
     return sources
 
 
-def _all_missing(missing: Mapping[str, MissingError], total: int) -> MissingError:
-    """Report missing data together; list the searched folders once."""
+def _by_reason(missing: Mapping[str, MissingError]) -> dict[str, list[str]]:
+    """Group tasks without data: reason → task names."""
+    grouped: dict[str, list[str]] = {}
+    for name, error in missing.items():
+        together = isinstance(error, NoFolderError | NotCachedError)
+        grouped.setdefault(error.reason if together else str(error), []).append(name)
+    return grouped
+
+
+def _all_missing(
+    missing: Mapping[str, MissingError], planned: Sequence[str], total: int
+) -> MissingError:
+    """Report missing data together: tasks by reason, where data were searched, what to type."""
     if len(missing) == 1:
         return next(iter(missing.values()))
-    lines = [f"The data of {len(missing)} of {total} tasks are missing:"]
-    searched: dict[str, None] = {}
-    for name, reason in missing.items():
-        if isinstance(reason, NoFolderError):
-            lines.append(f"- {name}: {reason.short}")
-            searched.setdefault(reason.looked)
-        else:
-            lines.append(f"- {name}: {reason}")
-    advice = "--available runs the tasks whose data are here."
-    return MissingError("\n".join([*lines, *searched, advice]))
+    lines = [f"The data of {len(missing)} of {total} tasks are missing."]
+    for reason, names in _by_reason(missing).items():
+        lines.append(f"- {', '.join(names)}: {reason}")
+    searched = {
+        reason.looked: None for reason in missing.values() if isinstance(reason, NoFolderError)
+    }
+    lines += searched
+    names = list(missing) if len(missing) < len(planned) else planned
+    lines.append(
+        f"Fetch them with `bge-eval data fetch --tasks {','.join(names)} --data-dir ./datasets`, or"
+        " put copies under <dir>/<task>, and add --data-dir. --available runs the tasks whose data"
+        " are here."
+    )
+    return MissingError("\n".join(lines))

@@ -13,6 +13,7 @@ from bge_eval.cli.formats.blocks import Output
 from bge_eval.cli.formats.html import html_document
 from bge_eval.cli.formats.latex import latex_document
 from bge_eval.cli.formats.markdown import markdown_document
+from bge_eval.cli.formats.printable import json_printable, no_formula, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +32,8 @@ class Format(StrEnum):
 
 def rendered(output: Output, form: Format) -> str:
     """Return output as text of a format other than the terminal's."""
-    return WRITERS[form](output).rstrip("\n") + "\n"
+    text = WRITERS[form](output).rstrip("\n") + "\n"
+    return json_printable(text) if form is Format.JSON else printable(text)
 
 
 def write(output: Output, form: Format, console: Console) -> None:
@@ -55,7 +57,9 @@ def _csv(output: Output) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(
+        {name: no_formula(value) for name, value in record.items()} for record in records
+    )
     return text.getvalue()
 
 

@@ -50,9 +50,18 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
-    output: Annotated[Path, typer.Option(help="Folder of results.", rich_help_panel=_PANEL)] = (
-        DEFAULT_RUNS
-    )
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of results.", rich_help_panel=_PANEL),
+    ] = DEFAULT_RUNS
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List what would run, what is done and which data are missing; compute nothing.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
     overwrite: Annotated[
         bool,
         typer.Option(

@@ -147,6 +147,8 @@ class ModelFlags:
     model: Annotated[
         list[str] | None,
         typer.Option(
+            "--model",
+            "-m",
             help="Hub id (BAAI/bge-base-en-v1.5), local folder, builtin:all-MiniLM-L6-v2, bm25,"
             " run:PATH for saved runs, a server's address, or any object with encode"
             " (module:function); repeat for several.",

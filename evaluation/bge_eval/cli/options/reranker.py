@@ -27,14 +27,14 @@ class RerankerFlags:
         ),
     ] = None
     rerank_top_k: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=1000,
-            help="How many of each query's first documents it re-orders.",
+            help="How many of each query's first documents it re-orders. Default: 100.",
             rich_help_panel=_PANEL,
         ),
-    ] = 100
+    ] = None
     reranker_max_length: Annotated[
         int | None,
         typer.Option(
@@ -79,6 +79,26 @@ class RerankerFlags:
             rich_help_panel=_PANEL,
         ),
     ] = None
+
+    def check(self) -> None:
+        """Refuse options of a reranker where there is none.
+
+        Raises:
+            UsageError: such an option is set without ``--reranker``.
+        """
+        names = (
+            *("rerank_top_k", "reranker_max_length", "reranker_kind", "reranker_layers"),
+            *("reranker_compress", "reranker_compress_layers"),
+        )
+        unused = [name for name in names if getattr(self, name) is not None]
+        if unused and self.reranker is None:
+            flags = ", ".join("--" + name.replace("_", "-") for name in unused)
+            raise UsageError(f"{flags} has no effect without --reranker. Add one or leave it out.")
+
+    @property
+    def depth(self) -> int:
+        """How many of each query's first documents the reranker re-orders."""
+        return 100 if self.rerank_top_k is None else self.rerank_top_k
 
     @property
     def compress_layers(self) -> tuple[int, ...] | None:

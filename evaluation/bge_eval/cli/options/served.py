@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
+from bge_eval.errors import UsageError
 from bge_eval.remote.apis import Api
+from bge_eval.remote.client import is_address
 
 _PANEL = "Served models"
 
@@ -31,11 +34,15 @@ class ServerFlags:
         ),
     ] = None
     api_concurrency: Annotated[
-        int, typer.Option(min=1, max=256, help="Requests at once.", rich_help_panel=_PANEL)
-    ] = 8
+        int | None,
+        typer.Option(min=1, max=256, help="Requests at once. Default: 8.", rich_help_panel=_PANEL),
+    ] = None
     api_timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds to wait for an answer.", rich_help_panel=_PANEL)
-    ] = 600.0
+        float | None,
+        typer.Option(
+            min=1, help="Seconds to wait for an answer. Default: 600.", rich_help_panel=_PANEL
+        ),
+    ] = None
     reranker_api: Annotated[
         Api | None,
         typer.Option(
@@ -48,3 +55,19 @@ class ServerFlags:
         str | None,
         typer.Option(help="The reranker's name on its server.", rich_help_panel=_PANEL),
     ] = None
+
+    def check(self, models: Sequence[str], reranker: str | None) -> None:
+        """Refuse options of requests where no server is asked.
+
+        Raises:
+            UsageError: such an option is set, and neither a model nor the reranker is an address.
+        """
+        asked = {"--reranker-api-model": (self.reranker_api_model, [reranker or ""])}
+        for name in ("concurrency", "timeout"):
+            asked[f"--api-{name}"] = (getattr(self, f"api_{name}"), [*models, reranker or ""])
+        for flag, (value, names) in asked.items():
+            if value is not None and not any(map(is_address, names)):
+                raise UsageError(
+                    f"{flag} is for a server's address, such as http://host:port, and"
+                    f" {' and '.join(filter(None, names)) or 'no --reranker'} is none."
+                )

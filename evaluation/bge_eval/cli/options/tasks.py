@@ -8,20 +8,40 @@ from typing import Annotated
 
 import typer
 
+from bge_eval.errors import UsageError
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Return the suites, and the tasks that their files name, which start with a text."""
+    from bge_eval.suites.suite_files import suites
+
+    known = suites()
+    names = [*known, *dict.fromkeys(task for suite in known.values() for task in suite.tasks)]
+    return [name for name in names if name.casefold().startswith(incomplete.casefold())]
+
 
 @dataclass(frozen=True, slots=True)
 class TaskFlags:
     """The tasks that ``bge-eval run`` evaluates."""
 
     tasks: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
+            "--tasks",
+            "-t",
             help="A suite (beir), a task (SciFact), a folder of your own (./tickets) or a task"
-            " class (module:Class). Several: with commas, with spaces, or repeat."
+            " class (module:Class). Several: with commas, with spaces, or repeat.",
+            autocompletion=complete_tasks,
         ),
-    ]
-    more_tasks: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="TASKS")] = None
-    """The names after the first in ``--tasks SciFact NFCorpus``; typer reads them as arguments."""
+    ] = None
+    more_tasks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASKS",
+            help="The same without --tasks: bge-eval run ./tickets --model bm25",
+            autocompletion=complete_tasks,
+        ),
+    ] = None
     subset: Annotated[
         list[str] | None,
         typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
@@ -33,10 +53,21 @@ class TaskFlags:
 
     @property
     def names(self) -> list[str]:
-        """The names of suites, tasks and folders, in the order typed."""
-        return split_names([*self.tasks, *(self.more_tasks or [])])
+        """The names of suites, tasks and folders, in the order typed.
+
+        Raises:
+            UsageError: there is none.
+        """
+        names = split_names([*(self.tasks or []), *(self.more_tasks or [])])
+        if not names:
+            raise UsageError(
+                "No task was given. Name a suite, a task or a folder: --tasks beir, --tasks SciFact"
+                " or --tasks ./tickets; `bge-eval tasks` lists the suites."
+            )
+        return names
 
 
 def split_names(values: Iterable[str] | None) -> list[str]:
     """Return the names in the values of an option that may be repeated and take commas."""
-    return [name for value in values or () for name in value.split(",") if name]
+    parts = [part.strip() for value in values or () for part in value.split(",")]
+    return [part for part in parts if part]
