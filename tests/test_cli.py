@@ -135,8 +135,10 @@ def test_dry_run_lists_and_computes_nothing(
     bge_eval: CommandLine, small_scifact: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = ("run", "demo", "SciFact", "NFCorpus", "-m", BUILTIN, "-o", output)
-    command += ("--data-dir", small_scifact, "--offline")
+    command = (
+        *("run", "demo", "SciFact", "NFCorpus", "-m", BUILTIN, "-o", output),
+        *("--data-dir", small_scifact, "--offline"),
+    )
     first = bge_eval(*command, "--dry-run")
     assert first.returncode == 0, first.stderr
     states = dict(

@@ -57,8 +57,10 @@ def _by_reason(missing: Mapping[str, MissingError]) -> dict[str, list[str]]:
     """Group tasks without data: reason → task names."""
     grouped: dict[str, list[str]] = {}
     for name, error in missing.items():
-        together = isinstance(error, NoFolderError | NotCachedError)
-        grouped.setdefault(error.reason if together else str(error), []).append(name)
+        if isinstance(error, NoFolderError | NotCachedError):
+            grouped.setdefault(error.reason, []).append(name)
+        else:
+            grouped.setdefault(str(error), []).append(name)
     return grouped
 
 
@@ -75,9 +77,9 @@ def _all_missing(
         reason.looked: None for reason in missing.values() if isinstance(reason, NoFolderError)
     }
     lines += searched
-    names = list(missing) if len(missing) < len(planned) else planned
+    wanted = list(missing) if len(missing) < len(planned) else planned
     lines.append(
-        f"Fetch them with `bge-eval data fetch --tasks {','.join(names)} --data-dir ./datasets`, or"
+        f"Fetch them with `bge-eval data fetch --tasks {','.join(wanted)} --data-dir ./datasets`, or"
         " put copies under <dir>/<task>, and add --data-dir. --available runs the tasks whose data"
         " are here."
     )
