@@ -77,10 +77,10 @@ def _all_missing(
         reason.looked: None for reason in missing.values() if isinstance(reason, NoFolderError)
     }
     lines += searched
-    wanted = list(missing) if len(missing) < len(planned) else planned
+    wanted = ",".join(missing if len(missing) < len(planned) else planned)
     lines.append(
-        f"Fetch them with `bge-eval data fetch --tasks {','.join(wanted)} --data-dir ./datasets`, or"
-        " put copies under <dir>/<task>, and add --data-dir. --available runs the tasks whose data"
-        " are here."
+        f"Fetch them with `bge-eval data fetch --tasks {wanted} --data-dir ./datasets`, or put"
+        " copies under <dir>/<task>, and add --data-dir. --available runs the tasks whose data are"
+        " here."
     )
     return MissingError("\n".join(lines))
