@@ -145,7 +145,7 @@ def test_command(bge_eval: CommandLine, root: Path) -> None:
     done = bge_eval("table", root, "--best", "--costs", "--format", "csv")
     assert done.returncode == 0, done.stderr
     rows = {row["model"]: row for row in csv.DictReader(io.StringIO(done.stdout))}
-    assert rows["a/good"]["seconds"] == "4.0" and rows["a/good"]["texts_per_second"] == "25.0"
+    assert rows["a/good"]["seconds"] == "4.0" and rows["a/good"]["documents_per_second"] == "25.0"
     assert rows["a/good"]["parameters"] == "109482240"
     assert rows["b/alike_2"]["seconds"] == "" and rows["b/alike_2"]["dimension"] == ""
     assert sum(row["best"] == "Mine" for row in rows.values()) == 1

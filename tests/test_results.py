@@ -157,7 +157,7 @@ def test_second_reranker_does_not_run_the_first_stage_again(
     options = Options(output, (small_scifact,), offline=True)
     report = evaluate(model, plan(["SciFact"]), options, reranker=reranker)
     assert len(report.done["SciFact"]) == 2
-    assert model.machine_settings() == {}, "the encoder's weights were loaded"
+    assert "device" not in model.machine_settings(), "the encoder's weights were loaded"
 
 
 def test_what_stands_beside_a_result(small_scifact: Path, tmp_path: Path) -> None:

@@ -137,11 +137,21 @@ def test_costs(tmp_path: Path) -> None:
     recorded = {
         "seconds": {"load": 9.0, "encode queries": 1.0, "encode corpus": 3.0, "search": 1.0},
         "counts": {"load": 5, "encode queries": 10, "encode corpus": 90},
+        "tokens": {"encode queries": 80, "encode corpus": 9000},
         "settings": {"dimension": 384, "parameters": 22_713_216, "device": "cuda:0"},
         "environment": {"gpus": ["NVIDIA L4"], "processor": "CPU", "cores": 8},
     }
     first = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, recorded=recorded)
-    expected = Costs(5.0, 25.0, 22_713_216, 384, "NVIDIA L4")
+    expected = Costs(
+        seconds=5.0,
+        query_tokens_per_second=80.0,
+        document_tokens_per_second=3000.0,
+        queries_per_second=10.0,
+        documents_per_second=30.0,
+        parameters=22_713_216,
+        dimension=384,
+        machine="NVIDIA L4",
+    )
     assert costs([SavedResult(first)]) == expected
     again = {"reranker": "r/tiny@12345678", "rerank_top_k": 50}
     recorded = {"seconds": {"rerank": 7.0}}
@@ -155,12 +165,36 @@ def test_stored_vectors_are_no_speed(tmp_path: Path) -> None:
     recorded: dict[str, dict[str, float]] = {
         "seconds": {"encode queries": 0.1, "encode corpus": 3.9, "store": 0.1, "search": 1.0},
         "counts": {"encode queries": 10, "encode corpus": 90, "store": 20},
+        "tokens": {"encode corpus": 7800},
     }
     partly = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, recorded=recorded)
-    assert costs([SavedResult(partly)]) == Costs(None, 20.0)
+    assert costs([SavedResult(partly)]) == Costs(document_tokens_per_second=2000.0)
     recorded["counts"]["store"] = 100
+    recorded["tokens"] = {}
     whole = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, task="Other", recorded=recorded)
     assert costs([SavedResult(whole)]) == Costs()
+
+
+def test_the_same_model_has_the_same_rates_whatever_was_in_the_store(tmp_path: Path) -> None:
+    """One kind of text at a time: a run of which only the queries were new is not faster."""
+    rates = []
+    for task, corpus in (("Both", 1), ("QueriesAlone", 0)):
+        recorded = {
+            "seconds": {
+                "tokenise": 0.5 + corpus,
+                "encode queries": 0.5,
+                "encode corpus": 9 * corpus,
+            },
+            "counts": {"encode queries": 50, "encode corpus": 90, "store": 90 * (1 - corpus)},
+            "tokens": {"encode queries": 1000} | ({"encode corpus": 2000} if corpus else {}),
+        }
+        path = save_run(tmp_path, "a/b", a_run(1, 2), QRELS, task=task, recorded=recorded)
+        rates.append(costs([SavedResult(path)]))
+    assert [rate.query_tokens_per_second for rate in rates] == pytest.approx([1000.0, 1000.0])
+    assert rates[0].document_tokens_per_second == pytest.approx(200.0)
+    assert rates[1].document_tokens_per_second is None
+    assert rates[0].queries_per_second == pytest.approx(50.0)
+    assert rates[1].queries_per_second is None
 
 
 def test_what_is_not_known_is_none(tmp_path: Path) -> None:

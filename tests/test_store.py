@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,11 @@ FACTS = {"revision": "r", "dtype": "float32", "prompt": ""}
 
 def rows(count: int, dimension: int = 8, seed: int = 0) -> Vectors:
     return np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+
+
+def sizes(model: EncoderModel) -> dict[str, Any]:
+    settings = model.machine_settings()
+    return {name: settings[name] for name in ("dimension", "parameters")}
 
 
 def space(root: Path, note: Callable[[str], None] = print, **facts: str) -> Space:
@@ -238,7 +244,9 @@ def test_another_prompt_encodes_the_queries_alone(
 
     third = EncoderModel(str(tiny_bge), ModelOptions(store=store))
     assert run(third, tmp_path / "again", small_scifact) > 0
-    assert third.machine_settings() == {}, "nothing was to be encoded, and the weights were loaded"
+    assert third.machine_settings() == sizes(plain), "nothing was to be encoded; weights are loaded"
+    [saved] = [json.loads(path.read_text()) for path in (tmp_path / "again").rglob("run.json")]
+    assert saved["settings"] == sizes(plain)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +263,10 @@ def test_what_happens_after_pooling_needs_no_encoding(
         str(tiny_bge), ModelOptions(store=tmp_path, overrides=Overrides(**overrides))
     )
     stored = other._encode(texts, Form(), "encode")
-    assert other.machine_settings() == {}
+    assert other.machine_settings() == sizes(other) and other._encoder is None
     plain = EncoderModel(str(tiny_bge), ModelOptions(store=False, overrides=Overrides(**overrides)))
     np.testing.assert_allclose(stored, plain._encode(texts, Form(), "encode"), atol=1e-6)
+    assert sizes(other) == sizes(plain)
 
 
 def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) -> None:
@@ -268,10 +277,10 @@ def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) 
             str(tiny_bge), ModelOptions(store=tmp_path, overrides=Overrides(**overrides))
         )
         other._encode(["one"], Form(), "encode")
-        assert other.machine_settings() != {}
+        assert "device" in other.machine_settings()
     other = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path))
     other._encode(["one"], Form("a prompt: "), "encode")
-    assert other.machine_settings() != {}
+    assert "device" in other.machine_settings()
 
 
 _KILLED = """

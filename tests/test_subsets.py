@@ -115,3 +115,19 @@ def test_the_report_names_the_language(chinese: Path, tmp_path: Path) -> None:
     assert "zh alone, of 12 subsets" in page.read_text()
     result = CliRunner().invoke(application(), [*words, "--subset", "zh"], catch_exceptions=False)
     assert f"{score(chinese):.4f}" in page.read_text()
+
+
+def test_no_system_is_the_best_while_rows_are_incomplete(
+    chinese: Path, whole: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    words = ["report", str(whole), str(chinese), "-o", str(page), "--no-published"]
+    CliRunner().invoke(application(), words, catch_exceptions=False)
+    text = page.read_text()
+    assert "1 of 2 systems have a score on all tasks, so none is called the best." in text
+    assert "has the best" not in text
+
+
+def test_seconds_of_some_tasks_are_shown_as_that(chinese: Path, whole: Path) -> None:
+    shown = table(str(whole), str(chinese), "--costs", "--format", "markdown")
+    assert "| seconds |" in shown and "(0 of 2 tasks)" in shown

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING
 
 from bge_eval.cli.formats.blocks import Cell, Grid, GridLine
 from bge_eval.leaderboard.board import MEAN_TASK, MEAN_TYPE, Leaderboard, Mean
-from bge_eval.leaderboard.costs import Costs, size_name
+from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
 from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
     from bge_eval.leaderboard.significance import Standing
 
-COSTS = {
-    "seconds": "seconds",
-    "texts/s": "texts_per_second",
-    "parameters": "parameters",
-    "dimension": "dimension",
-}
+COSTS = {"seconds": "seconds", **RATES, **SIZES}
 """Heading of a cost → its field of `Costs`."""
 
 
@@ -40,18 +35,18 @@ class Look:
 def grid(board: Leaderboard, look: Look) -> Grid:
     """Lay out the table."""
     headings = _headings(board, look)
-    costs = [
-        name
-        for name, field in COSTS.items()
-        if any(getattr(cost, field) is not None for cost in look.costs or ())
-    ]
+    costs = _cost_headings(look.costs or [])
     with_dtype = any(row.dtype for row in board.rows)
     lines: list[GridLine] = []
     for index, row in enumerate(board.rows):
         cells = [Cell(row_name(board, row)), *([Cell(row.dtype)] * with_dtype)]
         cells += [_cell(board, look, index, heading) for heading in headings]
         if look.costs is not None:
-            cells += [Cell(cost_text(name, look.costs[index])) for name in costs]
+            missing = len(row.missing(board.tasks))
+            done = f" ({len(board.tasks) - missing} of {len(board.tasks)} tasks)" if missing else ""
+            for name in costs:
+                text = cost_text(name, look.costs[index])
+                cells.append(Cell(text + done if text and name == "seconds" else text))
         lines.append(GridLine(tuple(cells)))
         changes = _gains(board, look, row, headings)
         if changes is not None:
@@ -115,7 +110,28 @@ def cost_text(name: str, costs: Costs) -> str:
         return size_name(int(value))
     if name == "dimension":
         return str(int(value))
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _cost_headings(costs: Sequence[Costs]) -> list[str]:
+    """Return the headings of the costs that are known.
+
+    Texts per second are shown where tokens per second of the same kind do not say as much.
+    """
+    known = {
+        name: [getattr(cost, field) is not None for cost in costs] for name, field in COSTS.items()
+    }
+    tokens, texts = list(RATES)[:3], list(RATES)[3:]
+    instead = dict(zip(texts, tokens, strict=True))
+    return [
+        name
+        for name, stated in known.items()
+        if any(stated)
+        and (
+            name not in instead
+            or any(one and not two for one, two in zip(stated, known[instead[name]], strict=True))
+        )
+    ]
 
 
 def _headings(board: Leaderboard, look: Look) -> list[str]:

@@ -75,7 +75,7 @@ class BoardOutput(Output):
         return _content(self.board, self.look)
 
 
-def notes(board: Leaderboard) -> list[str]:
+def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
     """Return the remarks beneath the table: parts of tasks, missing tasks, disagreements."""
     lines = [
         f"{row.label}: {task}: {partial.name} alone, of {partial.total} subsets; it is in no mean"
@@ -85,6 +85,9 @@ def notes(board: Leaderboard) -> list[str]:
     ]
     if parts := [column.heading for column in board.columns if column.part]:
         lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
+    machines = {cost.machine for cost in (look.costs if look else None) or () if cost.machine}
+    if len(machines) > 1:
+        lines.append(f"Seconds and rates are of different machines: {'; '.join(sorted(machines))}")
     if len(board.tasks) > 1:
         for row in board.rows:
             missing = row.missing(board.tasks)
@@ -153,7 +156,7 @@ def _terminal(board: Leaderboard, console: Console, look: Look) -> None:
             ", ".join(table.keys),
         )
         console.print(key)
-    for line in notes(board):
+    for line in notes(board, look):
         console.print(Text(line), style="yellow")
 
 
@@ -265,7 +268,10 @@ def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
             if typed
             else None,
             "missing": row.missing(board.tasks),
-            "partial": {task: asdict(partial) for task, partial in row.partial.items()},
+            "partial": {
+                task: {"value": it.value, "subsets": it.subsets, "total": it.total}
+                for task, it in row.partial.items()
+            },
             "gain": board.gain(row),
             "disagreements": {task: asdict(both) for task, both in row.disagreements.items()},
             "other_data": row.other_data,

@@ -72,7 +72,7 @@ class TableFlags:
     ] = None
     costs: Annotated[
         bool,
-        typer.Option("--costs", help="Columns: seconds, texts a second, parameters, dimension."),
+        typer.Option("--costs", help="Columns: seconds, tokens a second by kind of text, sizes."),
     ] = False
     form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
 
@@ -107,7 +107,7 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
     )
     show(board, flags.form, stdout, look)
     if flags.form is not Format.TERMINAL:
-        for line in notes(board):
+        for line in notes(board, look):
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
 
 
@@ -184,9 +184,10 @@ def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Stan
 
 
 def _costs(board: Leaderboard) -> list[Costs]:
+    from bge_eval.leaderboard.costs import with_sizes
     from bge_eval.leaderboard.significance import row_costs
 
-    return [row_costs(board, row) for row in board.rows]
+    return [with_sizes(row_costs(board, row), row) for row in board.rows]
 
 
 def _row_named(board: Leaderboard, name: str) -> Row:

@@ -77,6 +77,9 @@ class Space:
         self._waiting: dict[tuple[int, int], Vectors] = {}
         self._journal: Journal | None = None
         self._closed = False
+        self._parameters = 0
+        # The vectors' dimension and the model's parameters, as far as space.json states them.
+        self.sizes = _sizes(folder)
         if self._paths:
             with suppress(OSError):  # the store is read-only for this user
                 os.utime(folder)
@@ -116,10 +119,11 @@ class Space:
                 vectors[index], stored[index] = vector, True
         return stored, None if vectors is None else vectors[stored]
 
-    def put(self, keys: Keys, vectors: Vectors) -> None:
-        """Store vectors: in the journal at once, in a shard later."""
+    def put(self, keys: Keys, vectors: Vectors, parameters: int = 0) -> None:
+        """Store vectors, of a model of some parameters: in the journal, in a shard later."""
         if self._closed:
             return
+        self._parameters = parameters or self._parameters
         for key, vector in zip(keys.tolist(), vectors, strict=True):
             self._waiting[key[0], key[1]] = vector
         try:
@@ -165,12 +169,15 @@ class Space:
         self._note(f"Embeddings are no longer stored in {self._folder.parent}: {error}.")
 
     def _describe(self, dimension: int) -> None:
-        path = self._folder / "space.json"
-        if not path.is_file():
+        sizes = {"dimension": dimension}
+        if parameters := self._parameters or self.sizes.get("parameters"):
+            sizes["parameters"] = parameters
+        if sizes != self.sizes:
             staged = self._folder / f".{secrets.token_hex(4)}.json"
-            text = json.dumps({**self._facts, "dimension": dimension}, indent=2, ensure_ascii=False)
+            text = json.dumps({**self._facts, **sizes}, indent=2, ensure_ascii=False)
             staged.write_text(text, encoding="utf-8")
-            staged.replace(path)
+            staged.replace(self._folder / "space.json")
+            self.sizes = sizes
 
     def _in_order(self) -> Iterator[tuple[int, Shard]]:
         """Yield the shards with their places, from the one after the last hit."""
@@ -219,6 +226,15 @@ class Space:
         self._paths = sorted({*self._folder.glob("*.shard"), whole})
         self._shards = {}
         self._next = 0
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Return the sizes that a space's file states; {} without a readable one."""
+    try:
+        facts = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+        return {name: int(facts[name]) for name in ("dimension", "parameters") if name in facts}
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _size(path: Path) -> int:

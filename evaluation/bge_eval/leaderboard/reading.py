@@ -117,6 +117,7 @@ def _entry(file: _File, row: Row, column: Column, key: str, aggregates: Aggregat
     partial = None
     if score.value is None and file.scores is not None and not column.parts:
         partial = column.partial(file.scores, key)
+        partial = replace(partial, result=file.path) if partial is not None else None
     return _Entry(row, column.task, score, partial, file.path if file.scores is not None else None)
 
 

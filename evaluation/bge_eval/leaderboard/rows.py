@@ -107,6 +107,8 @@ class Partial:
     """mteb's names of the subsets that have a score."""
     total: int
     """Number of subsets of the column."""
+    result: Path | None = None
+    """The result that it comes from."""
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ It encodes (mteb's EncoderProtocol) and searches (SearchProtocol), in
 from __future__ import annotations
 
 import atexit
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,6 +105,7 @@ class EncoderModel(DenseModel):
         )
         self._store = _open_store(options.store, self.progress)
         self._encoder: TextEncoder | None = None
+        self._stored_sizes: dict[str, int] = {}
         self._refuse_own_loader()
         meta = self._make_meta(
             self._experiment() or None,
@@ -180,9 +182,12 @@ class EncoderModel(DenseModel):
         return None
 
     def machine_settings(self) -> dict[str, Any]:
-        """Return backend, device, batch size, dimension and parameters, once the model runs."""
+        """Return backend, device, batch size, dimension and parameters.
+
+        A model whose vectors all came from the store is not loaded: only the sizes are known.
+        """
         if self._encoder is None:
-            return {}
+            return self._stored_sizes
         return {
             "backend": self._encoder.forward.backend,
             "device": self._encoder.device,
@@ -231,6 +236,7 @@ class EncoderModel(DenseModel):
             # A step of its own, since the model spent no time on stored vectors.
             stored.advance(int(distinct.copies[known].sum()))
         step.advance(int(distinct.copies[known].sum()))
+        self._stored_sizes = self._used_sizes(space.sizes) if known.any() else {}
         if vectors is None or not known.all():
             dimension = self.encoder.forward.dimension
             stored_vectors, vectors = vectors, np.empty((len(keys), dimension), np.float32)
@@ -242,8 +248,14 @@ class EncoderModel(DenseModel):
             ):
                 vectors[rows] = pooled
                 with self.progress.step("store"):
-                    space.put(keys[rows], pooled)
+                    space.put(keys[rows], pooled, self.encoder.parameters)
         return distinct.spread(finished(vectors, self.settings, normalize))
+
+    def _used_sizes(self, stored: Mapping[str, int]) -> dict[str, int]:
+        """Return the sizes of a space's model, with the dimension after truncation."""
+        dimension = stored.get("dimension", 0)
+        used = {"dimension": min(dimension, self.settings.truncate_dim or dimension)}
+        return {name: size for name, size in {**stored, **used}.items() if size}
 
     def _inputs(self, texts: list[str], form: Form) -> tuple[list[str], str]:
         """Return the texts in their form, and the prompt that the encoder puts before them."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bge_eval.leaderboard.costs import Costs, size_name
+from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
 from bge_eval.leaderboard.significance import Standing
 from bge_eval.measures.mteb_keys import CUTOFFS
 from bge_eval.report.queries import QueryGroup
 
 _COSTS = {
-    "Texts/s": "texts_per_second",
-    "Seconds": "seconds",
-    "Parameters": "parameters",
-    "Dimension": "dimension",
+    name[0].upper() + name[1:]: field
+    for name, field in {**RATES, "seconds": "seconds", **SIZES}.items()
 }
 _FEW = 3
 """Largest number of names that are listed; more are counted."""
@@ -127,9 +125,17 @@ class Content:
 
     @property
     def _first(self) -> str:
-        """Return the sentence that names the best system; "" for a single system."""
+        """Return the sentence that names the best system; "" for a single system.
+
+        Only complete rows are compared: the best of those few that finished is not the best.
+        """
         if len(self.systems) < 2:
             return ""
+        complete = sum(system.mean is not None for system in self.systems)
+        if complete < len(self.systems):
+            total = f"{len(self.systems)} systems"
+            tasks = "the task" if len(self.tasks) == 1 else "all tasks"
+            return f"{complete} of {total} have a score on {tasks}, so none is called the best."
         standings = [system.mean_standing for system in self.systems]
         best = next((i for i, it in enumerate(standings) if it is not None and it.rank == 1), None)
         if best is None:

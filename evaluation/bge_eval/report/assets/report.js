@@ -535,7 +535,12 @@
   // ── cost ────────────────────────────────────────────────────────────────────────────────
 
   const COSTS = {
-    texts_per_second: "texts encoded a second (further right is faster)",
+    document_tokens_per_second: "tokens of documents encoded a second (further right is faster)",
+    query_tokens_per_second: "tokens of queries encoded a second (further right is faster)",
+    text_tokens_per_second: "tokens of other texts encoded a second (further right is faster)",
+    documents_per_second: "documents encoded a second (further right is faster)",
+    queries_per_second: "queries encoded a second (further right is faster)",
+    texts_per_second: "other texts encoded a second (further right is faster)",
     seconds: "seconds of encoding, searching and reranking",
     parameters: "parameters",
     dimension: "dimensions of a vector",
