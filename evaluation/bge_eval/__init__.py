@@ -22,6 +22,7 @@ reads this list and checks every import::
     models        open a model by name; the base class, one file for each kind of model
     rerank        the second stage and the families of rerankers
     mistakes      failed queries: kinds, groups, training data from them
+    audit         faults of data sets: duplicates, leaks, broken texts; what they move in a score
     report        the HTML page
     compare       two or more systems on the same tasks, with significance
     leaderboard   rows, averages, intervals, published models, costs

@@ -35,7 +35,7 @@ COMMANDS = {
 }
 """Command → its first line of help; its function has its name, in the module of its name."""
 GROUPS = {
-    "data": "Bring data sets here for later offline use, and verify them.",
+    "data": "Bring data sets here for later offline use, verify them, and look for faults in them.",
     "store": (
         "List the stored embeddings: model, prompt, how many texts, how large, when last used."
     ),
@@ -134,10 +134,12 @@ def application(word: str | None = None) -> typer.Typer:
 
 def _data() -> typer.Typer:
     from bge_eval.cli.data import check, fetch
+    from bge_eval.cli.data_audit import audit
 
     group = typer.Typer(help=GROUPS["data"], rich_markup_mode=None, cls=HelpfulGroup)
     group.command(cls=HelpfulCommand)(_friendly(fetch))
     group.command(cls=HelpfulCommand)(_friendly(check))
+    group.command(cls=HelpfulCommand)(_friendly(audit))
     return group
 
 

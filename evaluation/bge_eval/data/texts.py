@@ -76,6 +76,17 @@ def _query_text(text: Any, instruction: str | None) -> str:
     return f"{text} {instruction}" if instruction is not None else str(text)
 
 
+def texts_by_id(corpus: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield (id, text as the model reads it) of every document, in constant memory."""
+    columns = [name for name in ("id", "title", "text") if name in corpus.column_names]
+    for batch in batches(corpus, columns):
+        rows = {name: batch.column(name).to_pylist() for name in columns}
+        texts = rows["text"]
+        titles = rows.get("title") or [""] * len(texts)
+        for id, title, text in zip(rows["id"], titles, texts, strict=True):
+            yield str(id), document_text(title, text or "")
+
+
 def whole_texts(corpus: Dataset, ids: Collection[str]) -> dict[str, str]:
     """Return the texts of some documents as the model reads them, in one pass over the corpus.
 

@@ -7,7 +7,6 @@ for the number of groups.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bge_eval.data.words import words
 from bge_eval.mistakes.queries import ABOVE, JudgedQuery, Kind
 from bge_eval.statistics.intervals import Interval, bootstrap_interval
 from bge_eval.statistics.proportions import share_interval
@@ -28,11 +28,6 @@ ABSENT = "(no value)"
 
 _RELEVANT = ((1, 1), (2, 3), (4, 9), (10, None))
 """Groups of numbers of relevant documents."""
-_WORD = re.compile(
-    r"[\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|"
-    r"[^\W_\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+"
-)
-"""A word; a letter of a script that is written without spaces counts as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +133,7 @@ def by_length(queries: Sequence[JudgedQuery], texts: Mapping[tuple[str, str], st
         texts: (part, query id) → text; queries without one are left out.
     """
     known = [query for query in queries if (query.part, query.id) in texts]
-    lengths = [len(_WORD.findall(texts[query.part, query.id])) for query in known]
+    lengths = [len(words(texts[query.part, query.id])) for query in known]
     names, order = quarters(lengths)
     return _sorted(grouped_by("words in the query", known, [[name] for name in names]), order)
 
