@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,7 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
     from bge_eval.errors import MissingError, UsageError
     from bge_eval.leaderboard.reading import leaderboard
     from bge_eval.report.gathering import gather
-    from bge_eval.report.page import render
+    from bge_eval.report.page import pieces
     from bge_eval.results.saved import find_results
 
     if flags.output.is_dir():
@@ -82,11 +83,10 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
         raise MissingError(f"No result there has {measure} on {wanted}.")
     stderr.print("Gathering the queries …", style="dim")
     others = _others(board, key) if flags.published else []
-    page = render(gather(board, key=key, published=others, notes=notes(board)))
-    _write(flags.output, page)
-    stdout.print(
-        f"{flags.output} ({len(page.encode()) / 1e6:.1f} MB)", markup=False, soft_wrap=True
-    )
+    content = gather(board, key=key, published=others, notes=notes(board))
+    _write(flags.output, pieces(content))
+    size = flags.output.stat().st_size
+    stdout.print(f"{flags.output} ({size / 1e6:.1f} MB)", markup=False, soft_wrap=True)
 
 
 def _others(board: Leaderboard, key: str) -> list[Row]:
@@ -111,7 +111,7 @@ def _others(board: Leaderboard, key: str) -> list[Row]:
     return published_beside(columns, key, Aggregates.RECOMPUTED)
 
 
-def _write(output: Path, page: str) -> None:
+def _write(output: Path, pieces: Iterator[str]) -> None:
     """Put the page in place in one step, so that a half-written one is never seen."""
     import os
     import tempfile
@@ -120,7 +120,7 @@ def _write(output: Path, page: str) -> None:
     handle, name = tempfile.mkstemp(prefix=".report-", dir=output.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
+            file.writelines(pieces)
         Path(name).chmod(0o644)
         Path(name).replace(output)
     finally:

@@ -116,6 +116,23 @@ class Evidence:
             standings.append(replace(standing, tied=tied, tested=tested, p_value=p_value))
         return standings
 
+    def by_query(self, task: str) -> list[tuple[list[float], list[Mapping[str, float]]]]:
+        """Return every row's weights and per-query values of one task, one of each per part.
+
+        Rows with other parts or queries than the first one that has values get empty lists.
+        """
+        rows = [self._weighted(index, {task: 1.0}) for index in range(len(self._board.rows))]
+        first = next((row for row in rows if row), {})
+        return [
+            (
+                [row[name].weight for name in first],
+                [row[name].values for name in first],
+            )
+            if _same_queries(first, row)
+            else ([], [])
+            for row in rows
+        ]
+
     def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
         """Return a row's queries of several tasks; {} if one task has no per-query values."""
         columns = {column.task: column for column in self._board.columns}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
@@ -42,6 +42,10 @@ class System:
     """The days on which it was run."""
     facts: dict[str, str] = field(default_factory=dict)
     """Other settings that affect its scores: pooling, prompts, index and so on."""
+    name: str = ""
+    """The model and its second stage, without settings."""
+    settings: str = ""
+    """Settings that are not the model's own, by value, e.g. ``query prompt “query: ”``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,30 @@ class PublishedScore:
     """0 to 1."""
     other_data: bool = False
     """Whether it was measured on another, or an unstated, revision of the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairOnTask:
+    """Two systems compared on the queries of one task."""
+
+    first: int
+    """Index of the first system."""
+    second: int
+    """Index of the second system."""
+    difference: float
+    """The second's score minus the first's."""
+    wins: int
+    """Queries on which the second is better."""
+    ties: int
+    """Queries on which both are equal."""
+    losses: int
+    """Queries on which the second is worse."""
+    p: float
+    """Two-sided p-value, not corrected."""
+    corrected: float
+    """p-value corrected for all pairs of the task."""
+    corrected_for_tasks: float
+    """p-value corrected for all pairs of all tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +104,10 @@ class Task:
     """Recall of every system at `CUTOFFS`; None if unknown."""
     published: tuple[PublishedScore, ...] = ()
     """Published models, best first."""
+    languages: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Language, e.g. "deu-Latn" → score of every system on its subsets in that language."""
+    pairs: tuple[PairOnTask, ...] = ()
+    """Every pair of systems with values for the same queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +170,8 @@ class Content:
             return f"{complete} of {total} have a score on {tasks}, so none is called the best."
         standings = [system.mean_standing for system in self.systems]
         best = next((i for i, it in enumerate(standings) if it is not None and it.rank == 1), None)
-        if best is None:
+        complete = sum(it is not None for it in standings)
+        if best is None or complete < 2:
             return ""
         tied = [
             system.short
@@ -146,6 +179,8 @@ class Content:
             if it is not None and it.tied
         ]
         what = self.tasks[0].measure if len(self.tasks) == 1 else "mean"
+        if complete < len(standings):
+            what += f" of the {complete} systems with every task"
         text = f"{self.systems[best].short} has the best {what}, {self.systems[best].mean:.4f}"
         if not tied:
             return f"{text}."
@@ -160,21 +195,19 @@ class Content:
         )
 
     @property
-    def has_dtypes(self) -> bool:
-        """Return whether any precision is known."""
-        return any(system.dtype for system in self.systems)
+    def types(self) -> tuple[str, ...]:
+        """Return the task types, in the order of the tasks."""
+        return tuple(dict.fromkeys(task.type for task in self.tasks))
 
     @property
-    def has_ties(self) -> bool:
-        """Return whether any system is statistically tied with the best."""
-        every = [it for task in self.tasks for it in task.standings]
-        every += [system.mean_standing for system in self.systems]
-        return any(it.tied for it in every if it is not None)
+    def languages(self) -> tuple[str, ...]:
+        """Return the languages of the tasks, e.g. ("deu-Latn", "eng-Latn")."""
+        return tuple(sorted({language for task in self.tasks for language in task.languages}))
 
     @property
-    def has_gains(self) -> bool:
-        """Return whether a reranker stands beside its first stage."""
-        return any(gain is not None for task in self.tasks for gain in task.gains)
+    def has_pairs(self) -> bool:
+        """Return whether any pair of systems could be tested."""
+        return any(task.pairs for task in self.tasks)
 
     @property
     def has_intervals(self) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
-from bge_eval.report.content import Content, PublishedScore, System, Task, listed
+from bge_eval.report.content import Content, PairOnTask, PublishedScore, System, Task, listed
+from bge_eval.report.naming import facts, settings_by_value, short_names, without_settings
 from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
+from bge_eval.statistics.all_pairs import PairTest, compare_all_pairs
+from bge_eval.statistics.corrections import holm
 
 _ACRONYMS = {"ap": "AP", "mrr": "MRR", "v": "V"}
 
@@ -32,16 +37,25 @@ def gather(
     means = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))
     parts: list[QueryGroup] = []
     tasks = []
-    for column in board.columns:
+    pairs = [_pairs(evidence, column.task) for column in board.columns]
+    for_tasks = iter(holm([test.p_value for of_task in pairs for test in of_task]))
+    for column, tests in zip(board.columns, pairs, strict=True):
         names = [part.task for part in column.parts] or [column.task]
         for name in names:
             having = {i: results[name] for i, results in enumerate(saved) if name in results}
             parts += query_groups(name, having)
-        tasks.append(_task(board, column, key, evidence, saved, published))
-    shorts = _short_labels(board.rows)
+        task = _task(board, column, key, evidence, saved, published)
+        tasks.append(replace(task, pairs=_corrected(tests, for_tasks)))
+    settings = [
+        settings_by_value(row, list(own.values()))
+        for row, own in zip(board.rows, saved, strict=True)
+    ]
+    shorts = short_names(board.rows, settings)
     systems = tuple(
-        _system(board, row, short, mean, results)
-        for row, short, mean, results in zip(board.rows, shorts, means, saved, strict=True)
+        _system(board, row, names, mean, results)
+        for row, names, mean, results in zip(
+            board.rows, zip(shorts, settings, strict=True), means, saved, strict=True
+        )
     )
     others = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]
     return Content(
@@ -122,6 +136,73 @@ def _task(
         ),
         recall=recall if any(recall) else (),
         published=_best_first(figures),
+        languages=_languages(saved, column, key),
+    )
+
+
+def _languages(
+    saved: Sequence[Mapping[str, SavedResult]], column: Column, key: str
+) -> dict[str, tuple[float | None, ...]]:
+    """Return language → every system's mean over the column's subsets in that language."""
+    by_language: dict[str, list[list[float]]] = {}
+    for index, results in enumerate(saved):
+        result = results.get(column.task)
+        for split, entries in (result.scores if result else {}).items():
+            if column.splits and split not in column.splits:
+                continue
+            for entry in entries:
+                value = entry.get(key or MAIN_KEY)
+                if value is None or (
+                    column.subsets and entry.get("hf_subset") not in column.subsets
+                ):
+                    continue
+                for language in entry.get("languages") or ():
+                    scores = by_language.setdefault(str(language), [[] for _ in saved])
+                    scores[index].append(float(value))
+    return {
+        language: tuple(_complete_mean(own, scores) for own in scores)
+        for language, scores in sorted(by_language.items())
+    }
+
+
+def _complete_mean(own: Sequence[float], scores: Sequence[Sequence[float]]) -> float | None:
+    """Return a system's mean over a language's subsets; None if it lacks one that others have."""
+    return sum(own) / len(own) if own and len(own) == max(map(len, scores)) else None
+
+
+def _pairs(evidence: Evidence, task: str) -> list[PairTest]:
+    """Test every pair of the systems that have values for the same queries of a task."""
+    rows = evidence.by_query(task)
+    tested = [index for index, (weights, _) in enumerate(rows) if weights]
+    if len(tested) < 2:
+        return []
+    weights, parts = rows[tested[0]]
+    groups = [
+        np.array([[rows[index][1][place][query] for query in part] for index in tested])
+        for place, part in enumerate(parts)
+    ]
+    return [
+        replace(test, first=tested[test.first], second=tested[test.second])
+        for test in compare_all_pairs(groups, weights)
+    ]
+
+
+def _corrected(tests: Sequence[PairTest], for_tasks: Iterator[float]) -> tuple[PairOnTask, ...]:
+    """Add the corrected p-values to the tests of one task."""
+    corrected = holm([test.p_value for test in tests])
+    return tuple(
+        PairOnTask(
+            test.first,
+            test.second,
+            test.difference,
+            test.wins,
+            test.ties,
+            test.losses,
+            test.p_value,
+            p_value,
+            next(for_tasks),
+        )
+        for test, p_value in zip(tests, corrected, strict=True)
     )
 
 
@@ -150,12 +231,14 @@ def _best_first(
 def _system(
     board: Leaderboard,
     row: Row,
-    short: str,
+    names: tuple[str, str],
     mean: Standing | None,
     results: Mapping[str, SavedResult],
 ) -> System:
+    short, settings = names
+    created = {result.record.created[:10] for result in results.values()}
     return System(
-        label=row.label,
+        label=" · ".join(filter(None, (without_settings(row), settings))),
         short=short,
         revision=row.revision,
         dtype=row.dtype,
@@ -163,58 +246,8 @@ def _system(
         mean=row.average(board.tasks),
         mean_standing=mean,
         costs=row_costs(board, row),
-        days=tuple(
-            sorted(
-                {result.record.created[:10] for result in results.values() if result.record.created}
-            )
-        ),
-        facts=_facts(list(results.values())),
+        days=tuple(sorted(created - {""})),
+        facts=facts(list(results.values())),
+        name=without_settings(row),
+        settings=settings,
     )
-
-
-def _facts(results: Sequence[SavedResult]) -> dict[str, str]:
-    """Return setting → value of the results' identities; differing values are joined."""
-    values: dict[str, dict[str, None]] = {}
-
-    def add(name: str, value: object) -> None:
-        if value not in (None, "", [], {}):
-            values.setdefault(name, {}).setdefault(str(value))
-
-    for result in results:
-        record, identity = result.record, result.identity
-        model: Mapping[str, Any] = identity.model if identity else {}
-        for name in ("pooling", "similarity", "dtype", "max_length", "truncate_dim"):
-            add(name.replace("_", " "), model.get(name))
-        for role, prompt in (model.get("prompts") or {}).items():
-            add(f"{role} prompt", prompt)
-        reranker: Mapping[str, Any] = (identity.reranker if identity else None) or {}
-        add("reranker", reranker.get("name"))
-        add("reranked", reranker.get("top_k"))
-        add("index", identity.index if identity else "")
-        add("device", record.device)
-        for package in ("bge-eval", "mteb", "torch", "transformers"):
-            add(package, identity.packages.get(package) if identity else "")
-        add("run on", record.created[:10])
-    return {name: ", ".join(distinct) for name, distinct in values.items()}
-
-
-def _short_labels(rows: Sequence[Row]) -> list[str]:
-    """Return short distinct names for plots."""
-    one_model = len(rows) > 1 and len({row.model for row in rows}) == 1
-    shorts = []
-    for row in rows:
-        name = row.model.rpartition("/")[2]
-        if row.settings:
-            name = row.settings if one_model else f"{name} [{row.settings}]"
-        if row.reranker:
-            first = "" if one_model and not row.settings else f"{name} "
-            name = f"{first}+ {row.reranker.rpartition('/')[2]}"
-        shorts.append(name)
-    labels = [
-        short if shorts.count(short) == 1 else row.label
-        for short, row in zip(shorts, rows, strict=True)
-    ]
-    return [
-        label if labels.count(label) == 1 else f"{label} {row.revision[:8]}"
-        for label, row in zip(labels, rows, strict=True)
-    ]

@@ -2,7 +2,8 @@
 
 Three guards keep texts of data sets harmless: Jinja escapes them in markup, data blocks contain no
 character that could end them, and the content security policy allows only this package's scripts
-and no connection.
+and no connection. The blocks of queries stand last, so that the page is complete and answers while
+a browser still reads them.
 """
 
 from __future__ import annotations
@@ -10,15 +11,33 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from bge_eval.report.content import Content
-from bge_eval.report.queries import CHUNK, Blocks, pack
+from bge_eval.report.content import Content, System
+from bge_eval.report.packing import CHUNK, SCALE, Block, pack
 
-_SCRIPTS = ("vendor/d3-7.9.0.min.js", "vendor/plot-0.6.17.umd.min.js", "report.js")
+_SCRIPTS = (
+    "vendor/d3-7.9.0.min.js",
+    "vendor/plot-0.6.17.umd.min.js",
+    "core.js",
+    "address.js",
+    "selection.js",
+    "table.js",
+    "board.js",
+    "heat.js",
+    "matrix.js",
+    "scores.js",
+    "queries.js",
+    "failures.js",
+    "reader.js",
+    "curves.js",
+    "start.js",
+)
+_STYLES = ("report.css", "views.css", "narrow.css")
 _FONTS = {
     "Inter": "vendor/inter-latin-wght-normal.woff2",
     "Source Serif 4": "vendor/source-serif-4-latin-wght-normal.woff2",
@@ -32,12 +51,20 @@ def render(content: Content) -> str:
     Args:
         content: the content of the page.
     """
+    return "".join(pieces(content))
+
+
+def pieces(content: Content) -> Iterator[str]:
+    """Yield the page piece by piece: a large one is never in memory as a whole.
+
+    Args:
+        content: the content of the page.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     assets = files("bge_eval.report") / "assets"
     scripts = [_text(assets, name) for name in _SCRIPTS]
-    blocks = [pack(collection) for collection in content.collections]
     environment = Environment(
         loader=PackageLoader("bge_eval.report", "templates"),
         autoescape=True,
@@ -45,16 +72,20 @@ def render(content: Content) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"score": _score, "signed": _signed}
-    return environment.get_template("report.html").render(
+    environment.filters |= {"score": _score}
+    return environment.get_template("report.html").generate(
         content=content,
         policy=_policy(scripts),
-        style=Markup(_fonts(assets) + _text(assets, "report.css")),
+        style=Markup(_fonts(assets) + "".join(_text(assets, name) for name in _STYLES)),
         scripts=[Markup(script) for script in scripts],
-        data=Markup(data_block(_data(content, blocks))),
-        blocks=blocks,
-        queries=sum(len(collection.qrels) for collection in content.collections),
+        data=Markup(data_block(_data(content))),
+        blocks=_blocks(content),
     )
+
+
+def _blocks(content: Content) -> Iterator[Block]:
+    for number, group in enumerate(content.collections):
+        yield from pack(number, group)
 
 
 def data_block(content: Any) -> str:
@@ -63,27 +94,32 @@ def data_block(content: Any) -> str:
     return text.translate(_UNSAFE)
 
 
-def _data(content: Content, blocks: list[Blocks]) -> dict[str, Any]:
+def _data(content: Content) -> dict[str, Any]:
     collections = [
         {
-            "label": collection.label,
-            "task": collection.task,
-            "measures": collection.measures,
-            "systems": sorted(collection.results),
-            "queries": len(collection.qrels),
-            "chunks": len(packed.chunks),
-            "pairs": collection.tests(),
+            "label": group.label,
+            "task": group.task,
+            "measures": group.measures,
+            "systems": group.systems,
+            "queries": len(group.qrels),
         }
-        for collection, packed in zip(content.collections, blocks, strict=True)
+        for group in content.collections
     ]
     return {
-        "systems": [asdict(system) for system in content.systems],
+        "systems": [_system(content, system) for system in content.systems],
         "tasks": [asdict(task) for task in content.tasks],
+        "costs": content.cost_headings,
         "cutoffs": content.cutoffs,
         "publishedMeans": [asdict(figure) for figure in content.published_means],
         "collections": collections,
         "chunk": CHUNK,
+        "scale": SCALE,
     }
+
+
+def _system(content: Content, system: System) -> dict[str, Any]:
+    costs = [{"value": value, "text": text} for value, text in content.cost_cells(system)]
+    return {**asdict(system), "cells": costs}
 
 
 def _policy(scripts: list[str]) -> str:
@@ -113,7 +149,3 @@ def _fonts(assets: Traversable) -> str:
 
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else f"{value:+.4f}".replace("-", "−")
