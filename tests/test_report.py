@@ -14,14 +14,17 @@ import pytest
 from bge_eval.leaderboard.rows import Row
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
-from bge_eval.report.content import Content
+from bge_eval.report.content import Content, PartialScore
 from bge_eval.report.gathering import gather, measure_name
+from bge_eval.report.packing import CHUNK, Block, pack
 from bge_eval.report.page import data_block, render
-from bge_eval.report.queries import CHUNK, pack, query_groups
+from bge_eval.report.queries import query_groups
 from bge_eval.results.saved import SavedResult
+from bge_eval.statistics.corrections import holm
 from bge_eval.statistics.paired import compare
+from bge_eval.statistics.samples import RESAMPLES
 from conftest import CommandLine
-from saved import save_run
+from saved import result_folder, save_run
 from test_significance import QRELS, QUERIES, a_run, board_of
 
 
@@ -44,36 +47,112 @@ def content_of(root: Path, *published: Row) -> Content:
     return gather(board_of(root), key=MAIN_KEY, published=published)
 
 
+def blocks_of(root: Path, number: int = 0) -> dict[str, Any]:
+    """Return the content of the blocks of one group of queries, by name."""
+    blocks = list(pack(number, content_of(root).collections[0]))
+    assert all(isinstance(block, Block) for block in blocks)
+    return {block.name: unpacked(block.content) for block in blocks}
+
+
 def test_queries_are_packed_with_values_and_documents(root: Path) -> None:
-    collection = content_of(root).collections[0]
-    blocks = pack(collection)
-    overview = unpacked(blocks.overview)
-    assert overview["ids"] == QUERIES
-    _, values = collection.results[0].per_query(("default", "test"))
-    assert overview["values"]["0"][0][7] == round(values["q7"][0], 4)
-    assert len(blocks.chunks) == -(-len(QUERIES) // CHUNK)
-    chunk = unpacked(blocks.chunks[0])
-    run = collection.results[1].run(("default", "test"))["q7"]
+    group = content_of(root).collections[0]
+    blocks = blocks_of(root, 3)
+    assert blocks["queries-3"]["ids"] == QUERIES
+    assert blocks["queries-3"]["texts"][7] == "about q7"
+    _, values = group.results[0].per_query(("default", "test"))
+    assert blocks["values-3-0"]["values"][0][7] == round(values["q7"][0] * 10_000)
+    chunks = [name for name in blocks if name.startswith("documents-3-")]
+    assert len(chunks) == -(-len(QUERIES) // CHUNK)
+    run = group.results[1].run(("default", "test"))["q7"]
     ranked = sorted(run, key=lambda doc: -run[doc])
-    head, ranks = chunk["queries"]["q7"]["systems"]["1"]
-    assert head == ranked[:10]
-    assert ranks == {"q7-gold": ranked.index("q7-gold") + 1}
-    assert chunk["queries"]["q7"]["relevant"] == {"q7-gold": 1}
-    assert chunk["documents"]["q7-gold"] == ["Gold", "of q7"]
+    text, relevant, rankings = blocks["documents-3-0"]["queries"][7]
+    documents = blocks["documents-3-0"]["documents"]
+    gold = documents.index(["q7-gold", "Gold", "of q7"])
+    head, later = rankings[1]
+    place = ranked.index("q7-gold") + 1
+    assert text == "" and relevant == [[gold, 1]]
+    assert [documents[at][0] for at in head] == ranked[:10]
+    assert later == ([[gold, place]] if place > 10 else [])
+    assert blocks["queries-3"]["first"][1][7] == place
 
 
 def test_tests_are_those_of_the_statistics(root: Path) -> None:
-    collection = content_of(root).collections[0]
-    before, after = (collection.values[i] for i in (0, 1))
-    expected = compare(
-        [before[query][0] for query in QUERIES],
-        [after[query][0] for query in QUERIES],
-        resamples=2000,
+    group = content_of(root).collections[0]
+    expected = compare(group.values[0][0], group.values[1][0])
+    ((first, second, low, high, p_value),) = blocks_of(root)["values-0-0"]["tests"]
+    assert (first, second) == (0, 1)
+    # Both p-values are drawn: four standard errors of their difference.
+    error = 4 * (2 * expected.p_value * (1 - expected.p_value) / RESAMPLES) ** 0.5
+    assert p_value == pytest.approx(expected.p_value, abs=error + 1e-4)
+    assert low < expected.difference < high
+
+
+def test_pairs_of_a_task_are_corrected(root: Path) -> None:
+    save_run(root, "c/third", a_run(9, 7), QRELS)
+    save_run(root, "a/good", a_run(1, 2), QRELS, task="Other")
+    save_run(root, "b/bad", a_run(3, 11), QRELS, task="Other")
+    content = content_of(root)
+    by_name = {task.name: task for task in content.tasks}
+    pairs = by_name["Mine"].pairs
+    assert [(pair.first, pair.second) for pair in pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert [pair.corrected for pair in pairs] == pytest.approx(holm([pair.p for pair in pairs]))
+    every = [pair for task in content.tasks for pair in task.pairs]
+    assert len(every) == 4
+    assert [pair.corrected_for_tasks for pair in every] == pytest.approx(
+        holm([pair.p for pair in every])
     )
-    assert expected.interval is not None
-    found = collection.tests()["0-1:nDCG@10"]
-    assert found["p"] == pytest.approx(expected.p_value, abs=1e-5)
-    assert found["low"] == pytest.approx(expected.interval.low, abs=1e-5)
+    for pair in pairs:
+        one, two = (by_name["Mine"].standings[index] for index in (pair.first, pair.second))
+        assert one and two and pair.difference == pytest.approx(two.score - one.score, abs=1e-5)
+        assert pair.wins + pair.ties + pair.losses == len(QUERIES)
+
+
+def test_scores_by_language(tmp_path: Path) -> None:
+    for model, scores in (("a/one", (0.8, 0.4, 0.6)), ("b/two", (0.5, 0.5))):
+        folder = result_folder(tmp_path, model, "Both", None)
+        subsets = [("de", ["deu-Latn"]), ("de-en", ["deu-Latn", "eng-Latn"]), ("en", ["eng-Latn"])]
+        entries = [
+            {"hf_subset": subset, "languages": languages, "main_score": score}
+            for (subset, languages), score in zip(subsets, scores, strict=False)
+        ]
+        text = json.dumps({"task_name": "Both", "scores": {"test": entries}})
+        (folder / "Both.json").write_text(text)
+    content = content_of(tmp_path)
+    one = [system.name for system in content.systems].index("a/one")
+    languages = content.tasks[0].languages
+    assert languages["deu-Latn"][one] == pytest.approx(0.6)
+    assert languages["eng-Latn"][one] == pytest.approx(0.5)
+    # The other system lacks a subset: its score is shown as that of a part of the task.
+    assert languages["eng-Latn"][1 - one] is None
+    assert content.tasks[0].partial[1 - one] == PartialScore(0.5, "de+de-en")
+    assert content.tasks[0].partial[one] is None
+
+
+def test_settings_stand_by_value(tmp_path: Path) -> None:
+    prompt = "Represent this sentence: "
+    model = {"dtype": "float32", "prompts": {"query": prompt, "document": ""}}
+    experiment = {"prompts": "3f2a9c1d", "max_length": 128}
+    recorded = {"identity": {"model": model}}
+    save_run(tmp_path, "a/x", a_run(1, 2), QRELS, experiment=experiment, recorded=recorded)
+    (system,) = content_of(tmp_path).systems
+    assert system.settings == f"max length 128, query prompt “{prompt}”"
+    assert system.name == "a/x" and "3f2a9c1d" not in system.label + system.short
+
+
+def test_the_best_of_incomplete_rows_is_no_headline(root: Path) -> None:
+    save_run(root, "a/good", a_run(1, 2), QRELS, task="Other")
+    content = content_of(root)
+    assert len(content.tasks) == 2 and "has the best" not in content.lede
+    save_run(root, "b/bad", a_run(3, 11), QRELS, task="Other")
+    save_run(root, "c/third", a_run(9, 7), QRELS)
+    assert "good has the best mean of the 2 systems with every task" in content_of(root).lede
+
+
+def test_page_answers_before_its_blocks_are_read(root: Path) -> None:
+    page = render(content_of(root))
+    assert (
+        page.index('id="data"') < page.index("report.queries?.start()") < page.index('queries-0">')
+    )
 
 
 def test_other_judgements_are_not_put_together(root: Path) -> None:

@@ -85,16 +85,20 @@ def test_headings_sort(browser: Browser, report: Path) -> None:
     browser.size(1280)
     browser.open(report)
     names = "return [...document.querySelectorAll('.board tbody th')].map(e => e.dataset.value)"
-    heading = "document.querySelectorAll('.board thead button')[{}]"
+    headings = browser.script(
+        "return [...document.querySelectorAll('.board thead .sort')].map(e => e.textContent)"
+    )
+    assert headings[:5] == ["Model", "Rank", "Mean", "Mine", "Other"]
+    heading = "document.querySelectorAll('.board thead .sort')[{}]"
     assert browser.script(names) == ["a/good", "b/other<b>"]
-    browser.script(heading.format(2) + ".click()")
+    browser.script(heading.format(3) + ".click()")
     assert browser.script(names) == ["a/good", "b/other<b>"]
-    assert browser.script(f"return {heading.format(2)}.parentNode.ariaSort") == "descending"
-    browser.script(heading.format(2) + ".click()")
+    assert browser.script(f"return {heading.format(3)}.parentNode.ariaSort") == "descending"
+    browser.script(heading.format(3) + ".click()")
     assert browser.script(names) == ["b/other<b>", "a/good"]
     # What is missing stands last, whichever way a column is sorted.
     for _ in range(2):
-        browser.script(heading.format(3) + ".click()")
+        browser.script(heading.format(4) + ".click()")
         assert browser.script(names) == ["a/good", "b/other<b>"]
 
 
@@ -144,7 +148,7 @@ def test_points_choices_and_search(browser: Browser, report: Path) -> None:
         "return document.querySelector('.tallies').textContent"
     )
     before = browser.script("return document.querySelector('.sentence').textContent")
-    cell = browser.script("return document.querySelector('.board td.num').textContent")
+    cell = browser.script("return document.querySelector('.board td.task').textContent")
     assert cell[:6] in before  # the same figure as on the leaderboard, not rounded another way
     browser.script("document.getElementById('swap').click()")
     browser.until(f"return document.querySelector('.sentence').textContent !== {before!r}")

@@ -61,6 +61,16 @@ class PublishedScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PartialScore:
+    """The score of some of a task's subsets, where a result has no more."""
+
+    score: float
+    """The mean over these subsets, 0 to 1."""
+    subsets: str
+    """The subsets for people, e.g. "zh" or "3 of 12 subsets"."""
+
+
+@dataclass(frozen=True, slots=True)
 class PairOnTask:
     """Two systems compared on the queries of one task."""
 
@@ -89,6 +99,8 @@ class Task:
     """One column of the leaderboard."""
 
     name: str
+    """mteb's task name, with the subsets where the column is not the whole task."""
+    task: str
     """mteb's task name."""
     type: str
     """mteb's task type, or ""."""
@@ -106,6 +118,8 @@ class Task:
     """Published models, best first."""
     languages: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     """Language, e.g. "deu-Latn" → score of every system on its subsets in that language."""
+    partial: tuple[PartialScore | None, ...] = ()
+    """The score of a part of the task, for systems that have no more; None for others."""
     pairs: tuple[PairOnTask, ...] = ()
     """Every pair of systems with values for the same queries."""
 

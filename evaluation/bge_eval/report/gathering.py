@@ -11,7 +11,15 @@ from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
-from bge_eval.report.content import Content, PairOnTask, PublishedScore, System, Task, listed
+from bge_eval.report.content import (
+    Content,
+    PairOnTask,
+    PartialScore,
+    PublishedScore,
+    System,
+    Task,
+    listed,
+)
 from bge_eval.report.naming import facts, settings_by_value, short_names, without_settings
 from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
@@ -125,7 +133,8 @@ def _task(
         (row.model, row.scores.get(column.task), column.task in row.other_data) for row in published
     ]
     return Task(
-        name=column.task,
+        name=column.heading,
+        task=column.task,
         type=column.type,
         measure=measure_name(column.main if key == MAIN_KEY else key),
         standings=tuple(evidence.task(column)),
@@ -137,7 +146,13 @@ def _task(
         recall=recall if any(recall) else (),
         published=_best_first(figures),
         languages=_languages(saved, column, key),
+        partial=tuple(_partial(row, column.task) for row in board.rows),
     )
+
+
+def _partial(row: Row, task: str) -> PartialScore | None:
+    partial = row.partial.get(task)
+    return PartialScore(partial.value, partial.name) if partial else None
 
 
 def _languages(

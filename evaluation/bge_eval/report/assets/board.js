@@ -24,7 +24,7 @@ report.board = (function () {
       key: `task:${task.name}`, name: task.name, kind: "num task", task,
       cell: (index) => {
         const standing = selection.standing(task, index);
-        if (!standing) return { value: null };
+        if (!standing) return { value: null, partial: task.partial[index] };
         const whole = standing === task.standings[index];
         return { value: standing.score, ...standing, tied: whole && standing.tied && !selection.onlyModels(), gain: whole ? task.gains[index] : null };
       },
@@ -131,6 +131,9 @@ report.board = (function () {
       return make("td", { class: column.kind, "data-value": cell.value ?? "" }, cell.text);
     }
     if (cell.value == null) {
+      if (cell.partial) {
+        return make("td", { class: `${column.kind} partial`, "data-value": "" }, score(cell.partial.score), make("small", {}, cell.partial.subsets));
+      }
       const part = cell.total > 1 && cell.done ? make("small", {}, `${cell.done} of ${cell.total}`) : null;
       return make("td", { class: column.kind, "data-value": "" }, "–", part);
     }
@@ -139,7 +142,7 @@ report.board = (function () {
     const gain = cell.gain == null ? null : make("small", { class: "gained" }, signed(cell.gain));
     const ends = interval(cell);
     return make("td", { class: `${column.kind} rank${rank}`, "data-value": cell.value, title: String(cell.value) },
-      score(cell.value), tied, ends ? make("small", {}, ends) : null, gain);
+      make("span", { class: "score" }, score(cell.value)), tied, ends ? make("small", {}, ends) : null, gain);
   }
 
   function render() {

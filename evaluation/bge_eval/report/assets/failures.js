@@ -78,8 +78,9 @@ report.failures = (function () {
     ] : [];
     const byRelevant = [
       { name: "1 relevant document", has: (row) => row.relevant === 1 },
-      { name: "2 to 4 relevant documents", has: (row) => row.relevant > 1 && row.relevant < 5 },
-      { name: "5 relevant documents or more", has: (row) => row.relevant > 4 },
+      { name: "2 or 3 relevant documents", has: (row) => row.relevant > 1 && row.relevant < 4 },
+      { name: "4 to 9 relevant documents", has: (row) => row.relevant > 3 && row.relevant < 10 },
+      { name: "10 relevant documents or more", has: (row) => row.relevant > 9 },
     ];
     return [
       ["Failures of B", fails("b")],

@@ -50,12 +50,15 @@ report.heat = (function () {
         const [column, system] = tall ? [below, beside] : [beside, below];
         const value = of.value(column, system);
         const cell = svg.append("g").attr("class", "cell");
+        const written = value?.text && step >= 6.3 * value.text.length + 4;
+        // Under a text the colour stays so light that the text has a contrast of 4.5.
+        const opacity = value ? (written && !of.square ? 0.03 + 0.42 * value.share : value.share) : 1;
         cell.append("rect").attr("x", x(j) + 0.5).attr("y", y(i) + 0.5).attr("width", Math.max(1, step - 1)).attr("height", row - 1).attr("rx", 2)
-          .attr("fill", value ? value.fill ?? "var(--heat)" : "none").attr("fill-opacity", value ? value.share : 1)
+          .attr("fill", value ? value.fill ?? "var(--heat)" : "none").attr("fill-opacity", opacity)
           .attr("stroke", value ? "none" : "var(--line)");
-        if (value?.text && step >= 6.3 * value.text.length + 4) {
+        if (written) {
           cell.append("text").attr("x", x(j) + step / 2).attr("y", y(i) + row / 2 + 4).attr("text-anchor", "middle")
-            .attr("fill", value.ink ?? "var(--ink)").text(value.text);
+            .attr("fill", "var(--ink)").text(value.text);
         }
         const say = () => { readout.textContent = value ? value.words : of.missing(column, system); };
         cell.on("pointerenter", say).on("click", () => { say(); of.choose?.(column, system); });
@@ -69,8 +72,6 @@ report.heat = (function () {
     const [low, high] = d3.extent(values.filter((value) => value != null));
     return (value) => (high > low ? 0.07 + 0.88 * ((value - low) / (high - low)) : 0.5);
   }
-
-  const ink = (share) => (share > 0.55 ? "var(--heat-ink)" : "var(--ink)");
 
   function byTask() {
     const over = [...d3.group(selection.tasks(), (task) => task.type).values()].flat();
@@ -86,10 +87,9 @@ report.heat = (function () {
       value: (task, index) => {
         const standing = selection.standing(task, index);
         if (!standing) return null;
-        const dark = share.get(task)(standing.score);
         const ends = standing.low == null ? "" : `, 95% interval ${score(standing.low)} to ${score(standing.high)}`;
         return {
-          share: dark, ink: ink(dark), text: standing.score.toFixed(3).slice(1),
+          share: share.get(task)(standing.score), text: standing.score.toFixed(3).slice(1),
           words: `${systems[index].short} on ${task.name}${task.type ? ` (${task.type})` : ""}: ${task.measure} ${score(standing.score)}${ends}`,
         };
       },
@@ -116,9 +116,8 @@ report.heat = (function () {
       value: (code, index) => {
         const value = mean(code, index);
         if (value === null) return null;
-        const dark = share.get(code)(value);
         return {
-          share: dark, ink: ink(dark), text: value.toFixed(3).slice(1),
+          share: share.get(code)(value), text: value.toFixed(3).slice(1),
           words: `${systems[index].short} on ${selection.languageName(code)}: mean ${score(value)} over ${report.plural(having.get(code).length, "task")}`,
         };
       },

@@ -59,7 +59,7 @@ report.matrix = (function () {
         if (row === column) return null;
         return task ? onTask(task, row, column) : overTasks(tested, row, column);
       },
-      choose: (column, row) => { if (row !== column) report.queries?.compare(column, row, task?.name); },
+      choose: (column, row) => { if (row !== column) report.queries?.compare(column, row, task?.task); },
     });
   }
 

@@ -53,8 +53,8 @@ report.queries = (function () {
     const { rows } = view;
     const [nameA, nameB] = [systems[view.a].short, systems[view.b].short];
     // The leaderboard's own figure where it is the same mean, so that rounding never shows two.
-    const task = tasks.find(({ name }) => name === collection().task);
-    const whole = task && task.measure === measure() && collections.filter((other) => other.task === task.name).length === 1;
+    const task = tasks.find((each) => each.task === collection().task);
+    const whole = task && task.measure === measure() && collections.filter((other) => other.task === task.task).length === 1;
     const mean = (index, values) => (whole ? task.standings[index]?.score : null) ?? d3.mean(rows, values);
     const [meanA, meanB] = [mean(view.a, (row) => row.a), mean(view.b, (row) => row.b)];
     const counts = d3.rollup(rows, (group) => group.length, (row) => kind(row.change));
@@ -224,7 +224,7 @@ report.queries = (function () {
 
   function restore() {
     // B is the best, A the second best: what was gained is what one looks for first.
-    const { standings } = tasks.find((task) => task.name === collections[0].task) || { standings: [] };
+    const { standings } = tasks.find((each) => each.task === collections[0].task) || { standings: [] };
     const [first, second] = d3.sort(collections[0].systems, (index) => -(standings[index]?.score ?? -1));
     [view.a, view.b] = second === undefined ? [first, first] : [second, first];
     const saved = collections.findIndex((each) => each.label === address.get("queries"));
