@@ -35,8 +35,10 @@ def test_every_pair_has_the_p_value_of_its_own_test(queries: int) -> None:
             expected.ties,
             expected.losses,
         )
-        assert test.interval is not None
+        assert test.interval is not None and expected.interval is not None
         assert test.interval.low <= test.difference <= test.interval.high
+        assert test.interval.high == pytest.approx(expected.interval.high, abs=0.01)
+        assert (test.p_value < 0.05) == (not test.interval.low <= 0 <= test.interval.high)
 
 
 def test_groups_of_queries_are_weighted() -> None:

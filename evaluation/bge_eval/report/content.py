@@ -184,8 +184,7 @@ class Content:
             return f"{complete} of {total} have a score on {tasks}, so none is called the best."
         standings = [system.mean_standing for system in self.systems]
         best = next((i for i, it in enumerate(standings) if it is not None and it.rank == 1), None)
-        complete = sum(it is not None for it in standings)
-        if best is None or complete < 2:
+        if best is None:
             return ""
         tied = [
             system.short
@@ -193,8 +192,6 @@ class Content:
             if it is not None and it.tied
         ]
         what = self.tasks[0].measure if len(self.tasks) == 1 else "mean"
-        if complete < len(standings):
-            what += f" of the {complete} systems with every task"
         text = f"{self.systems[best].short} has the best {what}, {self.systems[best].mean:.4f}"
         if not tied:
             return f"{text}."

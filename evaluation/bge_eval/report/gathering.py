@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
 from bge_eval.statistics.all_pairs import PairTest, compare_all_pairs
 from bge_eval.statistics.corrections import holm
+from bge_eval.statistics.many import tukey_hsd
 
 _ACRONYMS = {"ap": "AP", "mrr": "MRR", "v": "V"}
 
@@ -46,14 +47,14 @@ def gather(
     parts: list[QueryGroup] = []
     tasks = []
     pairs = [_pairs(evidence, column.task) for column in board.columns]
-    for_tasks = iter(holm([test.p_value for of_task in pairs for test in of_task]))
+    for_tasks = iter(holm([test.p_value for of_task in pairs for test in of_task.pairs]))
     for column, tests in zip(board.columns, pairs, strict=True):
         names = [part.task for part in column.parts] or [column.task]
         for name in names:
             having = {i: results[name] for i, results in enumerate(saved) if name in results}
             parts += query_groups(name, having)
         task = _task(board, column, key, evidence, saved, published)
-        tasks.append(replace(task, pairs=_corrected(tests, for_tasks)))
+        tasks.append(replace(task, pairs=_with_corrections(tests, for_tasks)))
     settings = [
         settings_by_value(row, list(own.values()))
         for row, own in zip(board.rows, saved, strict=True)
@@ -185,26 +186,37 @@ def _complete_mean(own: Sequence[float], scores: Sequence[Sequence[float]]) -> f
     return sum(own) / len(own) if own and len(own) == max(map(len, scores)) else None
 
 
-def _pairs(evidence: Evidence, task: str) -> list[PairTest]:
+@dataclass(frozen=True, slots=True)
+class _Tested:
+    """The tests of one task."""
+
+    pairs: Sequence[PairTest] = ()
+    """Every pair; the systems are the leaderboard's rows."""
+    corrected: Sequence[float] = ()
+    """Its p-values by the randomised Tukey HSD test, in the same order."""
+
+
+def _pairs(evidence: Evidence, task: str) -> _Tested:
     """Test every pair of the systems that have values for the same queries of a task."""
     rows = evidence.by_query(task)
     tested = [index for index, (weights, _) in enumerate(rows) if weights]
     if len(tested) < 2:
-        return []
+        return _Tested()
     weights, parts = rows[tested[0]]
     groups = [
         np.array([[rows[index][1][place][query] for query in part] for index in tested])
         for place, part in enumerate(parts)
     ]
-    return [
-        replace(test, first=tested[test.first], second=tested[test.second])
-        for test in compare_all_pairs(groups, weights)
-    ]
+    p_values = tukey_hsd([group.T for group in groups], weights)
+    tests = compare_all_pairs(groups, weights)
+    return _Tested(
+        [replace(test, first=tested[test.first], second=tested[test.second]) for test in tests],
+        [float(p_values[test.first, test.second]) for test in tests],
+    )
 
 
-def _corrected(tests: Sequence[PairTest], for_tasks: Iterator[float]) -> tuple[PairOnTask, ...]:
-    """Add the corrected p-values to the tests of one task."""
-    corrected = holm([test.p_value for test in tests])
+def _with_corrections(tested: _Tested, for_tasks: Iterator[float]) -> tuple[PairOnTask, ...]:
+    """Return the pairs of one task with their corrected p-values."""
     return tuple(
         PairOnTask(
             test.first,
@@ -214,10 +226,10 @@ def _corrected(tests: Sequence[PairTest], for_tasks: Iterator[float]) -> tuple[P
             test.ties,
             test.losses,
             test.p_value,
-            p_value,
+            corrected,
             next(for_tasks),
         )
-        for test, p_value in zip(tests, corrected, strict=True)
+        for test, corrected in zip(tested.pairs, tested.corrected, strict=True)
     )
 
 

@@ -13,16 +13,15 @@ from itertools import combinations
 
 import numpy as np
 
+from bge_eval.statistics.difference import difference_interval
 from bge_eval.statistics.intervals import CONFIDENCE, Interval
 from bge_eval.statistics.randomisation import (
     EXACT_UP_TO,
-    randomisation_p_value,
-    tail_probability,
+    Randomisation,
+    decided,
+    randomisation_test,
 )
 from bge_eval.statistics.samples import CELLS, RESAMPLES, TIE, Values
-
-_ENOUGH = 10
-"""Extreme flips among the random ones from which on their share is a good p-value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,65 +76,49 @@ def compare_all_pairs(
     )
     terms = [np.where(np.abs(x) > TIE, x * scale, 0.0) for x in raw]
     many = [index for index, x in enumerate(terms) if np.count_nonzero(x) > EXACT_UP_TO]
-    p_values = _drawn_p_values([terms[index] for index in many], seed, resamples)
-    by_pair = dict(zip(many, p_values, strict=True))
-    sizes = [group.shape[1] for group in groups]
-    return [
-        PairTest(
-            first=a,
-            second=b,
-            difference=float((x * scale).sum()),
-            interval=_interval(np.split(x, np.cumsum(sizes)[:-1]), weights),
-            p_value=by_pair[index] if index in by_pair else _exact_p_value(terms[index]),
-            wins=int((x > TIE).sum()),
-            ties=int((np.abs(x) <= TIE).sum()),
-            losses=int((x < -TIE).sum()),
+    drawn = dict(
+        zip(many, _drawn_tests([terms[index] for index in many], seed, resamples), strict=True)
+    )
+    edges = np.cumsum([group.shape[1] for group in groups])[:-1]
+    results = []
+    for index, ((a, b), x) in enumerate(zip(pairs, raw, strict=True)):
+        differences = np.split(x, edges)
+        test = drawn.get(index) or randomisation_test(differences, weights)
+        results.append(
+            PairTest(
+                first=a,
+                second=b,
+                difference=float((x * scale).sum()),
+                interval=difference_interval(differences, weights, test),
+                p_value=test.p_value,
+                wins=int((x > TIE).sum()),
+                ties=int((np.abs(x) <= TIE).sum()),
+                losses=int((x < -TIE).sum()),
+            )
         )
-        for index, ((a, b), x) in enumerate(zip(pairs, raw, strict=True))
-    ]
+    return results
 
 
-def _exact_p_value(terms: Values) -> float:
-    """Return the p-value over all sign flips of a few differing queries."""
-    differing = terms[terms != 0]
-    return randomisation_p_value([differing])[0] if len(differing) else 1.0
+def _drawn_tests(terms: Sequence[Values], seed: int, resamples: int) -> list[Randomisation]:
+    """Return the tests of several pairs from the same random sign flips.
 
-
-def _drawn_p_values(terms: Sequence[Values], seed: int, resamples: int) -> list[float]:
-    """Return the p-values of several pairs from the same random sign flips."""
+    Args:
+        terms: for each pair ``(n_queries,)``, each query's part of the mean difference.
+        seed: seed of the random sign flips.
+        resamples: number of random sign flips.
+    """
     if not terms:
         return []
     matrix = np.array(terms).T  # (queries, pairs)
-    thresholds = np.abs(matrix.sum(axis=0)) - 1e-12 * np.abs(matrix).sum(axis=0)
-    extreme = np.zeros(len(terms), dtype=np.int64)
+    sums = np.empty((len(terms), resamples))
     generator = np.random.default_rng(seed)
-    size = max(1, CELLS // (len(matrix) + len(terms)))
+    size = max(1, CELLS // len(matrix))
     for start in range(0, resamples, size):
-        count = min(size, resamples - start)
-        bits = generator.integers(0, 256, (count, -(-len(matrix) // 8)), dtype=np.uint8)
+        stop = min(start + size, resamples)
+        bits = generator.integers(0, 256, (stop - start, -(-len(matrix) // 8)), dtype=np.uint8)
         signs = np.unpackbits(bits, axis=1, count=len(matrix)) * 2.0 - 1.0
-        extreme += np.count_nonzero(np.abs(signs @ matrix) >= thresholds, axis=0)
+        sums[:, start:stop] = np.abs(signs @ matrix).T
     return [
-        (int(count) + 1) / (resamples + 1)
-        if count >= _ENOUGH
-        else tail_probability(x[x != 0], float(threshold))[0]
-        for count, x, threshold in zip(extreme, terms, thresholds, strict=True)
+        decided(x[x != 0], of_pair, level=1 - CONFIDENCE, exact=False)
+        for x, of_pair in zip(terms, sums, strict=True)
     ]
-
-
-def _interval(differences: Sequence[Values], weights: Sequence[float]) -> Interval | None:
-    """Return Student's t interval of a weighted sum of means, Welch's degrees of freedom."""
-    from scipy.special import stdtrit
-
-    if min(map(len, differences)) < 2:
-        return None
-    mean = sum(w * float(x.mean()) for x, w in zip(differences, weights, strict=True))
-    parts = [
-        w**2 * float(x.var(ddof=1)) / len(x) for x, w in zip(differences, weights, strict=True)
-    ]
-    variance = sum(parts)
-    if variance <= TIE**2:
-        return Interval(mean, mean)
-    spread = sum(part**2 / (len(x) - 1) for part, x in zip(parts, differences, strict=True))
-    reach = float(stdtrit(variance**2 / spread, (1 + CONFIDENCE) / 2)) * variance**0.5
-    return Interval(mean - reach, mean + reach)

@@ -68,21 +68,30 @@ def randomisation_test(
     terms = np.concatenate([weight * x / len(x) for x, weight in weighted(values, weights)])
     # Drop ties so that their rounding does not raise the threshold.
     terms = terms[np.concatenate([np.abs(x) > TIE for x in values])]
+    if len(terms) <= EXACT_UP_TO:
+        return decided(terms, _all_sums(terms), level=level, exact=True)
+    sums = _random_sums(terms, resamples, np.random.default_rng(seed))
+    return decided(terms, sums, level=level, exact=False)
+
+
+def decided(terms: Values, sums: Values, *, level: float, exact: bool) -> Randomisation:
+    """Return the result of a test from the sums of its sign flips.
+
+    Args:
+        terms: ``(n_queries,)``, each query's part of the mean difference; none is 0.
+        sums: ``(n_flips,)``, the absolute sums of sign flips of the terms.
+        level: the level of the critical difference.
+        exact: whether the sums are those of all sign flips.
+    """
     observed = abs(float(terms.sum()))
     # A sum of the same terms in another order may differ in its last digits.
     rounding = 1e-12 * float(np.abs(terms).sum())
-    exact = len(terms) <= EXACT_UP_TO
+    extreme = int(np.count_nonzero(sums >= observed - rounding))
     if exact:
-        sums = _all_sums(terms)
-        extreme = int(np.count_nonzero(sums >= observed - rounding))
         p_value, allowed = extreme / len(sums), int(np.ceil(level * len(sums))) - 1
     else:
-        sums = _random_sums(terms, resamples, np.random.default_rng(seed))
-        extreme = int(np.count_nonzero(sums >= observed - rounding))
-        p_value, allowed = (
-            (extreme + 1) / (resamples + 1),
-            int(np.ceil(level * (resamples + 1))) - 2,
-        )
+        p_value = (extreme + 1) / (len(sums) + 1)
+        allowed = int(np.ceil(level * (len(sums) + 1))) - 2
         if extreme < _ENOUGH:
             p_value, exact = tail_probability(terms, observed - rounding)
     # Of the sums, at most `allowed` may reach a significant one: the next largest is the limit.

@@ -26,7 +26,7 @@ report.board = (function () {
         const standing = selection.standing(task, index);
         if (!standing) return { value: null, partial: task.partial[index] };
         const whole = standing === task.standings[index];
-        return { value: standing.score, ...standing, tied: whole && standing.tied && !selection.onlyModels(), gain: whole ? task.gains[index] : null };
+        return { value: standing.score, ...standing, tied: whole && standing.tied && !selection.onlyModels(), untested: whole && standing.rank > 1 && !standing.tested, gain: whole ? task.gains[index] : null };
       },
     };
   }
@@ -37,7 +37,7 @@ report.board = (function () {
       cell: (index) => {
         const mean = selection.mean(over, index);
         const own = systems[index].mean_standing;
-        if (key === "mean" && !selection.isFiltered() && own) return { value: own.score, ...own };
+        if (key === "mean" && !selection.isFiltered() && own) return { value: own.score, ...own, untested: own.rank > 1 && !own.tested };
         return { value: mean.score, ...mean };
       },
     };
@@ -138,7 +138,9 @@ report.board = (function () {
       return make("td", { class: column.kind, "data-value": "" }, "–", part);
     }
     const rank = ranks.indexOf(cell.value) + 1;
-    const tied = cell.tied ? make("span", { class: "tied", title: "not significantly different from the best" }, " ≈") : null;
+    const tied = cell.tied
+      ? make("span", { class: "tied", title: "not significantly different from the best" }, " ≈")
+      : cell.untested && !selection.isFiltered() ? make("span", { class: "tied", title: "not tested against the best: no values by query" }, " °") : null;
     const gain = cell.gain == null ? null : make("small", { class: "gained" }, signed(cell.gain));
     const ends = interval(cell);
     return make("td", { class: `${column.kind} rank${rank}`, "data-value": cell.value, title: String(cell.value) },
@@ -172,7 +174,8 @@ report.board = (function () {
   function key() {
     const every = columns.flatMap((column) => rows.map((index) => column.cell(index)));
     const parts = [make("span", {}, make("b", {}, "bold"), " best"), make("span", {}, make("u", {}, "underlined"), " second best")];
-    if (every.some((cell) => cell.tied)) parts.push(make("span", {}, "≈ not significantly different from the best (p ≥ 0.05)"));
+    if (every.some((cell) => cell.tied)) parts.push(make("span", {}, "≈ not significantly different from the best (randomised Tukey HSD test over all systems, p ≥ 0.05)"));
+    if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "° not tested: no values by query"));
     if (every.some((cell) => cell.low != null)) parts.push(make("span", {}, make("small", {}, "0.71–0.75"), " 95% interval over queries"));
     if (every.some((cell) => cell.gain != null)) parts.push(make("span", {}, make("small", {}, "+0.01"), " against its first stage"));
     if (columns.some((column) => column.key === "rank")) parts.push(make("span", {}, "Rank: Borda count over the tasks, as MTEB ranks"));
