@@ -140,7 +140,7 @@ report.board = (function () {
     const rank = ranks.indexOf(cell.value) + 1;
     const tied = cell.tied
       ? make("span", { class: "tied", title: "not significantly different from the best" }, " ≈")
-      : cell.untested && !selection.isFiltered() ? make("span", { class: "tied", title: "not tested against the best: no values by query" }, " °") : null;
+      : cell.untested && !selection.isFiltered() ? make("span", { class: "tied", title: "not tested against the best" }, " ?") : null;
     const gain = cell.gain == null ? null : make("small", { class: "gained" }, signed(cell.gain));
     const ends = interval(cell);
     return make("td", { class: `${column.kind} rank${rank}`, "data-value": cell.value, title: String(cell.value) },
@@ -174,10 +174,11 @@ report.board = (function () {
   function key() {
     const every = columns.flatMap((column) => rows.map((index) => column.cell(index)));
     const parts = [make("span", {}, make("b", {}, "bold"), " best"), make("span", {}, make("u", {}, "underlined"), " second best")];
-    if (every.some((cell) => cell.tied)) parts.push(make("span", {}, "≈ not significantly different from the best (randomised Tukey HSD test over all systems, p ≥ 0.05)"));
-    if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "° not tested: no values by query"));
+    if (every.some((cell) => cell.tied)) parts.push(make("span", {}, "≈ cannot be told from the best (randomised Tukey HSD over all systems, p ≥ 0.05)"));
+    if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "? not tested: it or the best has no values by query, or has other ones"));
     if (every.some((cell) => cell.low != null)) parts.push(make("span", {}, make("small", {}, "0.71–0.75"), " 95% interval over queries"));
     if (every.some((cell) => cell.gain != null)) parts.push(make("span", {}, make("small", {}, "+0.01"), " against its first stage"));
+    if (columns.some((column) => column.folds !== undefined)) parts.push(make("span", {}, "Means by type are not tested"));
     if (columns.some((column) => column.key === "rank")) parts.push(make("span", {}, "Rank: Borda count over the tasks, as MTEB ranks"));
     $("#leaderboard .key").replaceChildren(...parts);
   }
