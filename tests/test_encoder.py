@@ -238,12 +238,6 @@ class TestRevision:
             locate(BUILTIN, revision="main")
 
 
-def test_note_for_a_copied_folder(tiny_bge: Path, minilm_folder: Path) -> None:
-    """The folder of a BGE model does not hold its query instruction."""
-    assert EncoderModel(str(tiny_bge)).unnamed_twin() == "BAAI/bge-base-en-v1.5"
-    assert EncoderModel(str(minilm_folder)).unnamed_twin() is None
-
-
 def test_model_with_a_loader_of_its_own_is_refused(tmp_path: Path, minilm_folder: Path) -> None:
     """Instruction-tuned models format prompts in ways of their own; no silent wrong number."""
     folder = make_encoder(tmp_path / "nvidia" / "NV-Embed-v2", minilm_folder, "mean")

@@ -65,6 +65,8 @@ class ModelSettings(TypedDict, total=False):
     """Prompts by task, task type or role, or a TOML file of them."""
     protocol: Literal["leaderboard", "model-card", "model-files"]
     """Whose rules decide which prompts texts get."""
+    known_as: str | None
+    """The hub's model that a local folder is a copy of; "none" if it is none that is known."""
     instruction_format: str | None
     """Template of a task instruction, e.g. ``"Instruct: {instruction}\\nQuery: "``."""
     examples: str | Path | None

@@ -18,6 +18,7 @@ import mteb
 import pytest
 from mteb.models.model_implementations import MODEL_REGISTRY
 
+from bge_eval.encode.checkpoints import Run, checkpoint
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.registry import PLAIN_LOADERS, refuse_other_loader, registry_entry
@@ -124,7 +125,9 @@ def reference(name: str, folder: Path) -> Any:
 
 def options(name: str) -> ModelOptions:
     protocol = ProtocolName.MODEL_FILES if name in BY_MODEL_CARD else None
-    return ModelOptions(overrides=Overrides(protocol=protocol))
+    entry = checkpoint(name)
+    known_as = name if entry is not None and entry.run is Run.OPTIONS else None
+    return ModelOptions(overrides=Overrides(protocol=protocol, known_as=known_as))
 
 
 def alike() -> list[list[str]]:

@@ -55,6 +55,7 @@ def overrides(model: ModelFlags) -> Overrides:
         instruction_format=model.family.instruction_format,
         prompts=read_prompts(prompting.prompts) if prompting.prompts else None,
         protocol=prompting.protocol,
+        known_as=model.family.known_as,
     )
 
 

@@ -94,6 +94,12 @@ def registry_entry(name: str) -> RegistryEntry | None:
     )
 
 
+def has_prompts(name: str) -> bool:
+    """Return whether mteb's registry states prompts of a model."""
+    entry = registry_entry(name)
+    return entry is not None and entry.prompts is not None
+
+
 def refuse_other_loader(name: str, entry: RegistryEntry | None) -> None:
     """Refuse a model that mteb does not run by putting a prompt before the text.
 

@@ -2,8 +2,8 @@
 
 The sources, each overriding the one before: the sentence-transformers files in the model's folder
 (``modules.json``, ``1_Pooling/config.json``, ``sentence_bert_config.json``,
-``config_sentence_transformers.json``), mteb's model registry (prompts and similarity), and the
-options of the command line.
+``config_sentence_transformers.json``), mteb's model registry, the table of published checkpoints,
+and the options of the command line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bge_eval.encode.checkpoints import Checkpoint, checkpoint
 from bge_eval.encode.config import module_kind, read_modules, read_object, transformer_folder
+from bge_eval.encode.copies import Copy, recognise
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.prompts import Instructions, Prompts, model_prompts
@@ -80,6 +82,15 @@ class Settings:
     """Tokenizer options from mteb's registry (add_eos_token, padding_side)."""
 
 
+_CHOICES: dict[str, type[StrEnum]] = {
+    "pooling": Pooling,
+    "similarity": Similarity,
+    "dtype": Dtype,
+    "protocol": ProtocolName,
+}
+"""The fields of `Overrides` that take one of a few values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """The user's options; None leaves the model's own value."""
@@ -106,6 +117,22 @@ class Overrides:
     """``--prompts``: prompt name (task, task type, role) → text; overrides the model's prompts."""
     protocol: ProtocolName | None = None
     """``--protocol``: the rules for query prompts and normalisation."""
+    known_as: str | None = None
+    """``--known-as``: the published model that a local folder is a copy of, or "none"."""
+
+    def __post_init__(self) -> None:
+        """Take the values of choices as text, too.
+
+        Raises:
+            UsageError: a value is none of its option's choices.
+        """
+        for name, kind in _CHOICES.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value not in list(kind):
+                raise UsageError(f"{name} is '{value}'; it can be {', '.join(kind)}.")
+            object.__setattr__(self, name, kind(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +143,8 @@ class ModelConfig:
     """Settings from the model's files and mteb's registry."""
     prompts: Prompts
     """Prompts from the same sources."""
+    copy: Copy = field(default_factory=Copy)
+    """Which published model the files are."""
 
 
 def read_model_config(
@@ -134,9 +163,11 @@ def read_model_config(
     modules = read_modules(folder)
     body_folder = transformer_folder(folder)
     st_config = read_object(folder / "config_sentence_transformers.json")
-    registry = registry_entry(files.name) if use_registry else None
+    copy = recognise(files, overrides.known_as) if use_registry else Copy()
+    registry = registry_entry(copy.name) if copy.name is not None else None
+    published = checkpoint(copy.name) if copy.name is not None else None
     pooling, pool_prompt, normalize = (
-        _from_modules(folder, modules) if modules is not None else (overrides.pooling, True, False)
+        _from_modules(folder, modules) if modules is not None else _bare(published, overrides)
     )
     if pooling is None:
         raise UsageError(
@@ -147,9 +178,13 @@ def read_model_config(
     prompts, similarity = _prompts_and_similarity(st_config, registry, overrides.protocol)
     if overrides.protocol is ProtocolName.MODEL_FILES:
         _refuse_format(overrides)
-    elif (template := overrides.instruction_format or _TEMPLATES.get(files.name)) is not None:
-        source = "--instruction-format" if overrides.instruction_format else "its model card"
-        prompts = Prompts(source=source, instructions=_from_template(template))
+    elif overrides.instruction_format is not None:
+        instructions = _from_template(overrides.instruction_format)
+        prompts = Prompts(source="--instruction-format", instructions=instructions)
+    elif published is not None:
+        prompts = published.prompts() or prompts
+    if similarity is None and modules is None and published is not None and published.similarity:
+        similarity = Similarity(published.similarity)
     if similarity is None:
         # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
         # search by it); sentence-transformers models default to cosine.
@@ -165,12 +200,22 @@ def read_model_config(
         pool_prompt=pool_prompt and (registry is None or registry.pool_prompt is not False),
         tokenizer=registry.tokenizer if registry is not None else {},
     )
-    return ModelConfig(settings, prompts)
+    return ModelConfig(settings, prompts, copy)
+
+
+def _bare(published: Checkpoint | None, overrides: Overrides) -> tuple[Pooling | None, bool, bool]:
+    """Return the pooling of a folder without modules, and whether vectors are normalised."""
+    pooling = overrides.pooling
+    if published is not None and published.pooling is not None:
+        pooling = Pooling(published.pooling)
+    return pooling, True, published is not None and bool(published.normalize)
 
 
 def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
-    """Return a model's prompts and similarity from mteb's registry."""
-    return _prompts_and_similarity({}, registry_entry(name))
+    """Return a model's prompts and similarity from mteb's registry, or from its model card."""
+    prompts, similarity = _prompts_and_similarity({}, registry_entry(name))
+    published = checkpoint(name)
+    return (published and published.prompts()) or prompts, similarity
 
 
 def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
@@ -268,13 +313,6 @@ def _prompts_and_similarity(
     )
 
 
-_TEMPLATES = {
-    "BAAI/bge-multilingual-gemma2": "<instruct>{instruction}\n<query>",
-    "BAAI/bge-en-icl": "<instruct>{instruction}\n<query>",
-}
-"""Instruction templates from model cards, for models without one in mteb's registry."""
-
-
 def _refuse_format(overrides: Overrides) -> None:
     if overrides.instruction_format is not None:
         raise UsageError(
@@ -305,14 +343,4 @@ def overrides_from(options: Mapping[str, Any]) -> Overrides:
             raise UsageError(
                 f"Unknown option '{name}'.{did_you_mean(name, names)} Options: {', '.join(names)}."
             )
-    choices = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype}
-    choices |= {"protocol": ProtocolName}
-    checked = dict(options)
-    for name, kind in choices.items():
-        value = checked.get(name)
-        if value is None:
-            continue
-        if value not in list(kind):
-            raise UsageError(f"{name} is '{value}'; it can be {', '.join(kind)}.")
-        checked[name] = kind(value)
-    return Overrides(**checked)
+    return Overrides(**options)

@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.encode.locate import content_revision, name_of
+from bge_eval.encode.copies import known_name
+from bge_eval.encode.locate import content_revision
 from bge_eval.encode.settings import Backend, Dtype
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.models.form import Form
@@ -299,13 +300,13 @@ def _merged(model: Any, adapter: Path) -> Any:
 def is_decoder(name: str, options: ModelOptions) -> bool:
     """Return whether a model takes examples or an adapter."""
     has_options = options.examples is not None or options.adapter is not None
-    return has_options or name_of(name) == _WITH_EXAMPLES
+    return has_options or known_name(name, options.overrides.known_as) == _WITH_EXAMPLES
 
 
 def open_decoder(name: str, options: ModelOptions, progress: Progress | None) -> DecoderModel:
     """Return the decoder of a name; see `bge_eval.models.opening.open_model`."""
     examples = read_examples(options.examples) if options.examples is not None else None
-    if examples is None and name_of(name) == _WITH_EXAMPLES:
+    if examples is None and known_name(name, options.overrides.known_as) == _WITH_EXAMPLES:
         examples = {}
     return DecoderModel(name, options, examples=examples, progress=progress)
 

@@ -295,6 +295,8 @@ class DenseModel(Model):
             text = getattr(self.overrides, name)
             if text is not None:
                 changed[name] = _digest(text) if text else "none"
+        if self.overrides.known_as is not None:
+            changed["known_as"] = self.overrides.known_as
         changed |= self._stated_protocol()
         if self.overrides.prompts:
             changed["prompts"] = _digest(repr(sorted(self.overrides.prompts.items())))

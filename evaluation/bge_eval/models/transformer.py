@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bge_eval.encode.copies import copy_notes, refuse_unclear
 from bge_eval.encode.locate import locate
 from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
@@ -106,7 +107,8 @@ class EncoderModel(DenseModel):
         self._store = _open_store(options.store, self.progress)
         self._encoder: TextEncoder | None = None
         self._stored_sizes: dict[str, int] = {}
-        self._refuse_own_loader()
+        self._copy = config.copy
+        refuse_unclear(files, config.copy, config.prompts, overrides)
         meta = self._make_meta(
             self._experiment() or None,
             framework=["PyTorch"],
@@ -156,30 +158,11 @@ class EncoderModel(DenseModel):
         if settings.truncate_dim:
             parts.insert(2, f"first {settings.truncate_dim} dimensions")
         line = f"{self.files.name} at {self.files.revision[:12]}: {', '.join(parts)}"
-        twin = self.unnamed_twin()
-        if twin is None:
-            return (line, *left_out_note(prompts, self.overrides))
         return (
             line,
-            f"Note: this folder has the name of {twin}, for which mteb knows a query prompt, but"
-            " its files have none. If it is that model, add --query-prompt.",
+            *copy_notes(self._copy, prompts, self.overrides),
+            *left_out_note(prompts, self.overrides),
         )
-
-    def unnamed_twin(self) -> str | None:
-        """Return the registered model that a local folder without prompts is named like.
-
-        A copy of ``bge-base-en-v1.5`` holds no query prompt, since the hub's repository holds
-        none: mteb knows it by the model's name, which a local folder has not.
-        """
-        from mteb.models.model_implementations import MODEL_REGISTRY
-
-        if self.files.from_hub or self.prompts.has_text or self.overrides.query_prompt is not None:
-            return None
-        name = self.files.name.rsplit("/", 1)[-1]
-        for known, meta in MODEL_REGISTRY.items():
-            if known.rsplit("/", 1)[-1] == name and meta.loader_kwargs.get("model_prompts"):
-                return str(known)
-        return None
 
     def machine_settings(self) -> dict[str, Any]:
         """Return backend, device, batch size, dimension and parameters.

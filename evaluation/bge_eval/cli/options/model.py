@@ -110,6 +110,13 @@ class FamilyFlags:
             rich_help_panel=_FAMILIES,
         ),
     ] = None
+    known_as: Annotated[
+        str | None,
+        typer.Option(
+            help="A local folder is a copy of this model of the hub; 'none' if of no known one.",
+            rich_help_panel=_FAMILIES,
+        ),
+    ] = None
     instruction_format: Annotated[
         str | None,
         typer.Option(
