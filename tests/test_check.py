@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from bge_eval.cli.pytest_plugin import _as_option
@@ -24,6 +25,7 @@ from bge_eval.gate.gate import Request, judge, update
 from bge_eval.gate.github import workflow_commands
 from bge_eval.gate.junit import write_junit
 from bge_eval.gate.outcome import Finding, Outcome, Status
+from bge_eval.gate.power import detectable_drops
 from bge_eval.gate.rules import Rule, Rules, read_rules
 from bge_eval.gate.selection import Selection, select_runs
 from bge_eval.gate.verdict import check
@@ -619,3 +621,91 @@ def test_the_plugin_costs_nothing() -> None:
 )
 def test_options_of_the_fixture(name: str, value: Any, words: list[str]) -> None:
     assert _as_option(name, value) == words
+
+
+def values_entry(task: str, values: dict[str, float]) -> Entry:
+    mean = sum(values.values()) / len(values)
+    scores = {"main": mean, "nDCG@10": mean}
+    return Entry(task, "m", "nDCG@10", scores, queries={"nDCG@10": {"default/test": values}})
+
+
+def losing(seed: int, loss: float, queries: int = 100) -> tuple[dict[str, float], dict[str, float]]:
+    """Draw a baseline's values, and those of a run that loses that much on average."""
+    draw = np.random.default_rng(seed)
+    before = draw.beta(2, 2, queries)
+    after = before - loss + draw.normal(0, 0.06, queries)
+    names = [f"q{place}" for place in range(queries)]
+    return dict(zip(names, before, strict=True)), dict(zip(names, after, strict=True))
+
+
+def test_an_average_is_a_family_of_its_own(tmp_path: Path) -> None:
+    """56 tasks that lose a little each: no task can be shown to, and their mean can."""
+    drawn = {f"Task{i}": losing(i, 0.01) for i in range(56)}
+    before = {task: values_entry(task, values) for task, (values, _) in drawn.items()}
+    after = {task: values_entry(task, values) for task, (_, values) in drawn.items()}
+    rules = Rules(average=Rule(max_drop=0.002))
+    outcome = check(Baseline("b", tmp_path / "b.json", before), after, rules)
+    *_, mean = outcome.findings
+    assert mean.task == "average of the baseline's tasks"
+    assert mean.status is Status.REGRESSED
+    assert mean.comparison is not None and mean.p_value == mean.comparison.p_value
+
+
+@pytest.mark.parametrize("tasks", [501, 2000])
+def test_no_number_of_tasks_hides_a_disaster(tmp_path: Path, tasks: int) -> None:
+    """Every query of every task falls to 0; a correction for so many tests must not hide it."""
+    draw = np.random.default_rng(tasks)
+    names = [f"q{place}" for place in range(20)]
+    before, after = {}, {}
+    for index in range(tasks):
+        values = dict(zip(names, draw.uniform(0.2, 1, len(names)), strict=True))
+        before[f"T{index}"] = values_entry(f"T{index}", values)
+        after[f"T{index}"] = values_entry(f"T{index}", dict.fromkeys(names, 0.0))
+    outcome = check(Baseline("b", tmp_path / "b.json", before), after, Rules())
+    assert len(outcome.of(Status.REGRESSED)) == tasks and outcome.exit_code == 1
+
+
+def test_a_rule_of_an_unknown_task_is_refused(runs: Path, baseline: Baseline) -> None:
+    with pytest.raises(UsageError, match=r"\[task.BgeEvalDem\].*no such task.*BgeEvalDemo"):
+        judged(baseline, runs / "base", "[task.BgeEvalDem]\nmax_drop = 0.5\n")
+
+
+def test_scores_that_are_not_their_queries_are_refused(baseline: Baseline) -> None:
+    content = json.loads(baseline.path.read_text(encoding="utf-8"))
+    scores = content["tasks"][DEMO]["scores"]
+    for measure in ("main", "R@100"):
+        edited = {**scores, measure: scores[measure] - 0.01}
+        content["tasks"][DEMO]["scores"] = edited
+        baseline.path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(DamagedError, match=rf"{measure}.*but the mean of its queries is"):
+            read_baseline(baseline.path)
+
+
+def test_the_detectable_drop_is_found_with_its_power(tmp_path: Path) -> None:
+    """Runs that lose as much as the baseline can detect fail in about 80% of the cases."""
+    first, second = losing(1, 0.0, queries=150)
+    old = Baseline("b", tmp_path / "b.json", {"T": values_entry("T", first)})
+    new = replace(old, entries={"T": values_entry("T", second)})
+    rules = Rules(default=Rule(max_drop=0.0))
+    [task] = detectable_drops(old, new, rules)
+    assert task.measured
+    [assumed] = detectable_drops(None, new, rules)
+    assert not assumed.measured and assumed.drop > task.drop
+    draw = np.random.default_rng(5)
+    failed = 0
+    for _ in range(200):
+        # The rules are judged on other queries of the same spread.
+        after = {q: v - task.drop + draw.normal(0, 0.06) for q, v in second.items()}
+        outcome = check(new, {"T": values_entry("T", after)}, rules)
+        failed += bool(outcome.of(Status.REGRESSED))
+    # The spread itself is known from 150 queries to about 6%, which moves the power by 0.06.
+    assert 0.8 - 0.06 - 0.1 < failed / 200 < 0.8 + 0.06 + 0.1
+
+
+def test_the_detectable_drop_is_printed(bge_eval: CommandLine, runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.json"
+    done = bge_eval("check", "--update", "--baseline", path, runs / "base")
+    assert "drop of this size with power 0.8" in " ".join(done.stdout.split())
+    assert re.search(rf"{DEMO} .* 0\.\d{{4}} \*", done.stdout)
+    done = bge_eval("check", "--update", "--baseline", path, runs / "near")
+    assert re.search(rf"{DEMO} .* 0\.\d{{4}} [│|]", done.stdout), done.stdout

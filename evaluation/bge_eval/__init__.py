@@ -18,6 +18,7 @@ reads this list and checks every import::
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
     evaluation    the one short function: find the data, score, save
     judge         the only border to mteb's task machinery
+    predictions   pairs and texts of tasks that search nothing, with what a model predicts for them
     suites        suites and tasks by name
     models        open a model by name; the base class, one file for each kind of model
     rerank        the second stage and the families of rerankers

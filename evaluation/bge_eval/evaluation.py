@@ -352,6 +352,7 @@ class _Evaluation:
             per_query={key: per_query(run, judged.qrels[key]) for key, run in judged.runs.items()},
             qrels=judged.qrels,
             texts=judged.texts,
+            items=judged.items,
             origin=origin,
             settings=self.model.machine_settings(),
             profile=profile,

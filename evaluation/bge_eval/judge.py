@@ -5,10 +5,11 @@ Other modules pass mteb's tasks along; only this one runs them and reads what th
 
 from __future__ import annotations
 
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.texts import excerpts
 from bge_eval.models.base import Model
+from bge_eval.predictions import items_of
 from bge_eval.progress import Progress
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.rerank.second_stage import SecondStage
+from bge_eval.results.store import Items
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -40,6 +43,8 @@ class Judged:
     """The judgements of every run."""
     texts: Mapping[SplitKey, Excerpts]
     """Excerpts of every run's queries and documents, for people."""
+    items: Mapping[SplitKey, Items] = field(default_factory=dict)
+    """The pairs or texts of a task without a search, where their values are understood."""
 
 
 def searches(task: AbsTask) -> bool:
@@ -68,7 +73,9 @@ def search_identity(task: AbsTask, index: str) -> dict[str, Any]:
 def judge(model: Model, task: AbsTask, progress: Progress) -> Judged:
     """Let mteb score a model on a task whose data are loaded."""
     if not searches(task):  # mteb calls encode and similarity
-        return Judged(_evaluated(model, task, progress), {}, {}, {})
+        with tempfile.TemporaryDirectory() as folder:
+            result = _evaluated(model, task, progress, Path(folder))
+            return Judged(result, {}, {}, {}, items_of(task, Path(folder)))
     recorder = _Recorder(model)
     return _judged(_evaluated(recorder, task, progress), recorder.runs, task)
 
@@ -138,21 +145,25 @@ def _judged(result: TaskResult, runs: Mapping[SplitKey, Run], task: AbsTask) -> 
     return Judged(result, runs, qrels, texts)
 
 
-def _evaluated(model: _Recorder | Model, task: AbsTask, progress: Progress) -> TaskResult:
+def _evaluated(
+    model: _Recorder | Model, task: AbsTask, progress: Progress, predictions: Path | None = None
+) -> TaskResult:
     import mteb
 
     with progress.step("measure"), warnings.catch_warnings():
         # A suite names the version of a task that its benchmark has; a newer one is no news.
         warnings.filterwarnings("ignore", message="The task .* is superseded by")
         if task.metadata.modalities == ["text"]:
-            return _evaluated_on_texts(model, task)
+            return _evaluated_on_texts(model, task, predictions)
         # mteb checks whether the model takes images or audio.
         results = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
     result: TaskResult = results.task_results[0]
     return result
 
 
-def _evaluated_on_texts(model: _Recorder | Model, task: AbsTask) -> TaskResult:
+def _evaluated_on_texts(
+    model: _Recorder | Model, task: AbsTask, predictions: Path | None
+) -> TaskResult:
     """Do what ``mteb.evaluate`` does with a task of texts, split by split.
 
     ``mteb.evaluate`` imports sentence-transformers, to recognise its models. That takes seconds,
@@ -176,6 +187,7 @@ def _evaluated_on_texts(model: _Recorder | Model, task: AbsTask) -> TaskResult:
                 split,
                 subsets_to_run=names,
                 encode_kwargs={"show_progress_bar": False, "batch_size": 32},
+                prediction_folder=predictions,
                 timer=timer,
             )
     return TaskResult.from_task_results(

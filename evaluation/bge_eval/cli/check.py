@@ -125,9 +125,12 @@ def check(flags: CheckFlags) -> None:
 def _update(request: Request) -> None:
     """Write the baseline and show what that changed."""
     from bge_eval.cli.console import stderr, stdout
-    from bge_eval.cli.show_check import updated
-    from bge_eval.gate.gate import update
+    from bge_eval.cli.show_check import detectable, updated
+    from bge_eval.gate.gate import rules_of, update
+    from bge_eval.gate.power import detectable_drops
 
     before, after = update(request)
     stdout.print(updated(before, after))
+    if drops := detectable_drops(before, after, rules_of(request)):
+        stdout.print(detectable(drops))
     stderr.print(f"{after.path} is written; commit it.", style="dim", markup=False)

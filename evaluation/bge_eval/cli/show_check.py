@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
 from typing import Any
 
-from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.console import Console, Group, JustifyMethod
+from rich.table import Column, Table
 from rich.text import Text
 
 from bge_eval.cli.formats.blocks import Block, Cell, Grid, GridLine, Output, Paragraph, Title
@@ -15,6 +16,7 @@ from bge_eval.cli.formats.blocks import Note as Remark
 from bge_eval.cli.formats.registry import Format, rendered
 from bge_eval.gate.baseline import Baseline
 from bge_eval.gate.outcome import Finding, Outcome, Status
+from bge_eval.gate.power import CORRELATION, POWER, Detectable
 
 _STYLES = {
     Status.PASSED: "green",
@@ -112,6 +114,17 @@ def updated(before: Baseline | None, after: Baseline) -> Table:
                 Text(task), Text(name), "–" if was is None else f"{was:.5f}", f"{value:.5f}", change
             )
     return table
+
+
+def detectable(drops: Sequence[Detectable]) -> Group:
+    """Return the smallest drops that a baseline detects, as a table and what it assumes."""
+    table = Table("task", Column("smallest drop found", justify="right"))
+    for each in drops:
+        table.add_row(Text(each.title), f"{each.drop:.4f}{'' if each.measured else ' *'}")
+    text = f"The gate finds a drop of this size with power {POWER:g}."
+    if not all(each.measured for each in drops):
+        text += f" *: if the values of a later run correlate {CORRELATION:g} with these."
+    return Group(table, Text(text))
 
 
 def _terminal(outcome: Outcome, console: Console) -> None:

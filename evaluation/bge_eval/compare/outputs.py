@@ -11,6 +11,7 @@ from pathlib import Path
 from bge_eval.compare.sides import Side
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.leaderboard.rows import Column
+from bge_eval.measures.items import NOTES, item_values
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key
 from bge_eval.measures.rescore import judge
@@ -22,8 +23,6 @@ MAIN = "main"
 """The name of every task's own main score."""
 QUERIES = "queries"
 """Unit of per-query values."""
-EXPERIMENTS = "experiments"
-"""Unit of values of mteb's repetitions with other training samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Output:
     weights: Mapping[str, float] = field(default_factory=dict)
     """Part → weight of its mean in the score."""
     unit: str = ""
-    """Unit of the values: `QUERIES` or `EXPERIMENTS`; "" without values."""
+    """Unit of the values: `QUERIES`, "pairs", "texts" …; "" without values."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """Conditions that both sides must share, if recorded, e.g. ``{"data": "99e2…"}``."""
     sources: Mapping[str, Source] = field(default_factory=dict)
@@ -199,35 +198,13 @@ def _by_score(result: SavedResult, metric: str) -> Output | None:
     if score is None:
         return None
     facts = _facts([result]) | {"measure": name}
-    values = _experiments(result, name) if metric == MAIN else {}
-    if not values:
+    items = item_values(result) if metric == MAIN else None
+    if items is None:
         return Output(score, name, facts=facts)
+    values = {"/".join((result.task, *part)): each for part, each in items.values.items()}
     weights = dict.fromkeys(values, 1 / len(values))
-    note = "its experiments have different training samples, but all the same test data"
-    return Output(score, name, values, weights, EXPERIMENTS, facts, notes=(note,))
-
-
-def _experiments(result: SavedResult, key: str) -> dict[str, dict[str, float]]:
-    """Return the values of mteb's repetitions, if the score is their mean.
-
-    mteb draws the same training samples for every model, so repetitions pair up.
-    """
-    values: dict[str, dict[str, float]] = {}
-    for split, entries in result.scores.items():
-        for entry in entries:
-            repeated = entry.get("scores_per_experiment") or []
-            by_experiment = {
-                f"experiment {number}": float(scores[key])
-                for number, scores in enumerate(repeated, start=1)
-                if isinstance(scores, dict) and isinstance(scores.get(key), int | float)
-            }
-            mean = (
-                sum(by_experiment.values()) / len(by_experiment) if by_experiment else float("nan")
-            )
-            if not abs(mean - float(entry.get(MAIN_KEY, "nan"))) <= TOLERANCE:
-                return {}
-            values[f"{result.task}/{entry.get('hf_subset', 'default')}/{split}"] = by_experiment
-    return values
+    notes = (NOTES[items.unit],) if items.unit in NOTES else ()
+    return Output(score, name, values, weights, items.unit, facts, notes=notes)
 
 
 def _facts(results: list[SavedResult]) -> dict[str, str]:

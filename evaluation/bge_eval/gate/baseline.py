@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
-from bge_eval.gate.entry import Entry, PartValues
+from bge_eval.gate.entry import Entry, PartValues, mean_of
 from bge_eval.gate.rules import MAIN
-from bge_eval.results.saved import read_json
+from bge_eval.results.saved import TOLERANCE, read_json
 
 KIND = "bge-eval baseline"
 """Value of "kind" that marks a file as a baseline."""
@@ -140,6 +140,24 @@ def _encode_part(queries: Mapping[str, PartValues], part: str) -> str:
     return base64.b64encode(packed).decode("ascii")
 
 
+def _refuse_disagreement(
+    task: str, main: str, scores: Mapping[str, float], queries: Mapping[str, PartValues]
+) -> None:
+    """Refuse scores that are not the means of their queries: one of the two was edited.
+
+    Raises:
+        ValueError: the message names the measure and both figures.
+    """
+    for name, score in scores.items():
+        values = queries.get(main if name == MAIN else name)
+        if values and abs(mean_of(values) - score) > TOLERANCE + 10**-_DIGITS:
+            shown = f"{main} (main)" if name == MAIN else name
+            raise ValueError(
+                f"{task}: {shown} is {score:.5f}, but the mean of its queries is"
+                f" {mean_of(values):.5f}"
+            )
+
+
 def _decode(task: str, item: Mapping[str, Any]) -> Entry:
     queries: dict[str, PartValues] = {}
     for part, text in item["queries"].items():
@@ -152,6 +170,7 @@ def _decode(task: str, item: Mapping[str, Any]) -> Entry:
     scores = {str(name): float(value) for name, value in item["scores"].items()}
     if MAIN not in scores or not all(map(math.isfinite, scores.values())):
         raise ValueError(f"a score of {task} is missing or not finite")
+    _refuse_disagreement(task, item["main_measure"], scores, queries)
     cost = item["cost"]
     return Entry(
         task=task,

@@ -11,6 +11,7 @@ from typing import Any
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
 from bge_eval.leaderboard.rows import Column
+from bge_eval.measures.items import item_values
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
 from bge_eval.measures.per_query import PER_QUERY, per_query
@@ -37,7 +38,8 @@ class Entry:
     identity: Mapping[str, Any] = field(default_factory=dict)
     """The run's identity; empty if it was not recorded."""
     queries: Mapping[str, PartValues] = field(default_factory=dict)
-    """Measure (the main measure under its own name) → part → query id → value."""
+    """Measure (the main measure under its own name) → part → query id → value; of a task without
+    queries, pair or text → its contribution to the main score."""
     seconds: float | None = None
     """Duration of the task; None if it was not recorded."""
     tokens: int = 0
@@ -76,7 +78,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
     main, wanted = _wanted_measures(record.main_measure, measures)
     parts = result.parts()
     scores = _scores(result, parts, wanted)
-    values = _query_values([result, *parts], wanted)
+    values = _query_values([result, *parts], wanted) or _item_values([result, *parts], main)
     profile = record.profile or Profile()
     return Entry(
         task=result.task,
@@ -87,7 +89,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         queries={
             name: by_part
             for name, by_part in values.items()
-            if name in scores and abs(mean_of(by_part) - scores[name]) <= TOLERANCE
+            if _agrees(by_part, name, main, scores)
         },
         seconds=sum(profile.seconds.values()) if profile.seconds else None,
         tokens=sum(profile.tokens.values()),
@@ -103,6 +105,12 @@ def mean_of(values: PartValues) -> float:
     """Return the mean over parts of the means over their queries."""
     means = [sum(part.values()) / len(part) for part in values.values()]
     return sum(means) / len(means)
+
+
+def _agrees(values: PartValues, name: str, main: str, scores: Mapping[str, float]) -> bool:
+    """Return whether a measure's scores are the mean of its values."""
+    own = [scores[key] for key in (name, MAIN if name == main else name) if key in scores]
+    return bool(own) and all(abs(mean_of(values) - score) <= TOLERANCE for score in own)
 
 
 def _wanted_measures(main_key: str, measures: Iterable[str]) -> tuple[str, dict[str, Measure]]:
@@ -165,6 +173,20 @@ def _query_values(
                 by_query = {query: row[column] for query, row in rows.items()}
                 values.setdefault(name, {})[f"{prefix}{'/'.join(part)}"] = by_query
     return values
+
+
+def _item_values(results: Sequence[SavedResult], main: str) -> dict[str, PartValues]:
+    """Return what every pair or text contributes to the main score; {} if a part has none."""
+    values: PartValues = {}
+    for index, result in enumerate(results):
+        if not index and len(results) > 1:
+            continue  # an aggregate has no items of its own
+        items = item_values(result) if result.path.is_file() else None
+        if items is None:
+            return {}
+        prefix = f"{result.task}:" if index else ""
+        values |= {f"{prefix}{'/'.join(part)}": each for part, each in items.values.items()}
+    return {main: values}
 
 
 def _identity(result: SavedResult, parts: Sequence[SavedResult]) -> Mapping[str, Any]:

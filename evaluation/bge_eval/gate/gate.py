@@ -41,8 +41,9 @@ def judge(request: Request) -> Outcome:
         UsageError: several runs of a task match, or a name is unknown.
         DamagedError: a file cannot be read.
     """
-    rules = _rules(request)
+    rules = rules_of(request)
     baseline = find_baseline(request.baseline, _measures(rules))
+    _refuse_unknown_tasks(rules, baseline)
     if request.tasks:
         wanted = _wanted(request.tasks, baseline.entries)
         entries = {task: entry for task, entry in baseline.entries.items() if task in wanted}
@@ -60,6 +61,21 @@ def judge(request: Request) -> Outcome:
         other_data=request.other_data,
         extra=extra,
     )
+
+
+def rules_of(request: Request) -> Rules:
+    """Return the rules that a request names, those beside its baseline, or the default rules.
+
+    Raises:
+        MissingError: the file does not exist.
+        DamagedError: the file is not TOML.
+        UsageError: a table, key or value is invalid.
+    """
+    if request.rules is not None:
+        return read_rules(request.rules)
+    path = baseline_path(request.baseline)
+    beside = path.with_suffix(".toml")
+    return read_rules(beside) if path.suffix == ".json" and beside.is_file() else Rules()
 
 
 def update(request: Request) -> tuple[Baseline | None, Baseline]:
@@ -88,7 +104,7 @@ def update(request: Request) -> tuple[Baseline | None, Baseline]:
         raise MissingError(
             f"There are no saved runs of {', '.join(request.tasks)} to write into {path}."
         )
-    rules = _rules(request)
+    rules = rules_of(request)
     new = {task: entry_of(result, _measures(rules)) for task, result in runs.items()}
     inner = {part for entry in new.values() for part in entry.aggregate_of}
     entries = dict(before.entries) if before else {}
@@ -113,14 +129,6 @@ def suite_tasks(name: str) -> list[str]:
             " `bge-eval tasks` lists the suites."
         )
     return task_names(catalogue[name])
-
-
-def _rules(request: Request) -> Rules:
-    if request.rules is not None:
-        return read_rules(request.rules)
-    path = baseline_path(request.baseline)
-    beside = path.with_suffix(".toml")
-    return read_rules(beside) if path.suffix == ".json" and beside.is_file() else Rules()
 
 
 def _measures(rules: Rules) -> list[str]:
@@ -161,6 +169,17 @@ def _restricted(rules: Rules, excluded: Collection[str]) -> Rules:
     }
     tasks = {task: values for task, values in rules.tasks.items() if task not in excluded}
     return replace(rules, tasks=tasks, average=None, suite_averages=averages)
+
+
+def _refuse_unknown_tasks(rules: Rules, baseline: Baseline) -> None:
+    """Refuse rules of tasks that the baseline lacks: a misspelt task would have no rule."""
+    unknown = [task for task in rules.tasks if task not in baseline.entries]
+    if unknown:
+        raise UsageError(
+            f"{rules.origin}, [task.{unknown[0]}]: the baseline has no such task."
+            f"{did_you_mean(unknown[0], baseline.entries)} It has {', '.join(baseline.entries)}."
+            " Correct the name, remove the table, or add the task's run with --update."
+        )
 
 
 def _refuse_unknown_queries(rules: Rules, baseline: Baseline) -> None:

@@ -96,7 +96,7 @@ def average_tests(
 
 
 def judge_scores(tests: Sequence[ScoreTest]) -> list[Finding]:
-    """Return a finding for each test; p-values are corrected for all tests together (Holm)."""
+    """Return a finding for each test; p-values are corrected for these tests together (Holm)."""
     p_values = {
         index: test.comparison.p_value
         for index, test in enumerate(tests)

@@ -49,7 +49,8 @@ def check(
         measured, findings[task] = task_tests(pair)
         tests += measured
     averages = average_tests(baseline, pairs, rules, suites)
-    for finding in judge_scores([*tests, *averages.tests]):
+    # A mean over tasks is another question than its tasks: a family of its own.
+    for finding in [*judge_scores(tests), *judge_scores(averages.tests)]:
         findings.setdefault(finding.task, []).append(finding)
     for name, finding in averages.missing.items():
         findings[name] = [finding]
@@ -61,19 +62,13 @@ def check(
         "; ".join(models),
         rules.origin,
         tuple(finding for group in findings.values() for finding in group),
-        (*identity_notes(pairs), *_coverage_notes(baseline, rules, extra, list(models))),
+        (*identity_notes(pairs), *_coverage_notes(extra, list(models))),
     )
 
 
-def _coverage_notes(
-    baseline: Baseline, rules: Rules, extra: Sequence[str], models: Sequence[str]
-) -> list[Note]:
+def _coverage_notes(extra: Sequence[str], models: Sequence[str]) -> list[Note]:
     """Return notes on tasks outside the baseline, and on runs of more than one model."""
-    notes = [
-        Note(f"The rules name {task}, which is not in the baseline.", warning=True)
-        for task in rules.tasks
-        if task not in baseline.entries
-    ]
+    notes = []
     if extra:
         text = f"Not judged, because not in the baseline: {', '.join(extra)}. --update adds them."
         notes.append(Note(text))

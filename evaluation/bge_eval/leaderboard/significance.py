@@ -6,7 +6,7 @@ is denied "cannot be told from the best" in at most 5% of the tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,6 +16,7 @@ from bge_eval.errors import MissingError
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.costs import Costs, costs
 from bge_eval.leaderboard.rows import Column, Row
+from bge_eval.measures.items import item_values
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key
 from bge_eval.measures.per_query import per_query
 from bge_eval.records import SplitKey
@@ -235,6 +236,16 @@ def _groups(row: Row, column: Column, key: str) -> _Groups:
     return groups if abs(mean - row.scores[column.task]) <= TOLERANCE else {}
 
 
+def _chosen(parts: Iterable[SplitKey], column: Column) -> list[SplitKey]:
+    """Return the splits and subsets that a column averages."""
+    return [
+        (subset, split)
+        for subset, split in parts
+        if (not column.subsets or subset in column.subsets)
+        and (not column.splits or split in column.splits)
+    ]
+
+
 def _task_values(
     result: SavedResult, column: Column, key: str
 ) -> dict[SplitKey, Mapping[str, float]]:
@@ -242,12 +253,11 @@ def _task_values(
     if key == MAIN_KEY:
         key = column.main or result.record.main_measure
     measure = measure_of_key(key)
-    parts = [
-        (subset, split)
-        for subset, split in result.keys
-        if (not column.subsets or subset in column.subsets)
-        and (not column.splits or split in column.splits)
-    ]
+    if measure is None and key == result.record.main_measure:
+        items = item_values(result)
+        chosen = _chosen(items.values if items else {}, column)
+        return {part: items.values[part] for part in chosen} if items else {}
+    parts = _chosen(result.keys, column)
     if measure is None or not parts:
         return {}
     by_split: dict[SplitKey, Mapping[str, float]] = {}

@@ -46,6 +46,25 @@ class SideFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemFile:
+    """The items of one split and subset of a task that searches nothing."""
+
+    subset: str
+    """mteb's subset, "default" where a task has none."""
+    split: str
+    """The split, e.g. "test"."""
+    kind: str = ""
+    """The items: "pairs" or "texts"."""
+    name: str = ""
+    """The file's name, beside the result."""
+
+    @property
+    def key(self) -> SplitKey:
+        """Return (subset, split)."""
+        return (self.subset, self.split)
+
+
+@dataclass(frozen=True, slots=True)
 class Environment:
     """The machine and the installed packages."""
 
@@ -101,6 +120,8 @@ class RunRecord:
     """Seconds, items and tokens of every phase; None for an aggregate."""
     files: tuple[SideFiles, ...] = ()
     """The saved runs; () for a task that searches nothing."""
+    items: tuple[ItemFile, ...] = ()
+    """The saved pairs or texts of a task that searches nothing; () for other tasks."""
 
     @property
     def device(self) -> str:
@@ -134,6 +155,7 @@ class RunRecord:
             "memory": memory,
             **(asdict(self.profile) if self.profile else {}),
             "files": [asdict(files) for files in self.files],
+            **({"items": [asdict(each) for each in self.items]} if self.items else {}),
         }
 
 
@@ -195,6 +217,10 @@ def _record(fields: Fields) -> RunRecord:
         memory=Memory(**{n: fields.inner("memory").whole(n) for n in Memory.__slots__}),
         profile=_profile(fields),
         files=tuple(_side_files(each) for each in fields.inner_list("files")),
+        items=tuple(
+            ItemFile(**{name: each.text(name) for name in ItemFile.__slots__})
+            for each in fields.inner_list("items")
+        ),
     )
 
 

@@ -135,6 +135,17 @@ class SavedResult:
         """Return the names of the per-query measures, and query id → their values."""
         return read_per_query(self._file(part, "queries"))
 
+    def items(self) -> dict[SplitKey, tuple[list[str], dict[str, list[float]]]]:
+        """Return the saved pairs or texts of every split and subset.
+
+        Returns:
+            (subset, split) → the columns' names, and item → its values; {} if none are saved.
+        """
+        files = {each.key: self.path.parent / each.name for each in self.record.items}
+        if not all(path.is_file() for path in files.values()):
+            return {}
+        return {part: read_per_query(path) for part, path in files.items()}
+
     def texts(self, part: SplitKey) -> Excerpts:
         """Return the excerpts of queries and documents; empty if none are saved."""
         name = self._files[part].texts

@@ -11,6 +11,8 @@
         SciFact.qrels.tsv.gz     the judgements it was scored with
         SciFact.texts.jsonl.gz   excerpts of the queries, and of relevant and top documents
         SciFact/run.json         identity, versions, hardware and seconds of every phase
+        STS12.items.tsv.gz       gold score and similarity of every pair; label and predictions of
+                                 every text in classification
 
 mteb takes every ``*.json`` beside ``model_meta.json`` for a result, which is why ``run.json``
 is one folder below. A task with several splits or subsets has one run file for each.
@@ -31,7 +33,7 @@ from bge_eval.progress import Profile
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.environment import environment, peak_memory
 from bge_eval.results.identity import Identity, differences
-from bge_eval.results.record import RunRecord, SideFiles, find_record, write_record
+from bge_eval.results.record import ItemFile, RunRecord, SideFiles, find_record, write_record
 from bge_eval.results.trec import (
     read_run,
     write_excerpts,
@@ -51,6 +53,20 @@ SIDE_FILES = {
     "texts": ".texts.jsonl.gz",
 }
 """Kind of file beside a result → the ending of its name."""
+ITEMS = ".items.tsv.gz"
+"""The ending of a file of pairs or texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of one split and subset: pairs of texts, or texts to classify."""
+
+    kind: str
+    """"pairs" or "texts"."""
+    columns: tuple[str, ...]
+    """The gold value ("gold"), then the model's values of an item."""
+    rows: Mapping[str, Sequence[float]]
+    """The item's number in the data, from "0" → its values; labels are numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,8 @@ class TaskOutput:
     """The judgements that every run was scored with."""
     texts: Mapping[SplitKey, Excerpts] = field(default_factory=dict)
     """Excerpts of every run's queries and documents."""
+    items: Mapping[SplitKey, Items] = field(default_factory=dict)
+    """The pairs or texts of a task that searches nothing."""
     origin: str = ""
     """Folder or repository of the data, for people."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -173,6 +191,7 @@ class ResultStore:
         names = [target.name, target.stem]
         for files in record.files if record else ():
             names += filter(None, (files.run, files.queries, files.qrels, files.texts))
+        names += [each.name for each in record.items] if record else []
         old = [path for path in (target.parent / name for name in names) if path.exists()]
         if not old:
             return
@@ -198,6 +217,11 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
         write_per_query(folder / names.queries, output.measures, output.per_query[key])
         write_qrels(folder / names.qrels, output.qrels[key])
         write_excerpts(folder / names.texts, output.texts[key])
+    item_files = []
+    for (subset, split), items in output.items.items():
+        stem = task if len(output.items) == 1 else f"{task}.{subset}.{split}"
+        item_files.append(ItemFile(subset, split, items.kind, f"{stem}{ITEMS}"))
+        write_per_query(folder / item_files[-1].name, items.columns, items.rows, head="item")
     record = RunRecord(
         identity=output.identity,
         identity_digest=output.identity.digest,
@@ -211,6 +235,7 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
         memory=peak_memory(),
         profile=output.profile,
         files=tuple(files),
+        items=tuple(item_files),
     )
     (folder / task).mkdir()
     write_record(folder / task, record)

@@ -110,7 +110,8 @@ def read_qrels(path: Path) -> Qrels:
     """Read TREC qrels, or BEIR's three columns with a header, gzipped or plain.
 
     Raises:
-        DamagedError: a line has neither format, or a grade is not a whole number.
+        DamagedError: a line has neither format, a grade is not a whole number, or two lines judge
+            a document of a query differently.
     """
     qrels: Qrels = {}
     opener = gzip.open if path.suffix == ".gz" else open
@@ -127,7 +128,13 @@ def read_qrels(path: Path) -> Qrels:
                         f"{path}, line {number}: qrels have four columns (query, 0, document,"
                         f" grade), or BEIR's three with a header; found {len(cells)}."
                     )
-                qrels.setdefault(cells[0], {})[cells[-2]] = int(cells[-1])
+                query, document, grade = cells[0], cells[-2], int(cells[-1])
+                earlier = qrels.setdefault(query, {}).setdefault(document, grade)
+                if earlier != grade:
+                    raise DamagedError(
+                        f"{path}, line {number}: document '{document}' of query '{query}' was"
+                        f" already judged {earlier}, now {grade}. Keep one of the two."
+                    )
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
         raise DamagedError(f"{path} holds no readable qrels ({error}).") from error
     return qrels
@@ -165,11 +172,15 @@ def read_excerpts(path: Path) -> Excerpts:
 
 
 def write_per_query(
-    path: Path, measures: Sequence[str], values: Mapping[str, Sequence[float]]
+    path: Path,
+    measures: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    *,
+    head: str = "query-id",
 ) -> None:
-    """Write a header, then one line for each query: its id and its value of each measure."""
+    """Write a header, then one line for each query (or item): its id, its value of each measure."""
     with _gzip_writer(path) as file:
-        file.write("\t".join(["query-id", *measures]) + "\n")
+        file.write("\t".join([head, *measures]) + "\n")
         for query, row in values.items():
             file.write("\t".join([query, *(f"{value:.9g}" for value in row)]) + "\n")
 

@@ -30,7 +30,7 @@ METHOD = (
     "interval: Student's t over queries with pseudo-queries for unseen changes (Agresti and Min"
     " 2005), 0 outside exactly where p < 0.05;"
     " p: two-sided paired randomisation test (Fisher 1935; Smucker et al. 2007),"
-    " its far tail by saddlepoint (Robinson 1982)"
+    " its far tail, and 500 differing queries or more, by saddlepoint (Robinson 1982)"
 )
 """The methods in one line, as reports print them."""
 

@@ -19,6 +19,9 @@ from bge_eval.statistics.samples import CELLS, RESAMPLES, TIE, Values, to_values
 
 EXACT_UP_TO = 16
 """At most this many differing queries: enumerate all 2**16 sign flips."""
+SADDLEPOINT_FROM = 500
+"""At least this many differing queries: nothing is drawn; the error of the saddlepoint
+approximation is below that of random flips."""
 _EXACT_TAIL_UP_TO = 22
 """At most this many differing queries: enumerate all sums where random flips are too few."""
 _ENOUGH = 10
@@ -55,7 +58,8 @@ def randomisation_test(
     random and the observed one counts among them, so p is never 0 (Phipson and Smyth,
     "Permutation P-values Should Never Be Zero", SAGMB 9, 2010). Random flips cannot show a
     p-value below one in their number, which a correction for thousands of tests needs: where
-    almost none is extreme, p is the tail of the flips' own distribution (`tail_probability`).
+    almost none is extreme, p is the tail of the flips' own distribution (`tail_probability`), and
+    so it is from `SADDLEPOINT_FROM` differing queries on.
 
     Args:
         differences: one ``(n_queries,)`` array per group.
@@ -89,6 +93,11 @@ def decided(terms: Values, sums: Values, *, level: float, exact: bool) -> Random
     extreme = int(np.count_nonzero(sums >= observed - rounding))
     if exact:
         p_value, allowed = extreme / len(sums), int(np.ceil(level * len(sums))) - 1
+    elif len(terms) >= SADDLEPOINT_FROM:
+        from scipy.special import ndtri
+
+        p_value, exact = tail_probability(terms, observed - rounding)
+        sums, allowed = np.array([-ndtri(level / 2) * np.sqrt(np.square(terms).sum())]), 0
     else:
         p_value = (extreme + 1) / (len(sums) + 1)
         allowed = int(np.ceil(level * (len(sums) + 1))) - 2
@@ -159,6 +168,10 @@ def _saddlepoint_tail(sizes: Values, threshold: float) -> float:
         return float((sizes * np.tanh(sizes * t)).sum()) - threshold
 
     upper = threshold / float(np.square(sizes).sum())
+    # Near 0 the approximation divides by 0; there it is the normal distribution's.
+    normal = threshold / float(np.sqrt(np.square(sizes).sum()))
+    if normal < 1e-3:
+        return 2 * float(ndtr(-max(normal, 0.0)))
     while slope_beyond(upper) < 0:
         upper *= 2
     t = brentq(slope_beyond, 0.0, upper, xtol=1e-14 * upper, rtol=1e-12)
