@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import (  # type: ignore[import-untyped]
+    average_precision_score,
+    f1_score,
+)
 
 from bge_eval.compare.outputs import MAIN, output
 from bge_eval.compare.pairs import Verdict, compare_pair, corrected
