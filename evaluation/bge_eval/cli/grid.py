@@ -12,7 +12,9 @@ from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
 from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
+    from bge_eval.leaderboard.ranks import Rank
     from bge_eval.leaderboard.significance import Standing
+    from bge_eval.leaderboard.zero_shot import ZeroShot
 
 COSTS = {"seconds": "seconds", **RATES, **SIZES}
 """Heading of a cost → its field of `Costs`."""
@@ -28,6 +30,10 @@ class Look:
     """Heading → every row's standing, to mark the best; None to mark nothing."""
     costs: list[Costs] | None = None
     """Every row's costs as columns; None for no such columns."""
+    ranks: list[Rank | None] | None = None
+    """Every row's ranks as columns; None for no such columns."""
+    zero_shot: list[ZeroShot] | None = None
+    """Every row's training on the tasks as a column; None for no such column."""
     reference: Row | None = None
     """The row that the others are shown as differences to; None for scores."""
 
@@ -40,6 +46,7 @@ def grid(board: Leaderboard, look: Look) -> Grid:
     lines: list[GridLine] = []
     for index, row in enumerate(board.rows):
         cells = [Cell(row_name(board, row)), *([Cell(row.dtype)] * with_dtype)]
+        cells += map(Cell, _place(look, index))
         cells += [_cell(board, look, index, heading) for heading in headings]
         if look.costs is not None:
             missing = len(row.missing(board.tasks))
@@ -51,10 +58,12 @@ def grid(board: Leaderboard, look: Look) -> Grid:
         changes = _gains(board, look, row, headings)
         if changes is not None:
             blank = [Cell("")] * len(costs)
-            words = [Cell("    gain"), *([Cell("")] * with_dtype)]
+            words = [Cell("    gain"), *([Cell("")] * (with_dtype + len(_place(look, index))))]
             lines.append(GridLine((*words, *changes, *blank), gain=True))
     shown = [board.headings.get(heading, heading) for heading in headings]
-    head = ("model", *(["precision"] * with_dtype), *shown, *costs)
+    placed = ["Rank (Borda)", "rank by mean"] if look.ranks is not None else []
+    placed += ["zero-shot"] if look.zero_shot is not None else []
+    head = ("model", *(["precision"] * with_dtype), *placed, *shown, *costs)
     return Grid(
         head,
         tuple(lines),
@@ -111,6 +120,24 @@ def cost_text(name: str, costs: Costs) -> str:
     if name == "dimension":
         return str(int(value))
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _place(look: Look, index: int) -> list[str]:
+    """Return the ranks and the training of one row, as far as the look shows them."""
+    texts = []
+    if look.ranks is not None:
+        rank = look.ranks[index]
+        texts += [str(rank.borda) if rank else "–", rank_text(rank)]
+    if look.zero_shot is not None:
+        texts.append(look.zero_shot[index].text)
+    return texts
+
+
+def rank_text(rank: Rank | None) -> str:
+    """Return a rank by the mean with its interval, e.g. ``3 (2–5)``; "–" without a mean."""
+    if rank is None or rank.mean is None:
+        return "–"
+    return str(rank.mean) if rank.low is None else f"{rank.mean} ({rank.low}–{rank.high})"
 
 
 def _cost_headings(costs: Sequence[Costs]) -> list[str]:

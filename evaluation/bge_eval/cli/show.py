@@ -21,6 +21,8 @@ from bge_eval.leaderboard.rows import Row
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bge_eval.leaderboard.ranks import Rank
+
 _NARROWEST_NAME = 28
 """Columns that a model's name may be folded into on a narrow screen."""
 
@@ -85,6 +87,7 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
     ]
     if parts := [column.heading for column in board.columns if column.part]:
         lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
+    lines += _rank_notes(look.ranks if look else None)
     machines = {cost.machine for cost in (look.costs if look else None) or () if cost.machine}
     if len(machines) > 1:
         lines.append(f"Seconds and rates are of different machines: {'; '.join(sorted(machines))}")
@@ -117,6 +120,16 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
             f" {', '.join(other)}"
         )
     return lines
+
+
+def _rank_notes(ranks: Sequence[Rank | None] | None) -> list[str]:
+    """Return what the intervals of ranks are over."""
+    over = {rank.over for rank in ranks or () if rank is not None and rank.low is not None}
+    return [
+        "Rank by mean: in brackets the ranks that it may have; rows whose ranks overlap cannot be"
+        f" told apart (randomised Tukey HSD over {what}, all rows at once, 95%)"
+        for what in sorted(over)
+    ]
 
 
 def _lacking(board: Leaderboard, row: Row) -> str:
@@ -242,6 +255,14 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
         frame["untested"] = [
             ";".join(name for name, it in row if it is not None and it.untested) for row in marks
         ]
+    if look.ranks is not None:
+        for field in ("borda", "mean", "low", "high"):
+            placed = [getattr(rank, field) if rank else None for rank in look.ranks]
+            frame[f"rank_{field}"] = pd.Series(placed, dtype="Int64")
+    if look.zero_shot is not None:
+        answers = {None: "", True: "yes", False: "no"}
+        frame["zero_shot"] = [answers[each.zero_shot] for each in look.zero_shot]
+        frame["trained_on"] = [";".join(each.trained_on) for each in look.zero_shot]
     if look.costs is not None:
         for field in COSTS.values():
             figures = [getattr(cost, field) for cost in look.costs]
@@ -306,6 +327,10 @@ def _extras(board: Leaderboard, look: Look, index: int) -> dict[str, Any]:
             name: asdict(standing) if (standing := every[index]) else None
             for name, every in look.standings.items()
         }
+    if look.ranks is not None:
+        extras["rank"] = asdict(rank) if (rank := look.ranks[index]) else None
+    if look.zero_shot is not None:
+        extras["zero_shot"] = asdict(look.zero_shot[index])
     if look.costs is not None:
         extras["costs"] = asdict(look.costs[index])
     return extras

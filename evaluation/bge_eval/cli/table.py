@@ -27,8 +27,10 @@ from bge_eval.leaderboard.rows import Aggregates
 if TYPE_CHECKING:
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.leaderboard.costs import Costs
+    from bge_eval.leaderboard.ranks import Rank
     from bge_eval.leaderboard.rows import Row
     from bge_eval.leaderboard.significance import Standing
+    from bge_eval.leaderboard.zero_shot import ZeroShot
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,16 @@ class TableFlags:
             metavar="ROW", help="Show differences to the row whose name is, or contains, this."
         ),
     ] = None
+    ranks: Annotated[
+        bool,
+        typer.Option(
+            "--ranks", help="Columns: rank by the Borda count, rank by the mean with its interval."
+        ),
+    ] = False
+    zero_shot: Annotated[
+        bool,
+        typer.Option("--zero-shot", help="Column: whether the model was trained on a task."),
+    ] = False
     costs: Annotated[
         bool,
         typer.Option("--costs", help="Columns: seconds, tokens a second by kind of text, sizes."),
@@ -86,7 +98,7 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
 
       bge-eval table results/runs --tasks beir --metric R@100
 
-      bge-eval table --tasks mteb-en --types --published
+      bge-eval table --tasks mteb-en --types --ranks --published
 
       bge-eval table --tasks XQuADRetrieval --subset zh
 
@@ -103,6 +115,8 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
         types=flags.types,
         standings=_standings(board, key, flags.types) if flags.best else None,
         costs=_costs(board) if flags.costs else None,
+        ranks=_ranks(board, key) if flags.ranks else None,
+        zero_shot=_zero_shot(board) if flags.zero_shot else None,
         reference=_row_named(board, flags.diff) if flags.diff else None,
     )
     show(board, flags.form, stdout, look)
@@ -188,6 +202,21 @@ def _costs(board: Leaderboard) -> list[Costs]:
     from bge_eval.leaderboard.significance import row_costs
 
     return [with_sizes(row_costs(board, row), row) for row in board.rows]
+
+
+def _ranks(board: Leaderboard, key: str) -> list[Rank | None]:
+    from bge_eval.leaderboard.ranks import ranks
+    from bge_eval.leaderboard.significance import Evidence
+
+    return ranks(board, Evidence(board, key))
+
+
+def _zero_shot(board: Leaderboard) -> list[ZeroShot]:
+    import mteb
+
+    from bge_eval.leaderboard.zero_shot import zero_shot
+
+    return zero_shot(board, {str(meta.name): meta for meta in mteb.get_model_metas()})
 
 
 def _row_named(board: Leaderboard, name: str) -> Row:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from bge_eval.errors import MissingError
 from bge_eval.leaderboard.board import Leaderboard
@@ -134,6 +135,24 @@ class Evidence:
             for row in rows
         ]
 
+    def pairs(
+        self, rows: Sequence[int], weights: Mapping[str, float]
+    ) -> npt.NDArray[np.float64] | None:
+        """Return the p-value of every pair of rows by a weighted mean over tasks.
+
+        Args:
+            rows: the rows' places in the table, two or more.
+            weights: task → weight; they sum to 1.
+
+        Returns:
+            ``(n_rows, n_rows)`` float64, corrected for all pairs; None if a row has no values by
+            query, or has those of other queries.
+        """
+        groups = [self._weighted(row, weights) for row in rows]
+        if not all(_same_queries(groups[0], own) for own in groups):
+            return None
+        return _p_values(groups)
+
     def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
         """Return a row's queries of several tasks; {} if one task has no per-query values."""
         columns = {column.task: column for column in self._board.columns}
@@ -189,18 +208,22 @@ def _against(best: int, groups: Sequence[_Groups]) -> dict[int, float]:
     Returns:
         Index of a row → p-value of its difference to the best row; without rows of other queries.
     """
-    from bge_eval.statistics.many import tukey_hsd
-
     rows = [index for index, own in enumerate(groups) if own and _same_queries(groups[best], own)]
     if len(rows) < 2 or best not in rows:
         return {}
-    names = list(groups[best])
-    values = [
-        np.array([[groups[row][name].values[query] for row in rows] for query in one.values])
-        for name, one in groups[best].items()
-    ]
-    p_values = tukey_hsd(values, [groups[best][name].weight for name in names])[rows.index(best)]
+    p_values = _p_values([groups[row] for row in rows])[rows.index(best)]
     return {row: float(p) for row, p in zip(rows, p_values, strict=True) if row != best}
+
+
+def _p_values(groups: Sequence[_Groups]) -> npt.NDArray[np.float64]:
+    """Test all pairs of systems that have the same queries."""
+    from bge_eval.statistics.many import tukey_hsd
+
+    values = [
+        np.array([[own[name].values[query] for own in groups] for query in one.values])
+        for name, one in groups[0].items()
+    ]
+    return tukey_hsd(values, [one.weight for one in groups[0].values()])
 
 
 def _same_queries(one: _Groups, another: _Groups) -> bool:

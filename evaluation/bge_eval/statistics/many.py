@@ -32,6 +32,8 @@ _FEWEST = 2000
 """Draws that are made whatever they cost."""
 _BUDGET = 10**7
 """Values to look up, beyond which draws are reduced, to no fewer than `_FEWEST`."""
+_BLOCK = 1000
+"""Pairs whose probability is computed at once, which takes a few megabytes for each array."""
 _ENOUGH = 10
 """Extreme draws from which on their share is a good p-value."""
 
@@ -102,17 +104,23 @@ def range_probability(widths: Values, k: int) -> Values:
         widths: ``(n,)``, each at least 0.
         k: number of values.
     """
+    widths = np.asarray(widths, np.float64)
+    blocks = [widths[start : start + _BLOCK] for start in range(0, len(widths), _BLOCK)]
+    return np.concatenate([_range_probability(block, k) for block in blocks] or [widths])
+
+
+def _range_probability(widths: Values, k: int) -> Values:
     from scipy.special import ndtr
 
     # P(range < w) = k ∫ φ(z) (Φ(z + w) − Φ(z))^(k−1) dz, with z the smallest value.
     z = np.linspace(-9.0, 9.0, 721)
     density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
     # 1 − (1 − a)^(k−1) without cancellation; a is the mass outside z … z + w of one value.
-    outside = ndtr(z) + ndtr(-(z + np.asarray(widths)[:, None]))
+    outside = ndtr(z) + ndtr(-(z + widths[:, None]))
     inside = np.exp((k - 1) * np.log1p(-np.minimum(outside, 1 - 1e-16)))
     below = k * np.trapezoid(density * inside, z, axis=1)
     # The tail is at most the sum over pairs (Bonferroni), and that bound is sharp far out.
-    bound = k * (k - 1) * ndtr(-np.asarray(widths) / np.sqrt(2))
+    bound = k * (k - 1) * ndtr(-widths / np.sqrt(2))
     tail = np.where(below < 1 - 1e-6, 1 - below, bound)
     probability: Values = np.maximum(np.minimum(np.minimum(tail, bound), 1.0), 5e-324)
     return probability

@@ -1,0 +1,72 @@
+"""Which models were trained on a task, as far as mteb knows (``ModelMeta.is_zero_shot_on``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bge_eval.leaderboard.board import Leaderboard
+from bge_eval.leaderboard.rows import Row
+
+if TYPE_CHECKING:
+    from mteb.models import ModelMeta
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShot:
+    """Whether a row's models were trained on the tasks of a table."""
+
+    zero_shot: bool | None
+    """Whether none of them was trained on any of the tasks; None if mteb does not know."""
+    trained_on: tuple[str, ...] = ()
+    """The tasks that one of them was trained on."""
+
+    @property
+    def text(self) -> str:
+        """Return it for people: "yes", "no" with the number of tasks, or "unknown"."""
+        if self.zero_shot is None:
+            return "unknown"
+        return "yes" if self.zero_shot else f"no ({len(self.trained_on)})"
+
+
+def zero_shot(board: Leaderboard, metas: Mapping[str, ModelMeta]) -> list[ZeroShot]:
+    """Return every row's training on the tasks of a table.
+
+    Args:
+        board: the table.
+        metas: model → mteb's record of it. A model without one, such as the user's own, is
+            unknown; so is a row whose reranker is.
+    """
+    names = {
+        column.task: [column.task, *(p.task for p in column.parts)] for column in board.columns
+    }
+    known: dict[str, ZeroShot] = {}
+    rows = []
+    for row in board.rows:
+        of_row = []
+        for model in _models(row):
+            if model not in known:
+                known[model] = _of_model(metas.get(model), names)
+            of_row.append(known[model])
+        trained = {task: None for each in of_row for task in each.trained_on}
+        unknown = any(each.zero_shot is None for each in of_row)
+        rows.append(ZeroShot(False if trained else None if unknown else True, tuple(trained)))
+    return rows
+
+
+def _models(row: Row) -> list[str]:
+    """Return the names of a row's encoder and reranker."""
+    reranker = (row.reranker or "").partition(" (")[0].partition("@")[0]
+    return [row.model, *([reranker] if reranker else [])]
+
+
+def _of_model(meta: ModelMeta | None, names: Mapping[str, Sequence[str]]) -> ZeroShot:
+    if meta is None:
+        return ZeroShot(None)
+    every = [name for tasks in names.values() for name in tasks]
+    answer = meta.is_zero_shot_on(every)
+    if answer is not False:
+        return ZeroShot(answer)
+    trained = [task for task, tasks in names.items() if meta.is_zero_shot_on(tasks) is False]
+    return ZeroShot(False, tuple(trained))
