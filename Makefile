@@ -21,7 +21,7 @@ WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-all test-newest lint format bench bench-quick docs wheel clean
+.PHONY: help install lock demo test test-all parity test-newest lint format bench bench-quick docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ test: install ## run the tests in parallel (minutes; `make test-all` adds the sl
 
 test-all: install ## run every test, the slow parity runs too
 	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
+
+# FlagEmbedding needs transformers 4, so it has an environment of its own, made the first time.
+parity: install ## compare with mteb, sentence-transformers, and FlagEmbedding in its own environment
+	$(BIN)/python tests/environments.py flagembedding
+	$(PYTEST) -m 'slow or not slow' tests/parity $(PYTEST_ARGS)
 
 # The newest releases that pyproject's ranges allow: fails when a library moved under us.
 NEWEST_VENV ?= .venv-newest
@@ -104,4 +109,4 @@ wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, results/runs excepted
-	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity .venv-flagembedding .venv-*.lock build dist .mypy_cache .pytest_cache .ruff_cache

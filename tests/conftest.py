@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from parity.flagembedding import FlagEmbedding
 
 # Read at import by the libraries: no test may reach for a network by accident.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -108,6 +112,21 @@ def tiny_cross_encoder(tmp_path_factory: pytest.TempPathFactory, minilm_folder: 
     BertForSequenceClassification(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(minilm_folder).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def flagembedding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlagEmbedding]:
+    """FlagEmbedding itself. Tests that use it are slow; without it they fail."""
+    from environments import FLAGEMBEDDING, EnvironmentError
+    from parity.flagembedding import FlagEmbedding
+
+    try:
+        python = FLAGEMBEDDING.program("python")
+    except EnvironmentError as error:
+        pytest.fail(str(error), pytrace=False)
+    asked = FlagEmbedding(python, tmp_path_factory.mktemp("flagembedding"))
+    yield asked
+    asked.close()
 
 
 def make_encoder(folder: Path, tokenizer: Path, pooling: str, *, bare: bool = False) -> Path:

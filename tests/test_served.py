@@ -7,7 +7,6 @@ import math
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -545,28 +544,13 @@ def infinity(
 
 
 def _infinity_program() -> Path:
-    """Return the command, making its environment first if it is not there.
+    """Return the command of infinity_emb's own environment, made first if it is not there."""
+    from environments import INFINITY, EnvironmentError
 
-    Its pins (sentence-transformers 3, numpy 1) cannot stand beside ours.
-    """
-    given = os.environ.get("BGE_EVAL_INFINITY")
-    default = Path(__file__).resolve().parent.parent / ".venv-infinity"
-    place = Path(given) if given else default
-    program = place / "bin" / "infinity_emb"
-    if not program.is_file():
-        constraints = Path(__file__).resolve().parent.parent / "constraints-cpu.txt"
-        pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        try:
-            subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-            for wanted in ("torch", "infinity-emb[server,torch]==0.0.78"):
-                subprocess.run([*pip, "-c", str(constraints), wanted], check=True, timeout=1200)
-        except (OSError, subprocess.SubprocessError) as error:
-            pytest.skip(
-                f"infinity_emb could not be installed into {place} ({error}); where packages can"
-                " be had, the test does that itself, or set BGE_EVAL_INFINITY to an environment"
-                " with infinity-emb[server,torch]"
-            )
-    return program
+    try:
+        return INFINITY.program("infinity_emb")
+    except EnvironmentError as error:
+        pytest.skip(str(error))
 
 
 def _free_port() -> int:

@@ -20,6 +20,7 @@ from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan
+from parity.flagembedding import FlagEmbedding, assert_close
 
 # The peers warn while they run as references.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -180,29 +181,30 @@ def shown(folder: Path, examples: list[Example]) -> DecoderModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [[], EXAMPLES])
-def test_examples_equal_flag_embedding(tmp_path: Path, examples: list[Example]) -> None:
-    flag = pytest.importorskip("FlagEmbedding", reason="the reference is FlagEmbedding itself")
+def test_examples_equal_flag_embedding(
+    tmp_path: Path, flagembedding: FlagEmbedding, examples: list[Example]
+) -> None:
     folder = decoder(tmp_path / "bge-en-icl", "Mistral", "left", add_eos_token=True)
-    given = [
+    written = [
         {"query": e.query, "response": e.response, "instruct": e.instruct or TASK} for e in examples
     ]
-    reference = flag.FlagICLModel(
-        str(folder),
-        query_instruction_for_retrieval=TASK,
-        examples_for_task=given or None,
-        use_fp16=False,
-        devices=["cpu"],
-        query_max_length=LENGTH,
-        passage_max_length=LENGTH,
+    expected = flagembedding(
+        "in_context",
+        folder,
+        texts=TEXTS,
+        max_length=LENGTH,
+        instruction=TASK,
+        examples=written,
     )
     model = shown(folder, examples)
     metadata = plan(["SciFact"])[0].task.metadata
     model.task_prompts["SciFact"] = {"query": f"<instruct>{TASK}\n<query>"}
-    found = model._encode(TEXTS, model.form(metadata, Role.QUERY), "encode queries")
-    np.testing.assert_allclose(found, reference.encode_queries(TEXTS), atol=1e-5)
+    queries = model._encode(TEXTS, model.form(metadata, Role.QUERY), "encode queries")
+    assert_close(queries, expected["queries"])
     passages = model._encode(TEXTS, model.form(metadata, Role.DOCUMENT), "encode corpus")
-    np.testing.assert_allclose(passages, reference.encode_corpus(TEXTS), atol=1e-5)
+    assert_close(passages, expected["passages"])
     assert model.encoder.settings.max_length == LENGTH, "the longer limit is for queries alone"
 
 

@@ -20,6 +20,7 @@ from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.suites.catalogue import plan
+from parity.flagembedding import FlagEmbedding, assert_close
 
 QUERIES = ["what makes bones strong", "糖尿病的原因", "", "a very long query " * 12]
 DOCUMENTS = [
@@ -79,27 +80,11 @@ def tiny_m3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_m3: Path) -> dict[str, Any]:
+def reference(tiny_m3: Path, flagembedding: FlagEmbedding) -> dict[str, Any]:
     """FlagEmbedding's scores by mode, ``(queries, documents)``."""
-    flag = pytest.importorskip("FlagEmbedding", reason="the reference is FlagEmbedding itself")
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = flag.BGEM3FlagModel(str(tiny_m3), use_fp16=False, devices=["cpu"])
-        options = {"max_length": LENGTH, "return_sparse": True, "return_colbert_vecs": True}
-        asked, found = model.encode(QUERIES, **options), model.encode(DOCUMENTS, **options)
-    dense = asked["dense_vecs"] @ found["dense_vecs"].T
-    sparse = model.compute_lexical_matching_score(
-        asked["lexical_weights"], found["lexical_weights"]
-    )
-    # Not its compute_score: there padding's zero vectors win over matches below zero.
-    colbert = np.array(
-        [
-            [float(model.colbert_score(query, document)) for document in found["colbert_vecs"]]
-            for query in asked["colbert_vecs"]
-        ]
-    )
+    texts = {"queries": QUERIES, "documents": DOCUMENTS}
+    scores = flagembedding("m3", tiny_m3, **texts, max_length=LENGTH)
+    dense, sparse, colbert = (np.array(scores[mode]) for mode in ("dense", "sparse", "colbert"))
     return {
         "dense": dense,
         "sparse": sparse,
@@ -131,6 +116,7 @@ def searched(folder: Path, modes: str, weights: str | None = None, **kwargs: Any
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modes", "weights", "name"),
     [
@@ -146,17 +132,18 @@ def test_modes_equal_flag_embedding(
 ) -> None:
     expected = reference[name]
     assert np.ptp(expected) > 0.05
-    np.testing.assert_allclose(searched(tiny_m3, modes, weights), expected, atol=1e-5)
+    assert_close(searched(tiny_m3, modes, weights), expected)
     candidates = {f"q{q}": [f"d{d}" for d in range(len(DOCUMENTS))] for q in range(len(QUERIES))}
     given = searched(tiny_m3, modes, weights, top_ranked=candidates)
-    np.testing.assert_allclose(given, expected, atol=1e-5)
+    assert_close(given, expected)
 
 
+@pytest.mark.slow
 def test_late_interaction_reranker(tiny_m3: Path, reference: dict[str, Any]) -> None:
     reranker = load_reranker(locate(str(tiny_m3)), RerankerOptions(device="cpu", max_length=LENGTH))
     assert reranker.identity()["kind"] == RerankerKind.LATE
     pairs = [(query, document) for query in QUERIES for document in DOCUMENTS]
-    np.testing.assert_allclose(reranker.score(pairs), reference["colbert"].ravel(), atol=1e-5)
+    assert_close(reranker.score(pairs), reference["colbert"].ravel())
 
 
 def test_depth_of_the_multi_vector_score(

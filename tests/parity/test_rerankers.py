@@ -12,6 +12,7 @@ from bge_eval.encode.locate import locate
 from bge_eval.errors import UsageError
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
+from parity.flagembedding import FlagEmbedding, assert_close
 from parity.plain_layers import reference
 from parity.tiny_rerankers import (
     MAX_LENGTH,
@@ -22,65 +23,10 @@ from parity.tiny_rerankers import (
     tokenizer,
 )
 
-# Scores of FlagEmbedding 1.4.2 with transformers 4.46.3, which its code for these models needs
-# (tiny_rerankers.py prints them). They show that the exact reference scores as FlagEmbedding does;
-# our own scores are compared with the reference, which is the same on every processor.
-LAYERWISE = {
-    2: [
-        -2.0754230,
-        -2.1707551,
-        -2.0791874,
-        -2.1109354,
-        -2.1770380,
-        -2.1716890,
-        -2.1251578,
-        -2.0268435,
-    ],
-    4: [0.5224810, 0.4723200, 0.4513326, 0.5539109, 0.5829649, 0.8900895, 0.5690025, 0.2545319],
-    6: [1.0630398, 1.1128790, 0.9604466, 0.9867369, 0.9514734, 1.0746756, 0.9067373, 1.3800063],
-}
-LIGHTWEIGHT = {
-    (6, 1, (3,)): [
-        0.7987123,
-        1.9533573,
-        2.125927,
-        0.1632528,
-        1.4367316,
-        1.9369494,
-        -1.7800452,
-        -2.0839579,
-    ],
-    (4, 1, (3,)): [
-        -0.5031221,
-        0.4735812,
-        2.3377385,
-        -1.485739,
-        2.4024785,
-        2.1441171,
-        -1.5454694,
-        -3.1493111,
-    ],
-    (6, 2, (3,)): [
-        -0.4440545,
-        1.568154,
-        1.6046653,
-        0.739958,
-        0.3853555,
-        1.6045444,
-        -2.2931869,
-        -1.9987099,
-    ],
-    (5, 4, (1, 3)): [
-        0.3816466,
-        0.9422703,
-        1.6593646,
-        -0.8139005,
-        -0.3590505,
-        -0.478907,
-        -0.6616778,
-        3.1773913,
-    ],
-}
+LAYERS = [2, 4, 6]
+"""Layers of the layerwise reranker that give the score."""
+LIGHTWEIGHT = [(6, 1, (3,)), (4, 1, (3,)), (6, 2, (3,)), (5, 4, (1, 3))]
+"""Layers, compression ratio and compressed layers of the lightweight reranker."""
 
 
 def scored(folder: Path, budget: int = 400, **options: Any) -> Any:
@@ -94,14 +40,24 @@ def assert_within(values: Any, exact: Any, bound: Any) -> None:
     assert over.max() <= 1, f"up to {over.max():.3g} times the rounding of float32"
 
 
-@pytest.mark.parametrize("layers", [2, 4, 6])
+@pytest.mark.parametrize("layers", LAYERS)
 def test_layerwise(tmp_path: Path, layers: int) -> None:
     folder = layerwise(tmp_path / "bge-reranker-v2-minicpm-layerwise")
     exact, bound = reference(folder, PAIRS, MAX_LENGTH, layers=layers)
     assert bound.max() < 1e-4
     assert_within(scored(folder, layers=layers), exact, bound)
     assert_within(scored(folder, budget=1, layers=layers), exact, bound)
-    assert_within(LAYERWISE[layers], exact, bound)
+
+
+@pytest.mark.slow
+def test_layerwise_as_flag_embedding(tmp_path: Path, flagembedding: FlagEmbedding) -> None:
+    """The exact reference scores as FlagEmbedding does."""
+    folder = layerwise(tmp_path / "bge-reranker-v2-minicpm-layerwise")
+    live = flagembedding("layerwise", folder, pairs=PAIRS, max_length=MAX_LENGTH, layers=LAYERS)
+    for layers, scores in zip(LAYERS, live, strict=True):
+        exact, bound = reference(folder, PAIRS, MAX_LENGTH, layers=layers)
+        assert_within(scores, exact, bound)
+        assert_close(scored(folder, layers=layers), scores)
 
 
 @pytest.mark.parametrize("setting", LIGHTWEIGHT)
@@ -112,22 +68,33 @@ def test_lightweight(tmp_path: Path, setting: tuple[int, int, tuple[int, ...]]) 
     assert bound.max() < 5e-3
     scores = scored(folder, layers=layers, compress_ratio=ratio, compress_layers=at)
     assert_within(scores, exact, bound)
-    assert_within(LIGHTWEIGHT[setting], exact, bound)
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_yes_logit(tmp_path: Path, side: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """bge-reranker-v2-gemma's way, on a tiny Gemma; FlagEmbedding runs beside it."""
-    flag = pytest.importorskip("FlagEmbedding", reason="the reference is FlagEmbedding itself")
-    folder = tiny_gemma(tmp_path / "bge-reranker-v2-gemma", side)
-    reference = flag.FlagLLMReranker(
-        str(folder), use_fp16=False, devices=["cpu"], max_length=MAX_LENGTH, batch_size=3
+@pytest.mark.slow
+def test_lightweight_as_flag_embedding(tmp_path: Path, flagembedding: FlagEmbedding) -> None:
+    """The exact reference scores as FlagEmbedding does."""
+    folder = lightweight(tmp_path / "bge-reranker-v2.5-gemma2-lightweight")
+    live = flagembedding(
+        "lightweight", folder, pairs=PAIRS, max_length=MAX_LENGTH, settings=LIGHTWEIGHT
     )
-    expected = reference.compute_score(PAIRS)
+    for (layers, ratio, at), scores in zip(LIGHTWEIGHT, live, strict=True):
+        exact, bound = reference(
+            folder, PAIRS, MAX_LENGTH, layers=layers, ratio=ratio, compress_at=at
+        )
+        assert_within(scores, exact, bound)
+        ours = scored(folder, layers=layers, compress_ratio=ratio, compress_layers=at)
+        assert_close(ours, scores, relative=5e-4)  # the compression averages what nearly cancels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_yes_logit(tmp_path: Path, flagembedding: FlagEmbedding, side: str) -> None:
+    """bge-reranker-v2-gemma's way, on a tiny Gemma."""
+    folder = tiny_gemma(tmp_path / "bge-reranker-v2-gemma", side)
+    expected = flagembedding("yes_logit", folder, pairs=PAIRS, max_length=MAX_LENGTH)
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(scored(folder), expected, atol=1e-5)
-    np.testing.assert_allclose(scored(folder, budget=1), expected, atol=1e-5)
+    assert_close(scored(folder), expected)
+    assert_close(scored(folder, budget=1), expected)
 
 
 def tiny_gemma(folder: Path, side: str) -> Path:

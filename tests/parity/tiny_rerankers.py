@@ -1,16 +1,8 @@
-"""Tiny random rerankers in the layout of BGE's repositories, the same bytes everywhere.
-
-Run as a script, it prints the scores that FlagEmbedding itself gives, for the reference values
-of test_rerankers.py. Its code for the two layered models needs an old transformers::
-
-    python -m venv old && old/bin/pip install torch transformers==4.46.3 FlagEmbedding
-    old/bin/python tests/parity/tiny_rerankers.py
-"""
+"""Tiny random rerankers in the layout of BGE's repositories, the same bytes everywhere."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -135,33 +127,3 @@ def lightweight(folder: Path) -> Path:
         "layer_wise": True,
     }
     return write(folder, config, key_values=2, head_size=8, heads=5)
-
-
-def main() -> None:
-    import torch
-    from FlagEmbedding import LayerWiseFlagLLMReranker, LightWeightFlagLLMReranker
-
-    place = Path(tempfile.mkdtemp())
-    common: dict[str, Any] = {
-        "use_fp16": True,  # on the CPU this means float32
-        "devices": ["cpu"],
-        "max_length": MAX_LENGTH,
-        "batch_size": 3,
-    }
-    torch.set_grad_enabled(False)
-    model = LayerWiseFlagLLMReranker(str(layerwise(place / "layerwise")), **common)
-    for layers in (2, 4, 6):
-        print("layerwise", layers, model.compute_score(PAIRS, cutoff_layers=[layers]))
-    folder = str(lightweight(place / "lightweight"))
-    model = LightWeightFlagLLMReranker(folder, **common)
-    # Its default attention on a machine without flash-attention leaves Gemma 2's soft-capping out.
-    model.model = type(model.model).from_pretrained(folder, attn_implementation="eager")
-    for layers, ratio, at in ((6, 1, [3]), (4, 1, [3]), (6, 2, [3]), (5, 4, [1, 3])):
-        scores = model.compute_score(
-            PAIRS, cutoff_layers=[layers], compress_ratio=ratio, compress_layers=at
-        )
-        print("lightweight", layers, ratio, at, scores)
-
-
-if __name__ == "__main__":
-    main()
