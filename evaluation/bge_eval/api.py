@@ -174,6 +174,7 @@ def evaluate(
     output: str | Path = "results/runs",
     offline: bool = False,
     overwrite: bool = False,
+    fail_fast: bool = False,
     allow_dangling_qrels: bool = False,
     allow_other_data: bool = False,
     progress: Progress | None = None,
@@ -194,6 +195,7 @@ def evaluate(
         output: the folder of results.
         offline: open no connection. Sets ``HF_HUB_OFFLINE`` for this process.
         overwrite: run tasks again that have a result.
+        fail_fast: stop at the first task that fails.
         allow_dangling_qrels: accept judgements of documents that the corpus lacks.
         allow_other_data: accept data of another size or script than the task's own.
         progress: is told of every step; silent by default.
@@ -222,6 +224,7 @@ def evaluate(
         data_dirs=tuple(Path(folder) for folder in _listed(data_dir)),
         offline=offline,
         overwrite=overwrite,
+        fail_fast=fail_fast,
         dangling=allow_dangling_qrels,
         other_data=allow_other_data,
         rerank_top_k=rerank_top_k,

@@ -6,6 +6,7 @@
     ├── UnforeseenError     exit 1   a task failed with an unexpected exception
     ├── UsageError          exit 2   a wrong option, name or combination of options
     └── NotReadyError       exit 3   something that the run needs cannot be used
+        ├── StorageError    exit 3   a folder cannot be written or read: full, read-only, gone
         ├── MissingError    exit 3   a model, dataset or package is missing
         │   ├── NoFolderError        no data folder has a task under any of its names
         │   └── NotCachedError       no --data-dir, and not in the Hugging Face cache
@@ -19,6 +20,7 @@ library is called.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 
@@ -49,6 +51,40 @@ class NotReadyError(BgeEvalError):
     """Something that the run needs is missing or damaged."""
 
     exit_code = 3
+
+
+class StorageError(NotReadyError):
+    """A file or folder cannot be written or read: a full disk, a missing permission."""
+
+    def __init__(self, error: OSError, place: object, advice: str = "") -> None:
+        """Make the message from the system's error.
+
+        Args:
+            error: what the system reported.
+            place: the folder or file in use, unless the error names one itself.
+            advice: what to do next, as a sentence.
+        """
+        named = error.filename if isinstance(error.filename, str) else None
+        problem = _STORAGE_PROBLEMS.get(error.errno or 0, "cannot be used")
+        reason = error.strerror or one_line(error) or type(error).__name__
+        super().__init__(f"{named or place} {problem} ({reason}). {advice}".rstrip())
+
+
+_STORAGE_PROBLEMS = {
+    errno.ENOSPC: "cannot be written, because the disk is full",
+    errno.EDQUOT: "cannot be written, because your quota of the disk is used up",
+    errno.EFBIG: "would be larger than the limit on the size of files (ulimit -f)",
+    errno.EROFS: "cannot be written, because its file system is read-only",
+    errno.EACCES: "cannot be used without a permission that is missing",
+    errno.EPERM: "cannot be changed, because the system forbids it",
+    errno.ENOENT: "does not exist, or has vanished while it was used",
+    errno.ENOTDIR: "is in the path of a folder, but is a file itself",
+    errno.EEXIST: "is a file, where a folder is needed",
+    errno.EISDIR: "is a folder, where a file is needed",
+    errno.EMFILE: "cannot be opened, because this process has too many files open (ulimit -n)",
+    errno.EIO: "cannot be read or written: the disk reports an error",
+}
+"""The system's error number → what is wrong with a file or folder, after its name."""
 
 
 class MissingError(NotReadyError):
@@ -83,6 +119,22 @@ class NotCachedError(MissingError):
 
 class DamagedError(NotReadyError):
     """The content of a model, dataset or result is wrong."""
+
+
+def as_failure(error: Exception, place: str) -> BgeEvalError:
+    """Return an exception as bge-eval's own; another library's is kept as its cause.
+
+    Args:
+        error: what was raised.
+        place: the file or folder in use, for an error of the system that names none.
+    """
+    if isinstance(error, BgeEvalError):
+        return error
+    failure: BgeEvalError = UnforeseenError(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        failure = StorageError(error, place)
+    failure.__cause__ = error
+    return failure
 
 
 def one_line(error: BaseException | None, limit: int | None = 300) -> str:

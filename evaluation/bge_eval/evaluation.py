@@ -6,14 +6,15 @@ exactly the same identity is not run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.plausibility import expected_counts, refuse_other_data
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import BgeEvalError, UnforeseenError, UsageError
+from bge_eval.errors import BgeEvalError, StorageError, UsageError, as_failure
 from bge_eval.judge import (
     Judged,
     average,
@@ -30,6 +31,7 @@ from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
+from bge_eval.results.locks import BusyError, task_lock
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.store import ResultStore, TaskOutput
 from bge_eval.suites.catalogue import PlannedTask
@@ -63,6 +65,8 @@ class Options:
     """Leave out tasks whose data are known to be missing, instead of refusing to start."""
     rerank_top_k: int = 100
     """Documents of each query that the reranker re-orders."""
+    fail_fast: bool = False
+    """Stop at the first task that fails."""
 
 
 @dataclass(slots=True)
@@ -75,6 +79,8 @@ class Report:
     """Tasks whose results were all saved before."""
     failed: dict[str, BgeEvalError] = field(default_factory=dict)
     """Task name → why it failed."""
+    left: list[str] = field(default_factory=list)
+    """Tasks that were not begun, because another one failed before and ``fail_fast`` is set."""
 
 
 def evaluate(
@@ -97,11 +103,12 @@ def evaluate(
     Returns:
         Results, reused results and failures. A task that fails does not stop the others, but
         data that are known to be missing are refused before anything is encoded (or left out,
-        with ``options.available``).
+        with ``options.available``). A task that another process is running with this model comes
+        last; its result is taken from there.
 
     Raises:
         MissingError: data of some tasks are missing.
-        OSError: the output folder cannot be written.
+        StorageError: the output folder cannot be written.
     """
     progress = progress or model.progress
     sources = find_sources(
@@ -113,18 +120,35 @@ def evaluate(
         note=progress.note,
     )
     evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
+    return _reported(evaluation, [task for task in tasks if _has_data(task, sources)], sources)
+
+
+def _reported(
+    evaluation: _Evaluation, tasks: Sequence[PlannedTask], sources: Mapping[str, DataSource]
+) -> Report:
+    """Run the tasks; those that another process is running come last."""
     report = Report()
-    tasks = [task for task in tasks if _has_data(task, sources)]
-    pace = Pace({task.name: _size(task) for task in tasks})
-    for planned in tasks:
+    note = evaluation.progress.note
+    pace = Pace({planned.name: _size(planned) for planned in tasks})
+    pending = deque((planned, False) for planned in tasks)
+    while pending:
+        planned, waits = pending.popleft()
         try:
-            stages = evaluation.run(planned, sources)
-        except OSError:  # a full disk, a folder that cannot be written: the next would fail too
+            stages = evaluation.run(planned, sources, waits=waits)
+        except BusyError:
+            note(f"{planned.name}: another process runs it with this model; it comes last")
+            pending.append((planned, True))
+            continue
+        except StorageError:  # a full disk, a folder that is gone: the next would fail too
             raise
         except Exception as error:
-            report.failed[planned.name] = _failure(error)
-            progress.note(f"{planned.name}: {report.failed[planned.name]}")
+            report.failed[planned.name] = as_failure(error, f"A file of {planned.name}")
             pace.finished(planned.name, ran=False)
+            if evaluation.options.fail_fast:
+                report.left = [later.name for later, _ in pending]
+                break
+            if pending:
+                note(f"{planned.name} was not evaluated; the reason follows the other tasks.")
             continue
         report.done[planned.name] = [stage.path for stage in stages]
         reused = all(stage.reused for stage in stages)
@@ -134,7 +158,9 @@ def evaluate(
         if not reused:
             key = planned.task.metadata.main_score
             score = SavedResult(stages[-1].path).main_score()
-            progress.note(f"{planned.name}: {measure_of_key(key) or key} {score:.5f} {rest}")
+            note(f"{planned.name}: {measure_of_key(key) or key} {score:.5f} {rest}")
+    order = [planned.name for planned in tasks]
+    report.done = dict(sorted(report.done.items(), key=lambda item: order.index(item[0])))
     return report
 
 
@@ -207,15 +233,6 @@ def _size(planned: PlannedTask) -> float:
     return float(sum(count or _UNCOUNTED for count in texts))
 
 
-def _failure(error: Exception) -> BgeEvalError:
-    """Return an error as bge-eval's own; an unforeseen one keeps its traceback."""
-    if isinstance(error, BgeEvalError):
-        return error
-    failure = UnforeseenError(error)
-    failure.__cause__ = error
-    return failure
-
-
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """A stage of a task before it runs."""
@@ -253,11 +270,22 @@ class _Evaluation:
     progress: Progress
     """Receives every step."""
 
-    def run(self, planned: PlannedTask, sources: Mapping[str, DataSource]) -> list[_Scored]:
-        """Run one task, or an aggregate's parts and then their average."""
+    def run(
+        self, planned: PlannedTask, sources: Mapping[str, DataSource], *, waits: bool
+    ) -> list[_Scored]:
+        """Run one task, or an aggregate's parts and then their average.
+
+        Args:
+            planned: the task.
+            sources: task name → its data.
+            waits: wait for another process that runs the task, and take its result.
+
+        Raises:
+            BusyError: another process runs the task, and ``waits`` is not set.
+        """
         if not planned.parts:
-            return self._run_single(planned, sources[planned.name])
-        parts = [self._run_single(part, sources[part.name]) for part in planned.parts]
+            return self._run_single(planned, sources[planned.name], waits=waits)
+        parts = [self._run_single(part, sources[part.name], waits=waits) for part in planned.parts]
         return [self._average(planned, list(stage)) for stage in zip(*parts, strict=True)]
 
     def find_stages(self, planned: PlannedTask, source: DataSource) -> list[Path | None]:
@@ -266,7 +294,9 @@ class _Evaluation:
         stages = self._stages(planned.task, asdict(source.identity(planned.task)))
         return [self._find(stage, quiet=True) for stage in stages]
 
-    def _run_single(self, planned: PlannedTask, source: DataSource) -> list[_Scored]:
+    def _run_single(
+        self, planned: PlannedTask, source: DataSource, *, waits: bool
+    ) -> list[_Scored]:
         """Run the stages of one task whose results are not saved yet."""
         task = planned.task
         self.model.task_prompts[planned.name] = planned.prompts
@@ -277,17 +307,33 @@ class _Evaluation:
         if reused:
             self.progress.note(f"{planned.name}: already done with this identity, not run again")
         else:
-            profile = self.progress.fresh_profile()
-            with source.loaded(task, self.progress):
-                self._check_data(planned, source)
-                path = self._find(stages[0], quiet=True)
-                if path is None:
-                    judged = judge(self.model, task, self.progress)
-                    path = self._save(task, stages[0], judged, source.origin, profile)
-                paths = [path, *(self._rerank(task, s, path, source.origin) for s in stages[1:])]
+            results = [self.store.result_path(stage.meta, planned.name) for stage in stages]
+            with task_lock(self.store.output, results, self._waiting(planned) if waits else None):
+                # Another process may have finished it since.
+                paths = [path for s in stages if (path := self._find(s, quiet=True))]
+                if len(paths) < len(stages):
+                    paths = self._run_stages(planned, source, stages)
         return [
             _Scored(path, stage.identity, reused) for path, stage in zip(paths, stages, strict=True)
         ]
+
+    def _waiting(self, planned: PlannedTask) -> Callable[[], None]:
+        text = f"{planned.name}: waiting for the process that runs it"
+        return lambda: self.progress.note(text)
+
+    def _run_stages(
+        self, planned: PlannedTask, source: DataSource, stages: Sequence[_Stage]
+    ) -> list[Path]:
+        """Run the stages of one task; a saved first stage is not run again."""
+        task = planned.task
+        profile = self.progress.fresh_profile()
+        with source.loaded(task, self.progress):
+            self._check_data(planned, source)
+            path = self._find(stages[0], quiet=True)
+            if path is None:
+                judged = judge(self.model, task, self.progress)
+                path = self._save(task, stages[0], judged, source.origin, profile)
+            return [path, *(self._rerank(task, s, path, source.origin) for s in stages[1:])]
 
     def _stages(self, task: AbsTask, data: dict[str, Any]) -> list[_Stage]:
         """Return the first stage of a task, and the second where something is reranked.
@@ -322,7 +368,8 @@ class _Evaluation:
         """Return the saved result of exactly this identity, if there is one."""
         if self.options.overwrite:
             return None
-        path = self.store.find(stage.meta, stage.identity)
+        note = (lambda text: None) if quiet else self.progress.note
+        path = self.store.find(stage.meta, stage.identity, note)
         if path is not None or quiet:
             return path
         if changed := self.store.changed_since(stage.meta, stage.identity):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -14,7 +15,7 @@ import typer
 from bge_eval.cli.formats.printable import print_error
 from bge_eval.cli.help import HelpfulCommand, HelpfulGroup
 from bge_eval.cli.quiet import DEBUG
-from bge_eval.errors import BgeEvalError, UnforeseenError
+from bge_eval.errors import BgeEvalError, as_failure
 
 COMMANDS = {
     "run": "Evaluate a model on tasks, save the results, print the table.",
@@ -48,6 +49,14 @@ _COMPLETE = "_BGE_EVAL_COMPLETE"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class _TerminatedError(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM; it ends as after Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise _TerminatedError
+
+
 def _friendly(command: _Command) -> _Command:
     """Turn errors into one paragraph on stderr and the right exit code."""
 
@@ -60,9 +69,10 @@ def _friendly(command: _Command) -> _Command:
                 raise
             print_error(str(error))
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("Interrupted. Finished results are saved.", err=True)
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as stop:
+            word = "Terminated" if isinstance(stop, _TerminatedError) else "Interrupted"
+            typer.echo(f"{word}. Finished results are saved; the same command continues.", err=True)
+            raise typer.Exit(143 if isinstance(stop, _TerminatedError) else 130) from None
         except BrokenPipeError:
             # The program that reads our output (head, less) has ended.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,8 +82,9 @@ def _friendly(command: _Command) -> _Command:
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            print_error(str(UnforeseenError(error)))
-            raise typer.Exit(UnforeseenError.exit_code) from None
+            failure = as_failure(error, "A file or folder of this command")
+            print_error(str(failure))
+            raise typer.Exit(failure.exit_code) from None
 
     return wrapped  # type: ignore[return-value]
 
@@ -158,5 +169,6 @@ def _stub() -> None:
 
 def main() -> None:
     """Run the command line."""
+    signal.signal(signal.SIGTERM, _terminate)
     words = (word for word in sys.argv[1:] if not word.startswith("-"))
     application(None if _COMPLETE in os.environ else next(words, ""))(prog_name="bge-eval")

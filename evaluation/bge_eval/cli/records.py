@@ -93,6 +93,7 @@ def evaluate_options(data: DataFlags, reranker: RerankerFlags) -> Options:
         data_dirs=tuple(data.data_dir or ()),
         offline=data.offline,
         overwrite=data.overwrite,
+        fail_fast=data.fail_fast,
         dangling=data.allow_dangling_qrels,
         other_data=data.allow_other_data,
         available=data.available,

@@ -6,7 +6,7 @@ import os
 import shlex
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,9 +97,12 @@ def run(
     reports = evaluation.run(models, fusion)
     paths = [path for report in reports for path in _paths(report)]
     if paths:
-        _print(_board(paths, planned, tasks.names, printed.metric), paths, printed, machine.profile)
+        board = _board(paths, planned, tasks.names, printed.metric)
+        board = replace(board, gaps=_gaps(reports))
+        _print(board, paths, printed, machine.profile)
         progress.note(f"Results are in {data.output}. {_next_commands(data.output)}")
-    _exit_on_failure(reports)
+    # CSV has no place for reasons.
+    _exit_on_failure(reports, told=bool(paths) and printed.form is not Format.CSV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +214,28 @@ def _print(board: Leaderboard, paths: Sequence[Path], printed: PrintFlags, profi
         show_profiles(paths, stderr)
 
 
-def _exit_on_failure(reports: Sequence[Report]) -> None:
-    """Print every task that failed and exit with the gravest of their codes."""
+def _gaps(reports: Sequence[Report]) -> dict[str, str]:
+    """Return the reason of every task that has no score."""
+    from bge_eval.errors import one_line
+
+    gaps = {
+        name: one_line(error, None) for report in reports for name, error in report.failed.items()
+    }
+    left = [name for report in reports for name in report.left]
+    return gaps | dict.fromkeys(left, "It was not begun: --fail-fast stops at the first failure.")
+
+
+def _exit_on_failure(reports: Sequence[Report], *, told: bool) -> None:
+    """Print every task that failed and exit with the gravest of their codes.
+
+    Args:
+        reports: what was evaluated, model by model.
+        told: the table shows the reasons, which are not repeated.
+    """
     failed = [failure for report in reports for failure in report.failed.items()]
     for name, error in failed:
-        print_error(f"{name} was not evaluated. {error}")
+        reason = "The reason is under the table." if told else error
+        print_error(f"{name} was not evaluated. {reason}")
         if os.environ.get(DEBUG):
             traceback.print_exception(error)
     if failed:

@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from bge_eval.cli.formats.blocks import Block, Cell, Output
+from bge_eval.cli.formats.blocks import Block, Cell, Note, Output
 from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grid import COSTS, Look, grid, heading, values
 from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard
@@ -63,8 +63,8 @@ class BoardOutput(Output):
         _terminal(self.board, console, self.look)
 
     def blocks(self) -> list[Block]:
-        """Return the table."""
-        return [grid(self.board, self.look)]
+        """Return the table, and under it the reasons of gaps."""
+        return [grid(self.board, self.look), *(Note(line) for line in _gaps(self.board))]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each row."""
@@ -85,6 +85,7 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
         for row in board.rows
         for task, partial in row.partial.items()
     ]
+    lines += _gaps(board)
     if parts := [column.heading for column in board.columns if column.part]:
         lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
     lines += _rank_notes(look.ranks if look else None)
@@ -130,6 +131,10 @@ def _rank_notes(ranks: Sequence[Rank | None] | None) -> list[str]:
         f" told apart (randomised Tukey HSD over {what}, all rows at once, 95%)"
         for what in sorted(over)
     ]
+
+
+def _gaps(board: Leaderboard) -> list[str]:
+    return [f"{task}: no score. {reason}" for task, reason in board.gaps.items()]
 
 
 def _lacking(board: Leaderboard, row: Row) -> str:
@@ -306,6 +311,7 @@ def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
         "tasks": board.tasks,
         "parts": {column.task: column.part for column in board.columns if column.part},
         "types": {column.task: column.type or None for column in board.columns},
+        "gaps": dict(board.gaps),
         "rows": rows,
     }
 

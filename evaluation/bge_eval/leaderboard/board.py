@@ -7,8 +7,8 @@ types.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.leaderboard.rows import Column, Row
@@ -46,6 +46,8 @@ class Leaderboard:
     """Best average first; a second stage directly below its first."""
     title: str = ""
     """The suite's name; "" if the tasks are not one suite."""
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    """Task → why it has no score; tasks that failed, or were not begun after a failure."""
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from bge_eval.leaderboard.rows import (
     task_score,
 )
 from bge_eval.results.record import RunRecord, read_record
-from bge_eval.results.saved import read_json
+from bge_eval.results.saved import read_json, read_scores
 
 _WHOLE = "default"
 """mteb's name of the one subset of a task that has no others."""
@@ -226,5 +226,4 @@ def _with_revisions(rows: Sequence[Row]) -> list[Row]:
 
 
 def _scores(path: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    scores: Mapping[str, Sequence[Mapping[str, Any]]] = read_json(path).get("scores", {})
-    return scores
+    return read_scores(path, read_record(path))

@@ -204,6 +204,7 @@ class ServedModel(DenseModel):
             limits=options.limits,
             key_variable=KEY_VARIABLE,
             offline=options.offline,
+            note=progress.note,
         )
         with progress.step("ask the server"):
             self.served = self._form.served(self._client, options.api_model)

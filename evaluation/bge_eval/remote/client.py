@@ -31,6 +31,8 @@ _LONGEST_PAUSE = 60.0
 """Longest pause between two tries, seconds."""
 _LONGEST_RETRY_AFTER = 300.0
 """Longest pause accepted from ``Retry-After``, seconds."""
+_LONG_PAUSE = 5.0
+"""Pauses of so many seconds are told to the user."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _OWN_KEYS = {
     "api.openai.com": "OPENAI_API_KEY",
@@ -59,6 +61,8 @@ class Limits:
     """Largest number of times that a request is sent."""
     pause: float = 0.5
     """Pause before the second try, seconds; it doubles with each try."""
+    patience: float = 300.0
+    """Longest that the pauses of one request may be together, seconds."""
 
 
 class Client:
@@ -71,6 +75,7 @@ class Client:
         limits: Limits | None = None,
         key_variable: str = "",
         offline: bool = False,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Check the address and read the key; no request is sent.
 
@@ -79,6 +84,7 @@ class Client:
             limits: concurrency, timeout and tries.
             key_variable: environment variable that holds the API key; "" for none.
             offline: accept only a server on this machine.
+            note: receives a message when the server asks for a long pause.
 
         Raises:
             UsageError: the address is invalid, holds a password or a query, or is not on this
@@ -97,6 +103,7 @@ class Client:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._resume_at = 0.0
+        self._note = note
 
     def get(self, path: str, *, tries: int = 2) -> Any:
         """Request a path and return its JSON.
@@ -138,8 +145,9 @@ class Client:
         import httpx2
 
         http = self._connection()
+        problem, waited = "", 0.0
         for attempt in range(1, tries + 1):
-            self._wait_for_turn()
+            waited += self._wait_for_turn()
             wait: float | None = None
             try:
                 answer = http.request(method, f"{self.url}{path}", json=body)
@@ -149,8 +157,11 @@ class Client:
                 if answer.status_code not in _TRANSIENT:
                     raise self._refusal(answer.status_code, path, problem)
                 wait = _retry_after(answer.headers.get("Retry-After"))
+                if waited + (wait or 0.0) > self.limits.patience:
+                    raise self._exhausted(path, problem, attempt)
                 if answer.status_code == 429:
-                    self._slow_down(wait, attempt)
+                    wait = wait if wait is not None else self._pause(attempt)
+                    self._slow_down(wait, problem)
             except (httpx2.TransportError, httpx2.DecodingError, _IncompleteError) as error:
                 problem = self._clean(str(error) or type(error).__name__)
                 if isinstance(error, httpx2.ReadTimeout):
@@ -160,7 +171,9 @@ class Client:
                     )
             if attempt == tries or self._stopped.is_set():
                 break
-            self._stopped.wait(wait if wait is not None else self._pause(attempt))
+            wait = wait if wait is not None else self._pause(attempt)
+            waited += wait
+            self._stopped.wait(wait)
         raise MissingError(
             f"The server at {self.url}{path} could not be used: {problem}"
             + (f" ({tries} tries)." if tries > 2 else ". Is it running, and is this its address?")
@@ -181,16 +194,32 @@ class Client:
                 weakref.finalize(self, self._http.close)
             return self._http
 
-    def _wait_for_turn(self) -> None:
-        """Wait out the pause that a response with status 429 asked for."""
+    def _wait_for_turn(self) -> float:
+        """Wait out the pause that a response with status 429 asked for; return its seconds."""
+        start = time.monotonic()
         while (left := self._resume_at - time.monotonic()) > 0:
             if self._stopped.wait(left):
-                return
+                break
+        return time.monotonic() - start
 
-    def _slow_down(self, wait: float | None, attempt: int) -> None:
-        until = time.monotonic() + (wait if wait is not None else self._pause(attempt))
+    def _slow_down(self, wait: float, problem: str) -> None:
+        """Keep all requests back for some seconds, because the server asks for it."""
+        now = time.monotonic()
         with self._lock:
-            self._resume_at = max(self._resume_at, until)
+            told = self._resume_at > now
+            self._resume_at = max(self._resume_at, now + wait)
+        if wait >= _LONG_PAUSE and not told:
+            self._note(
+                f"The server at {self.url} asks for a pause of {wait:.0f} s ({problem}). A request"
+                f" waits {self.limits.patience:.0f} s at most."
+            )
+
+    def _exhausted(self, path: str, problem: str, tries: int) -> MissingError:
+        return MissingError(
+            f"The server at {self.url}{path} still refuses after {tries} tries ({problem}), and a"
+            f" request waits {self.limits.patience:.0f} s at most. Wait until its limit is lifted,"
+            " or send less at once with --api-concurrency; the same command continues."
+        )
 
     def _pause(self, attempt: int) -> float:
         longest = min(self.limits.pause * 2.0 ** (attempt - 1), _LONGEST_PAUSE)

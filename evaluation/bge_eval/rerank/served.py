@@ -55,7 +55,11 @@ class ServedReranker:
         self._wire = wire(api)
         self._wire.rerank("", [""], Served("", ""))  # raises if the API has no reranking
         self._client = Client(
-            address(url, api), limits=limits, key_variable=KEY_VARIABLE, offline=offline
+            address(url, api),
+            limits=limits,
+            key_variable=KEY_VARIABLE,
+            offline=offline,
+            note=self.progress.note,
         )
         with self.progress.step("ask the server"):
             self.served = self._wire.served(self._client, model)

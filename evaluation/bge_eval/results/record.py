@@ -6,8 +6,9 @@ versions must read files of this one.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from bge_eval.results.identity import Identity
 
 RUN_FORMAT = 1
 """Version of the format of run.json."""
+_OWN_CHECKSUM = "checksum"
+"""The key of the checksum of run.json's other content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,8 @@ class RunRecord:
     """The saved runs; () for a task that searches nothing."""
     items: tuple[ItemFile, ...] = ()
     """The saved pairs or texts of a task that searches nothing; () for other tasks."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """Name of a file of the result → its SHA-256; {} for results of 0.1.0."""
 
     @property
     def device(self) -> str:
@@ -156,6 +161,7 @@ class RunRecord:
             **(asdict(self.profile) if self.profile else {}),
             "files": [asdict(files) for files in self.files],
             **({"items": [asdict(each) for each in self.items]} if self.items else {}),
+            "checksums": dict(self.checksums),
         }
 
 
@@ -177,24 +183,75 @@ def read_record(result: Path) -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error
-    return _record(Fields(path, content))
+    fields = Fields(path, content)
+    own = fields.text(_OWN_CHECKSUM)
+    if own and own != _digest(fields.values):
+        raise DamagedError(f"{path} is damaged: its checksum does not match its content.")
+    return _record(fields)
 
 
-def find_record(result: Path) -> RunRecord | None:
-    """Return the record of a complete result, or None if there is none or it is damaged."""
+def find_record(result: Path, note: Callable[[str], None] = lambda text: None) -> RunRecord | None:
+    """Return the record of a complete result, or None if there is none or it is damaged.
+
+    Args:
+        result: mteb's JSON.
+        note: receives a message that names a damaged file.
+    """
     if not result.is_file():
         return None
     try:
         record = read_record(result)
-    except DamagedError:
+        for name in record.checksums:
+            refuse_damaged(result, name, record)
+    except DamagedError as error:
+        note(str(error))
         return None
+    texts = {files.texts for files in record.files}
+    for name in record.checksums:  # texts may be deleted by the owner of a confidential collection
+        if name not in texts and not (result.parent / name).is_file():
+            note(f"{result.parent / name} is missing, so the result beside it is made again.")
+            return None
     return record if record.identity else None
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write a run.json into a folder."""
-    text = json.dumps(record.as_json(), indent=2, ensure_ascii=False)
+    content = record.as_json()
+    content[_OWN_CHECKSUM] = _digest(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
+
+
+def refuse_damaged(result: Path, name: str, record: RunRecord) -> None:
+    """Refuse a file of a result that is not as it was written.
+
+    Args:
+        result: mteb's JSON.
+        name: the name of the file beside it, or its own.
+        record: the result's run.json.
+
+    Raises:
+        DamagedError: the checksum does not match. Files without a checksum are accepted.
+    """
+    expected = record.checksums.get(name)
+    path = result.parent / name
+    if expected is not None and path.is_file() and file_checksum(path) != expected:
+        raise DamagedError(
+            f"{path} is damaged: its checksum is not the one in {record_path(result)}. Run the"
+            " task again: the damaged result is set aside and made again."
+        )
+
+
+def file_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != _OWN_CHECKSUM}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _record(fields: Fields) -> RunRecord:
@@ -221,6 +278,7 @@ def _record(fields: Fields) -> RunRecord:
             ItemFile(**{name: each.text(name) for name in ItemFile.__slots__})
             for each in fields.inner_list("items")
         ),
+        checksums=fields.versions("checksums"),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.identity import Identity
-from bge_eval.results.record import RunRecord, SideFiles, read_record
+from bge_eval.results.record import RunRecord, SideFiles, read_record, refuse_damaged
 from bge_eval.results.trec import read_excerpts, read_heads, read_per_query, read_qrels, read_run
 
 TOLERANCE = 1e-5
@@ -51,8 +51,7 @@ class SavedResult:
     @cached_property
     def scores(self) -> dict[str, list[dict[str, Any]]]:
         """Return mteb's scores: split → one dictionary for each subset."""
-        scores: dict[str, list[dict[str, Any]]] = read_json(self.path).get("scores", {})
-        return scores
+        return read_scores(self.path, self.record)
 
     def main_score(self) -> float:
         """Return the mean of the main scores of all splits and subsets, as mteb reports it."""
@@ -151,7 +150,10 @@ class SavedResult:
         name = self._files[part].texts
         path = self.path.parent / name if name else None
         # The owner of a confidential collection may have deleted them.
-        return read_excerpts(path) if path is not None and path.is_file() else Excerpts()
+        if path is None or not path.is_file():
+            return Excerpts()
+        refuse_damaged(self.path, name, self.record)
+        return read_excerpts(path)
 
     @cached_property
     def _files(self) -> dict[SplitKey, SideFiles]:
@@ -166,6 +168,7 @@ class SavedResult:
                 f"{self.path} has no file of {kind} for {'/'.join(part)} beside it. Run the task"
                 " again with --overwrite to save one."
             )
+        refuse_damaged(self.path, name, self.record)
         return path
 
 
@@ -213,6 +216,21 @@ def find_results(folders: Iterable[Path]) -> list[Path]:
             )
         results += inside
     return list(dict.fromkeys(results))
+
+
+def read_scores(path: Path, record: RunRecord) -> dict[str, list[dict[str, Any]]]:
+    """Return mteb's scores in a result file: split → one dictionary for each subset.
+
+    Args:
+        path: mteb's JSON.
+        record: the run.json of the result, with the checksum.
+
+    Raises:
+        DamagedError: the file is not readable, or its checksum does not match.
+    """
+    refuse_damaged(path, path.name, record)
+    scores: dict[str, list[dict[str, Any]]] = read_json(path).get("scores", {})
+    return scores
 
 
 def read_json(path: Path) -> dict[str, Any]:

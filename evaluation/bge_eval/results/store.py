@@ -20,20 +20,32 @@ is one folder below. A task with several splits or subsets has one run file for 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.encode.cache import remove_abandoned
+from bge_eval.errors import DamagedError
 from bge_eval.progress import Profile
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.environment import environment, peak_memory
 from bge_eval.results.identity import Identity, differences
-from bge_eval.results.record import ItemFile, RunRecord, SideFiles, find_record, write_record
+from bge_eval.results.locks import folder_lock, storage
+from bge_eval.results.record import (
+    ItemFile,
+    RunRecord,
+    SideFiles,
+    file_checksum,
+    find_record,
+    read_record,
+    write_record,
+)
 from bge_eval.results.trec import (
     read_run,
     write_excerpts,
@@ -118,12 +130,23 @@ class ResultStore:
 
         return ResultCache(self.output).get_task_result_path(task_name=task, model_name=meta)
 
-    def find(self, meta: ModelMeta, identity: Identity) -> Path | None:
-        """Return the complete result of exactly this identity, or None."""
+    def find(
+        self,
+        meta: ModelMeta,
+        identity: Identity,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> Path | None:
+        """Return the complete, undamaged result of exactly this identity, or None.
+
+        Args:
+            meta: mteb's record of the model.
+            identity: everything that the scores depend on.
+            note: receives a message that names a damaged file.
+        """
         if not self.output.is_dir():  # mteb's cache would create it
             return None
         for path in self._candidates(meta, identity):
-            record = find_record(path)
+            record = find_record(path, note)
             if record is not None and record.identity_digest == identity.digest:
                 return path
         return None
@@ -160,11 +183,19 @@ class ResultStore:
 
         Returns:
             The path of mteb's JSON.
+
+        Raises:
+            StorageError: the folder cannot be written; what it holds is as it was.
         """
+        target = self.result_path(meta, output.identity.task)
+        with storage(self.output), folder_lock(self.output, target.parent):
+            self._save(target, meta, result, output)
+        return target
+
+    def _save(self, target: Path, meta: ModelMeta, result: TaskResult, output: TaskOutput) -> None:
         from mteb.cache import ResultCache
 
         task = output.identity.task
-        target = self.result_path(meta, task)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _staging(self.output) as staging:
             staged_cache = ResultCache(staging)
@@ -175,27 +206,30 @@ class ResultStore:
                 shutil.copy2(settings, staged.parent)
             staged_cache.save_to_cache(result, meta)
             _write_files(staged.parent, task, output)
+            # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
+            files = [path for path in staged.parent.rglob("*") if path.is_file()]
+            for path in files:
+                _sync(path)
             self._set_aside(target)
             (target.parent / task).mkdir(exist_ok=True)
-            # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
-            files = (path for path in staged.parent.rglob("*") if path.is_file())
             names = [path.relative_to(staged.parent) for path in files]
             for name in sorted(names, key=lambda name: name == Path(staged.name)):
                 (staged.parent / name).replace(target.parent / name)
-        return target
 
     def _set_aside(self, target: Path) -> None:
         """Move an earlier result of another identity to ``<output>/replaced/``."""
-        record = find_record(target)
+        record = _readable_record(target)
         # Exact names: "STSBenchmark.*" would match STSBenchmark.v2 too.
         names = [target.name, target.stem]
+        if record is None:  # damaged, or not complete
+            names += [f"{target.stem}{end}" for end in SIDE_FILES.values()]
         for files in record.files if record else ():
             names += filter(None, (files.run, files.queries, files.qrels, files.texts))
         names += [each.name for each in record.items] if record else []
         old = [path for path in (target.parent / name for name in names) if path.exists()]
         if not old:
             return
-        digest = record.identity_digest if record else "incomplete"
+        digest = (record.identity_digest if record else "") or "incomplete"
         place = target.parent.relative_to(self.output / "results") / f"{target.stem}-{digest}"
         aside = self.output / "replaced" / place
         shutil.rmtree(aside, ignore_errors=True)
@@ -203,6 +237,14 @@ class ResultStore:
         # The JSON first: without it the other files do not count as a result.
         for path in sorted(old, key=lambda path: path != target):
             shutil.move(path, aside / path.name)
+
+
+def _readable_record(target: Path) -> RunRecord | None:
+    """Return the record of an earlier result, or None without one that can be read."""
+    try:
+        return read_record(target) if target.is_file() else None
+    except DamagedError:
+        return None
 
 
 def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
@@ -236,6 +278,7 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
         profile=output.profile,
         files=tuple(files),
         items=tuple(item_files),
+        checksums={path.name: file_checksum(path) for path in sorted(folder.glob(f"{task}.*"))},
     )
     (folder / task).mkdir()
     write_record(folder / task, record)
@@ -245,5 +288,12 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
 def _staging(output: Path) -> Iterator[Path]:
     """Create a folder on the file system of the output, so that a move is one rename."""
     output.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(output.glob(".staging-*"))
     with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
         yield Path(staging)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file is on the disk: a crash of the machine must not leave it empty."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

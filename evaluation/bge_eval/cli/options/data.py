@@ -50,6 +50,15 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast",
+            help="Stop at the first task that fails. Without it the other tasks run, and the table"
+            " shows the gap with its reason.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help="Folder of results.", rich_help_panel=_PANEL),
