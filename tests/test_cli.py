@@ -269,13 +269,17 @@ def test_table_without_results(bge_eval: CommandLine, tmp_path: Path) -> None:
 
 
 def test_unforeseen_failure_is_a_paragraph(bge_eval_process: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    arguments = ["run", "--model", BUILTIN, "--tasks", "demo", "--offline", "-q"]
-    done = bge_eval_process(*arguments, "--output", tmp_path / "file" / "below")
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd" / "broken.py").write_text(
+        "class Encoder:\n    def encode(self, texts):\n        return 1 / 0\n\nload = Encoder\n"
+    )
+    arguments = ["run", "--model", "broken:load", "--tasks", "demo", "--offline", "-q"]
+    done = bge_eval_process(*arguments)
     assert done.returncode == 1
     assert "This was not foreseen" in done.stderr
+    assert done.stderr.count("ZeroDivisionError") == 1, "every failure is printed once"
     assert "Traceback" not in done.stderr
-    debugged = bge_eval_process("--debug", *arguments, "--output", tmp_path / "file" / "below")
+    debugged = bge_eval_process("--debug", *arguments)
     assert "Traceback" in debugged.stderr
 
 

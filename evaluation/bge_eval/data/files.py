@@ -12,7 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -125,6 +125,7 @@ def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch
     rows = 0
     with _open(place) as file:
         counted = _Lines(file)
+        reader = None
         try:
             reader = arrow_json.open_json(
                 pa.PythonFile(counted, mode="r"),
@@ -139,6 +140,13 @@ def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch
                 yield batch.select(list(names))
         except (pa.ArrowException, ValueError, *_UNREADABLE) as error:
             raise NotPlainError from error
+        finally:
+            # A thread of Arrow reads ahead. If it called Python while the interpreter ends, the
+            # process would abort, so the end of the file is brought forward and waited for.
+            counted.end()
+            with suppress(pa.ArrowException, ValueError, *_UNREADABLE):
+                for _ in reader or ():
+                    pass
     if rows != counted.count:
         raise NotPlainError
 
@@ -152,6 +160,7 @@ class _Lines:
         self._file = file
         self._count = 0
         self._last = b"\n"
+        self._ended = False
 
     @property
     def count(self) -> int:
@@ -160,11 +169,15 @@ class _Lines:
 
     def read(self, size: int = -1) -> bytes:
         """Read a block."""
-        block = self._file.read(size)
+        block = b"" if self._ended else self._file.read(size)
         if block:
             self._count += block.count(b"\n")
             self._last = block[-1:]
         return block
+
+    def end(self) -> None:
+        """Let the file end here."""
+        self._ended = True
 
     def close(self) -> None:
         """Do nothing: the owner of the file closes it."""

@@ -18,10 +18,12 @@ from bge_eval.encode.prompts import Prompts, Role, names_of, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
 from bge_eval.encode.registry import refuse_other_loader, registry_entry
 from bge_eval.encode.settings import Overrides, Similarity
+from bge_eval.errors import DamagedError, quoted
 from bge_eval.models.base import Model, model_meta
 from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
+from bge_eval.runtime.checks import refuse_misshapen, refuse_unusable
 from bge_eval.search.engines import DEFAULT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
 from bge_eval.search.index import Rows
@@ -229,11 +231,15 @@ class DenseModel(Model):
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
                 with self.progress.step("encode corpus", whole, "documents") as encoded:
-                    vectors = self._comparable(self._vectors(texts, form, encoded))
+                    vectors = self._vectors(texts, form, encoded)
+                    refuse_misshapen(vectors, len(texts), queries.shape[1], self.files.name)
+                    refuse_unusable(vectors, texts)
+                    vectors = self._comparable(vectors)
                 index.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
         results = index.results()
+        _check_found(self._engine.name, results, whole, query_ids)
         rows = np.unique(np.concatenate([rows for rows, _ in results]))
         id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
         return {
@@ -258,9 +264,10 @@ class DenseModel(Model):
         start = 0
         with self.progress.step("encode corpus", len(rows), "documents") as step:
             for texts in document_texts(corpus, rows, chunk_rows(queries.shape[1])):
-                vectors[start : start + len(texts)] = self._comparable(
-                    self._vectors(texts, form, step)
-                )
+                encoded = self._vectors(texts, form, step)
+                refuse_misshapen(encoded, len(texts), queries.shape[1], self.files.name)
+                refuse_unusable(encoded, texts)
+                vectors[start : start + len(texts)] = self._comparable(encoded)
                 start += len(texts)
         run: Run = {}
         for query, vector in zip(query_ids, queries, strict=True):
@@ -277,7 +284,10 @@ class DenseModel(Model):
         self, texts: list[str], form: Form, phase: str, *, normalize: bool | None = None
     ) -> Vectors:
         with self.progress.step(phase, len(texts), "texts") as step:
-            return self._vectors(texts, form, step, normalize=normalize)
+            vectors = self._vectors(texts, form, step, normalize=normalize)
+        refuse_misshapen(vectors, len(texts), None, self.files.name)
+        refuse_unusable(vectors, texts)
+        return vectors
 
     def _comparable(self, vectors: Vectors) -> Vectors:
         """Prepare vectors so that their inner product is the model's similarity."""
@@ -328,6 +338,34 @@ class DenseModel(Model):
         """
         if self.overrides.query_prompt is None:
             refuse_other_loader(self.files.name, registry_entry(self.files.name))
+
+
+def _check_found(
+    engine: str, results: Sequence[tuple[Rows, Vectors]], documents: int, queries: Sequence[str]
+) -> None:
+    """Refuse rows that are no documents, and scores that are no numbers.
+
+    Raises:
+        DamagedError: the index returned something impossible; the message names the query.
+    """
+    if len(results) != len(queries):
+        raise DamagedError(
+            f"The index '{engine}' gave results of {len(results)} queries, not of {len(queries)}."
+        )
+    for query, (rows, scores) in zip(queries, results, strict=True):
+        outside = rows[(rows < 0) | (rows >= documents)]
+        problem = ""
+        if len(outside):
+            problem = f"row {int(outside[0])}, which is none of the corpus's {documents} documents"
+        elif len(scores) != len(rows) or not np.isfinite(scores).all():
+            problem = "a score that is missing or not finite"
+        elif len(np.unique(rows)) != len(rows):
+            problem = "one document twice"
+        if problem:
+            raise DamagedError(
+                f"The index '{engine}' gave {problem}, for the query {quoted(query)}. No score is"
+                " made from such a list."
+            )
 
 
 def _ordered(documents: list[str], scores: list[float]) -> dict[str, float]:

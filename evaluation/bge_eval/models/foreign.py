@@ -26,10 +26,14 @@ from bge_eval.models.base import Model, model_meta
 from bge_eval.models.kinds import Kind, Loader, ModelOptions
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.records import Run, Vectors
+from bge_eval.runtime.checks import refuse_unusable
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
+
+
+_STATIC = "static embeddings"
 
 
 class ForeignModel(Model):
@@ -116,8 +120,8 @@ class ForeignModel(Model):
                 f"{self._name} gave an array of shape {vectors.shape} for {count} texts; expected"
                 f" one vector for each: ({count}, dimension)."
             )
-        if not np.isfinite(vectors).all():
-            raise DamagedError(f"{self._name} gave vectors that are not finite.")
+        texts = [text for batch in inputs for text in batch["text"]]
+        refuse_unusable(vectors, texts, zero=self._settings.get("kind") == _STATIC)
         return vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
@@ -295,7 +299,7 @@ def static_model(files: ModelFiles, progress: Progress | None = None) -> Model:
         files.name,
         files.revision,
         load,
-        settings={"kind": "static embeddings"},
+        settings={"kind": _STATIC},
         packages=("sentence-transformers",) if by_modules else ("model2vec",),
         progress=progress,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from bge_eval.encode.prompts import Prompts
 from bge_eval.encode.settings import Similarity, registered_prompts
-from bge_eval.errors import UsageError
+from bge_eval.errors import UsageError, quoted
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
@@ -148,24 +148,33 @@ class ServedEncoder:
             return np.concatenate([left, right]), some + others
         try:
             rows, tokens = self._form.vectors(answer, len(texts))
-            return self._checked(rows), tokens
+            return self._checked(rows, texts), tokens
         except WrongAnswerError as error:
             raise damaged(self._client, str(error)) from None
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             what = f"an answer that is not of the interface '{self._form.api}'"
             raise damaged(self._client, what) from error
 
-    def _checked(self, rows: list[Any]) -> Vectors:
-        lengths = {len(row) for row in rows}
-        dimension = self._full or max(lengths, default=0)
-        if lengths - {dimension}:
-            wrong = ", ".join(map(str, sorted(lengths - {dimension})))
-            raise WrongAnswerError(f"a vector of {wrong} dimensions where others have {dimension}")
-        if any(number is None for row in rows for number in row):
-            raise WrongAnswerError("a vector that is not finite (null in place of a number)")
+    def _checked(self, rows: list[Any], texts: Sequence[str]) -> Vectors:
+        dimension = self._full or max(map(len, rows), default=0)
+        if not dimension:
+            raise WrongAnswerError(f"an empty vector of the text {quoted(texts[0])}")
+        for row, text in zip(rows, texts, strict=True):
+            if len(row) != dimension:
+                raise WrongAnswerError(
+                    f"a vector of {len(row)} dimensions where others have {dimension}, of the text"
+                    f" {quoted(text)}"
+                )
+            if None in row:
+                raise WrongAnswerError(
+                    "a vector that is not finite (null in place of a number), of the text"
+                    f" {quoted(text)}"
+                )
         vectors = np.asarray(rows, np.float32)
-        if vectors.ndim != 2 or not np.isfinite(vectors).all():
-            raise WrongAnswerError("a vector that is not finite")
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            text = quoted(texts[int(finite.argmin())])
+            raise WrongAnswerError(f"a vector that is not finite, of the text {text}")
         return vectors
 
     def _first_words(self) -> str:

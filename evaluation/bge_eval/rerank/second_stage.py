@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bge_eval.data.texts import document_texts, query_texts
+from bge_eval.errors import DamagedError, quoted
 from bge_eval.records import Run, SplitKey
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.search.ranking import ranked
@@ -96,7 +97,19 @@ def score_candidates(
     texts = dict(zip(queries["id"], query_texts(queries), strict=True))
     documents = _texts_of(corpus, {doc for docs in candidates.values() for doc in docs})
     pairs = [(texts[query], documents[doc]) for query, docs in candidates.items() for doc in docs]
-    scores = iter(reranker.score(pairs).tolist())
+    scored = np.asarray(reranker.score(pairs), np.float64)
+    if scored.shape != (len(pairs),):
+        raise DamagedError(
+            f"{reranker.name} gave scores of shape {scored.shape} for {len(pairs)} pairs; expected"
+            " one score for each pair."
+        )
+    if not np.isfinite(scored).all():
+        query, document = pairs[int((~np.isfinite(scored)).argmax())]
+        raise DamagedError(
+            f"{reranker.name} gave a score that is not finite for the query {quoted(query)} and the"
+            f" document {quoted(document)}."
+        )
+    scores = iter(scored.tolist())
     return {query: {doc: next(scores) for doc in docs} for query, docs in candidates.items()}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.files import ModelFiles
+from bge_eval.errors import quoted
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api, Served, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
@@ -141,7 +142,8 @@ class ServedReranker:
         try:
             scores = np.array(self._wire.scores(answer, len(pairs)), np.float64)
             if scores.ndim != 1 or not np.isfinite(scores).all():
-                raise WrongAnswerError("a score that is not finite")
+                wrong = documents[int(np.isfinite(scores).argmin())]
+                raise WrongAnswerError(f"a score that is not finite, of the text {quoted(wrong)}")
             return scores
         except WrongAnswerError as error:
             raise damaged(self._client, str(error)) from None

@@ -161,7 +161,7 @@ class RunRecord:
             **(asdict(self.profile) if self.profile else {}),
             "files": [asdict(files) for files in self.files],
             **({"items": [asdict(each) for each in self.items]} if self.items else {}),
-            "checksums": dict(self.checksums),
+            **({"checksums": dict(self.checksums)} if self.checksums else {}),
         }
 
 
@@ -217,7 +217,8 @@ def find_record(result: Path, note: Callable[[str], None] = lambda text: None) -
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write a run.json into a folder."""
     content = record.as_json()
-    content[_OWN_CHECKSUM] = _digest(content)
+    if record.checksums:  # an earlier version's record, which has none, is written as it was
+        content[_OWN_CHECKSUM] = _digest(content)
     text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / "run.json").write_text(text + "\n", encoding="utf-8")
 

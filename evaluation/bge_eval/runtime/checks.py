@@ -10,7 +10,9 @@ from bge_eval.errors import DamagedError, quoted
 from bge_eval.records import Vectors
 
 
-def refuse_unusable(vectors: Vectors, texts: Sequence[str], dtype: str = "") -> None:
+def refuse_unusable(
+    vectors: Vectors, texts: Sequence[str], dtype: str = "", *, zero: bool = False
+) -> None:
     """Refuse vectors that are not finite or zero.
 
     A zero vector has no direction: its similarity to every text is 0. An empty text may have one,
@@ -20,6 +22,7 @@ def refuse_unusable(vectors: Vectors, texts: Sequence[str], dtype: str = "") -> 
         vectors: ``(n, dim)`` float32.
         texts: the text of every row.
         dtype: the precision of the model; "" if it is unknown.
+        zero: accept zero vectors: static embeddings have one of a text without known words.
 
     Raises:
         DamagedError: a vector is not finite or zero; the message names its text.
@@ -33,7 +36,7 @@ def refuse_unusable(vectors: Vectors, texts: Sequence[str], dtype: str = "") -> 
             raise DamagedError(
                 f"The model's vector of the text {quoted(texts[row])} is not finite{where}"
             )
-        if not vectors[row].any() and texts[row].strip():
+        if not zero and not vectors[row].any() and texts[row].strip():
             raise DamagedError(
                 f"The model's vector of the text {quoted(texts[row])} is zero: it has no"
                 " direction to compare. The model's weights or its tokenizer are damaged."
