@@ -272,6 +272,14 @@ def test_names_that_are_refused(tmp_path: Path, tiny_bge: Path, name: str, messa
     opened(folder, known_as="none")
 
 
+def test_a_reranker_is_refused_before_it_is_downloaded() -> None:
+    options = ModelOptions(offline=True)
+    with pytest.raises(UsageError, match="BAAI/bge-reranker-base is a reranker"):
+        EncoderModel("BAAI/bge-reranker-base", options)
+    with pytest.raises(UsageError, match="mteb runs nvidia/NV-Embed-v2 through a loader"):
+        EncoderModel("nvidia/NV-Embed-v2", options)
+
+
 def test_copy_of_the_model_with_examples(tmp_path: Path, tiny_bge: Path) -> None:
     """A copy of bge-en-icl gets the open answer after the query, as the model itself."""
     folder = Path(shutil.copytree(tiny_bge, tmp_path / "mine"))

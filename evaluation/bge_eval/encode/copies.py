@@ -196,9 +196,7 @@ def refuse_unclear(files: ModelFiles, copy: Copy, prompts: Prompts, overrides: O
             instructions.
     """
     if copy.name is not None:
-        refuse_other_kind(copy.name, overrides)
-        if overrides.query_prompt is None:
-            refuse_other_loader(copy.name, registry_entry(copy.name))
+        refuse_other_model(copy.name, overrides)
         return
     stated = (overrides.query_prompt, overrides.prompts, overrides.instruction_format)
     by_files = overrides.protocol is ProtocolName.MODEL_FILES
@@ -211,6 +209,21 @@ def refuse_unclear(files: ModelFiles, copy: Copy, prompts: Prompts, overrides: O
         f" {names[0]}. If not, add --query-prompt, --instruction-format, or --known-as"
         f" {NO_CHECKPOINT} to run it without."
     )
+
+
+def refuse_other_model(name: str, overrides: Overrides) -> None:
+    """Refuse a published model that is no embedder that runs by its name.
+
+    Args:
+        name: ``org/name``.
+        overrides: the user's options.
+
+    Raises:
+        UsageError: see `refuse_other_kind` and `refuse_other_loader`.
+    """
+    refuse_other_kind(name, overrides)
+    if overrides.query_prompt is None:
+        refuse_other_loader(name, registry_entry(name))
 
 
 def copy_notes(copy: Copy, prompts: Prompts, overrides: Overrides) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bge_eval.encode.copies import copy_notes, refuse_unclear
+from bge_eval.encode.copies import copy_notes, refuse_other_model, refuse_unclear
 from bge_eval.encode.locate import locate
 from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
@@ -74,6 +74,8 @@ class EncoderModel(DenseModel):
         """
         options = options or ModelOptions()
         overrides = options.overrides
+        if overrides.known_as is None and not Path(model_name).expanduser().is_dir():
+            refuse_other_model(model_name, overrides)  # before it is downloaded
         files = locate(
             model_name,
             revision=options.revision,
