@@ -126,12 +126,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="populations whose name contains this")
     arguments = parser.parse_args()
-    generator = np.random.default_rng(arguments.seed)
     names = list(METHODS)
     print(f"| queries | differences | queries that differ | {' | '.join(names)} |")
     print(f"| ---: | --- | ---: |{' --- |' * len(names)}")
-    for name, population in populations(generator).items():
+    drawn = populations(np.random.default_rng(arguments.seed))
+    for place, (name, population) in enumerate(drawn.items()):
+        if arguments.only not in name:
+            continue
+        generator = np.random.default_rng((arguments.seed, place))
         truth, differing = population.mean(), np.mean(np.abs(population) > 1e-9)
         for n in SIZES:
             samples = generator.choice(population, (arguments.samples, n))

@@ -350,3 +350,14 @@ def test_rounding_of_what_did_not_change_is_no_evidence() -> None:
     values[:4] += 0.1
     p_value, exact = randomisation_p_value([values - saved])
     assert exact and p_value == pytest.approx(2 / 2**4)
+
+
+def test_equal_steps_do_not_put_0_at_the_end_of_the_interval() -> None:
+    """Of values on a grid many flips equal the critical one; rounding must not decide."""
+    generator = np.random.default_rng(50)
+    for seed in range(300):
+        sample = generator.choice([-1.0, 0.0, 1.0], 50, p=[0.1, 0.6, 0.3])
+        test = randomisation_test([sample], seed=seed, resamples=999)
+        interval = difference_interval([sample], [1.0], test)
+        assert interval is not None
+        assert test.significant != (interval.low <= 0 <= interval.high)

@@ -53,7 +53,9 @@ def difference_interval(
     reach = _half_width(values, weights, confidence)
     low, high = difference - reach, difference + reach
     if test.significant == (low <= 0 <= high):
-        near = abs(difference) - test.critical  # above 0 if significant
+        near = abs(difference) - test.critical
+        if not test.significant:  # not even by rounding
+            near = min(near, 0.0)
         low, high = (near, high) if difference >= 0 else (low, -near)
     bound = _bound(values, weights)
     return Interval(max(low, -bound), min(high, bound))
