@@ -382,6 +382,17 @@ def test_runs_of_other_tools(bge_eval: CommandLine, root: Path, tmp_path: Path) 
     )
     same = bge_eval("compare", other, other, "--qrels", qrels)
     assert same.returncode == 0 and "same" in same.stdout
+    # Judged queries that a run lacks, and judgements that contradict one another, are named.
+    lines = other.read_text().splitlines(keepends=True)
+    other.write_text("".join(line for line in lines if not line.startswith(("q1 ", "q2 "))))
+    short = bge_eval("compare", "old", other, "--runs", root, "--tasks", "Easy")
+    assert "no documents for 2 judged queries, which score 0: q1, q2" in " ".join(
+        short.stdout.split()
+    )
+    qrels.write_text(qrels.read_text() + "q0 0 gold0 0\n")
+    twice = bge_eval("compare", other, other, "--qrels", qrels)
+    assert twice.returncode == 3
+    assert "document 'gold0' of query 'q0' was already judged 1, now 0" in twice.stderr
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,20 @@ def test_every_query_lost_is_as_rare_as_one_flip(queries: int) -> None:
     assert exact and p_value == max(2.0 ** (1 - queries) if queries < 1000 else 0, 5e-324)
 
 
+def test_many_queries_need_no_draws() -> None:
+    """From 500 differing queries on p is the saddlepoint's: that of 100,000 draws, and for 0, 1."""
+    generator = np.random.default_rng(51)
+    for mean in (0.0, 0.004, 0.01, 0.015):
+        terms = generator.choice([-1, -0.5, 1 / 3, 0.2, 0.5, 1], 700) + mean * 10
+        p_value, _ = randomisation_p_value([terms])
+        signs = generator.choice([-1.0, 1.0], (20_000, 700))
+        drawn = np.mean(np.abs(signs @ terms) >= abs(terms.sum()) - 1e-9)
+        error = 4 * np.sqrt(drawn * (1 - drawn) / 20_000) + 0.01 * drawn + 1e-4
+        assert abs(p_value - drawn) < error
+    terms = np.concatenate([generator.random(400), generator.random(400)])
+    assert randomisation_p_value([np.concatenate([terms, -terms])])[0] == pytest.approx(1)
+
+
 def test_equal_losses_are_binomial() -> None:
     values = np.concatenate([np.full(190, -1.0), np.full(60, 1.0)])
     p_value, exact = randomisation_p_value([values])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ MAIN = "main"
 """The name of every task's own main score."""
 QUERIES = "queries"
 """Unit of per-query values."""
+_NAMED = 5
+"""Number of queries that a note names; the rest are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,22 @@ def judged(side: Side, task: str, metric: str, other: Output | None, qrels: Path
         part = next(iter(other.sources)) if other and len(other.sources) == 1 else task
         source = Source(None, side.run_file, qrels)
     judgements = source.qrels()
-    value = judge(source.run(), judgements, [measure])[measure]
+    run = source.run()
+    value = judge(run, judgements, [measure])[measure]
     facts = {"measure": str(measure), "judgements": _digest(judgements)}
+    lacking = [query for query in judgements if query not in run]
     return Output(
         value.mean, str(measure), {part: value.per_query}, {part: 1.0}, QUERIES, facts,
-        {part: source},
+        {part: source}, _lacking(lacking),
     )  # fmt: skip
+
+
+def _lacking(queries: Sequence[str]) -> tuple[str, ...]:
+    """Return a note that names the judged queries which a run lacks; none if it has all."""
+    if not queries:
+        return ()
+    named = ", ".join(queries[:_NAMED]) + (" …" if len(queries) > _NAMED else "")
+    return (f"has no documents for {len(queries)} judged queries, which score 0: {named}",)
 
 
 def _measure(result: SavedResult, parts: list[SavedRun], metric: str) -> Measure | None:

@@ -17,6 +17,7 @@ from bge_eval.statistics.difference import difference_interval
 from bge_eval.statistics.intervals import CONFIDENCE, Interval
 from bge_eval.statistics.randomisation import (
     EXACT_UP_TO,
+    SADDLEPOINT_FROM,
     Randomisation,
     decided,
     randomisation_test,
@@ -75,7 +76,12 @@ def compare_all_pairs(
         ]
     )
     terms = [np.where(np.abs(x) > TIE, x * scale, 0.0) for x in raw]
-    many = [index for index, x in enumerate(terms) if np.count_nonzero(x) > EXACT_UP_TO]
+    # Few differing queries are enumerated, and of very many the distribution is known.
+    many = [
+        index
+        for index, x in enumerate(terms)
+        if EXACT_UP_TO < np.count_nonzero(x) < SADDLEPOINT_FROM
+    ]
     drawn = dict(
         zip(many, _drawn_tests([terms[index] for index in many], seed, resamples), strict=True)
     )
@@ -119,6 +125,6 @@ def _drawn_tests(terms: Sequence[Values], seed: int, resamples: int) -> list[Ran
         signs = np.unpackbits(bits, axis=1, count=len(matrix)) * 2.0 - 1.0
         sums[:, start:stop] = np.abs(signs @ matrix).T
     return [
-        decided(x[x != 0], of_pair, level=1 - CONFIDENCE, exact=False)
+        decided(x[x != 0], of_pair, level=round(1 - CONFIDENCE, 12), exact=False)
         for x, of_pair in zip(terms, sums, strict=True)
     ]
