@@ -156,6 +156,11 @@ def _right(path: str, body: Any) -> Answer | None:
             ]
             scored.sort(key=lambda part: -part[key])
             return scored if "texts" in body else {"results": scored}
+        case "/v1/chat/completions":
+            asked = body["messages"][-1]["content"]
+            query, _, passage = asked.removeprefix("Query:\n").partition("\n\nPassage:\n")
+            shared = shared_words(query, passage.removesuffix("\n\nGrade:"))
+            return {"choices": [{"message": {"content": f"{min(int(shared) // 2, 1)}"}}]}
     return None
 
 

@@ -22,6 +22,7 @@ reads this list and checks every import::
     suites        suites and tasks by name
     models        open a model by name; the base class, one file for each kind of model
     rerank        the second stage and the families of rerankers
+    judgements    unjudged documents: bounds, sheets to judge, a language model as judge
     mistakes      failed queries: kinds, groups, training data from them
     audit         faults of data sets: duplicates, leaks, broken texts; what they move in a score
     report        the HTML page

@@ -37,6 +37,7 @@ COMMANDS = {
 """Command → its first line of help; its function has its name, in the module of its name."""
 GROUPS = {
     "data": "Bring data sets here for later offline use, verify them, and look for faults in them.",
+    "judge": "Judge documents that nobody judged: a sheet for people or for a language model.",
     "store": (
         "List the stored embeddings: model, prompt, how many texts, how large, when last used."
     ),
@@ -135,7 +136,7 @@ def application(word: str | None = None) -> typer.Typer:
             app.command(name, cls=HelpfulCommand)(_friendly(function))
         else:
             app.command(name, help=line)(_stub)
-    for name, make in {"data": _data, "store": _store}.items():
+    for name, make in {"data": _data, "judge": _judge, "store": _store}.items():
         if word in (None, name):
             app.add_typer(make(), name=name)
         else:
@@ -151,6 +152,15 @@ def _data() -> typer.Typer:
     group.command(cls=HelpfulCommand)(_friendly(fetch))
     group.command(cls=HelpfulCommand)(_friendly(check))
     group.command(cls=HelpfulCommand)(_friendly(audit))
+    return group
+
+
+def _judge() -> typer.Typer:
+    from bge_eval.cli.judge import ask, export, read
+
+    group = typer.Typer(help=GROUPS["judge"], rich_markup_mode=None, cls=HelpfulGroup)
+    for command in (export, ask, read):
+        group.command(cls=HelpfulCommand)(_friendly(command))
     return group
 
 

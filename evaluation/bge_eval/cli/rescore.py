@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +51,22 @@ class RescoreFlags:
         Path | None,
         typer.Option(help="Judgements for TREC runs: TREC's four columns or BEIR's tsv."),
     ] = None
+    more_judgements: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Further judgements of documents that the run's own lack, such as those of"
+            " `judge read`. The results' names say so.",
+        ),
+    ] = None
+    unjudged: Annotated[
+        bool,
+        typer.Option(
+            "--unjudged",
+            help="Beside each measure: the share of judged documents, its bounds over all"
+            " judgements of the others, and its value without them; and Bpref.",
+        ),
+    ] = False
     drop_identical_ids: Annotated[
         bool,
         typer.Option(
@@ -86,6 +102,11 @@ def rescore(flags: RescoreFlags) -> None:
     jobs, without = _jobs(places, flags.qrels, wanted)
     if not jobs:
         raise MissingError(_no_runs(places, wanted, without))
+    if flags.more_judgements:
+        jobs = [replace(job, more=flags.more_judgements) for job in jobs]
+    if flags.unjudged:
+        _write_unjudged(jobs, measures, flags)
+        return
     scored, notes = _judge(jobs, measures, drop_identical_ids=flags.drop_identical_ids)
     notes = [*(f"{task} has no run and is left out" for task in without), *notes]
     if not scored:
@@ -96,6 +117,26 @@ def rescore(flags: RescoreFlags) -> None:
     write(RescoredOutput(measures, rows, flags.per_query), flags.form, stdout)
     for note in dict.fromkeys(notes):
         stderr.print(note, style="yellow", markup=False, soft_wrap=True)
+
+
+def _write_unjudged(jobs: Sequence[_Job], measures: Sequence[Measure], flags: RescoreFlags) -> None:
+    """Print what unjudged documents could make of every measure."""
+    from bge_eval.cli.console import TerminalProgress, stdout
+    from bge_eval.cli.unjudged import UnjudgedOutput
+    from bge_eval.errors import UsageError
+    from bge_eval.judgements.holes import holes
+    from bge_eval.measures.measure import Measure
+
+    if flags.per_query:
+        raise UsageError("--unjudged prints one line for each run; leave out --per-query.")
+    shown = list(dict.fromkeys([*measures, Measure("Bpref")]))
+    rows = []
+    with TerminalProgress().step("rescore", len(jobs), "runs") as step:
+        for job in jobs:
+            run, qrels = job.read(flags.drop_identical_ids)
+            rows += [((job.label, job.name), holes(run, qrels, measure)) for measure in shown]
+            step.advance(1)
+    write(UnjudgedOutput(rows), flags.form, stdout)
 
 
 def _judge(
@@ -142,13 +183,21 @@ class _Job:
     weight: float = 1.0
     """What it counts in its task's mean."""
 
+    more: Path | None = None
+    """A file of further judgements."""
+
     def read(self, drop_identical_ids: bool) -> tuple[Run, Qrels]:
+        from bge_eval.judgements.own import with_own
         from bge_eval.measures.rescore import without_identical_ids
+        from bge_eval.results.trec import read_qrels
 
         run = self.source.run()
         if drop_identical_ids and self.source.run_file:
             run = without_identical_ids(run)
-        return run, self.source.qrels()
+        qrels = self.source.qrels()
+        if self.more is not None:
+            qrels = with_own(qrels, read_qrels(self.more), self.more)
+        return run, qrels
 
     def whole_corpus(self, deepest: int) -> bool:
         """Whether a saved run ends because there are no more documents, not by its depth."""
@@ -157,7 +206,10 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return f"{self.task}/{self.part}" if self.part else self.task
+        name = f"{self.task}/{self.part}" if self.part else self.task
+        if self.source.saved is not None and self.source.qrels_file is not None:
+            name += f" [judged by {self.source.qrels_file.name}]"
+        return f"{name} [+ {self.more.name}]" if self.more else name
 
 
 @dataclass(frozen=True, slots=True)
