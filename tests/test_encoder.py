@@ -160,18 +160,6 @@ def test_weights_that_do_not_fit(tmp_path: Path, minilm_folder: Path) -> None:
         encoded(folder)
 
 
-def test_unknown_module_is_refused(tmp_path: Path, minilm_folder: Path) -> None:
-    import json
-
-    folder = make_encoder(tmp_path / "model", minilm_folder, "cls")
-    path = folder / "modules.json"
-    modules = json.loads(path.read_text())
-    modules.append({"idx": 3, "name": "3", "path": "3_LSTM", "type": "sentence_transformers.LSTM"})
-    path.write_text(json.dumps(modules))
-    with pytest.raises(DamagedError, match="module 'LSTM'"):
-        EncoderModel(str(folder))
-
-
 def test_half_precision_overflow_is_an_error(tmp_path: Path, minilm_folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, one_line
 
 CONFIG = "config.json"
 MODULES = "modules.json"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""The first bytes of the text that Git puts in the place of a large file."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -42,7 +44,8 @@ def read_modules(folder: Path) -> list[dict[str, Any]] | None:
     """Return the modules in sentence-transformers' ``modules.json``, None where it is missing.
 
     Raises:
-        DamagedError: the file is not JSON, or not a list of objects.
+        DamagedError: the file is not JSON, or not a list of objects with a ``type`` and a
+            ``path`` inside the folder.
     """
     path = folder / MODULES
     if not path.is_file():
@@ -50,6 +53,17 @@ def read_modules(folder: Path) -> list[dict[str, Any]] | None:
     content = _read(path)
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise DamagedError(f"{path} is not a list of JSON objects, one for each module.")
+    if not content:
+        raise DamagedError(f"{path} is an empty list; a model has a module at least.")
+    for number, item in enumerate(content, start=1):
+        kind, place = item.get("type"), item.get("path", "")
+        if not isinstance(kind, str) or not isinstance(place, str):
+            raise DamagedError(
+                f"{path}: module {number} has no type and path in text, such as"
+                ' {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}.'
+            )
+        if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+            raise DamagedError(f"{path}: module {number} is outside the model's folder ({place}).")
     return content
 
 
@@ -70,11 +84,33 @@ def transformer_folder(folder: Path) -> Path:
     return folder
 
 
+def refuse_pointer(path: Path, start: bytes) -> None:
+    """Refuse a file that Git has not fetched.
+
+    Args:
+        path: the file.
+        start: its first bytes.
+
+    Raises:
+        DamagedError: the file is a Git LFS pointer.
+    """
+    if start.startswith(LFS_POINTER):
+        raise DamagedError(
+            f"{path} is a Git LFS pointer, a few lines of text in the place of the file itself."
+            f" Fetch the file with: git -C {path.parent} lfs pull (after git lfs install); or"
+            " download the model with: hf download org/name."
+        )
+
+
 def _read(path: Path) -> Any:
     """Return the JSON in a file, None where the file is missing."""
     if not path.is_file():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is not readable JSON ({error}).") from error
+        content = path.read_bytes()
+        refuse_pointer(path, content)
+        return json.loads(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path} is not text in UTF-8, but binary data.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error

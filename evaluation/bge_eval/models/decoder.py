@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.encode.copies import known_name
 from bge_eval.encode.locate import content_revision
 from bge_eval.encode.settings import Backend, Dtype
-from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
+from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
+from bge_eval.runtime.adapter import merged
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.text_encoder import TextEncoder
 
@@ -172,7 +172,7 @@ class DecoderModel(EncoderModel):
             forward: Any = encoder.forward
             if not hasattr(forward, "model") or self.settings.dtype is Dtype.INT8:
                 raise UsageError("--adapter runs on one device and not in int8.")
-            forward.model = _merged(forward.model, self._adapter).to(forward.device).eval()
+            forward.model = merged(forward.model, self._adapter).to(forward.device).eval()
         return encoder
 
     def form(self, task: TaskMetadata, role: Role | None) -> Form:
@@ -256,45 +256,6 @@ def _adapter_folder(adapter: Path) -> Path:
             " has none."
         )
     return folder
-
-
-def _merged(model: Any, adapter: Path) -> Any:
-    """Merge a PEFT adapter into a model's weights.
-
-    Raises:
-        MissingError: peft is not installed.
-        DamagedError: the adapter is of another model.
-    """
-    try:
-        from peft import PeftConfig, get_peft_model
-        from peft.utils import load_peft_weights, set_peft_model_state_dict
-    except ImportError as error:
-        raise MissingError(
-            "--adapter needs a package that is not installed: pip install 'bge-eval[peft]'"
-        ) from error
-    try:
-        config = PeftConfig.from_pretrained(str(adapter))
-        config.inference_mode = True
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft asks transformers by deprecated names
-            whole = get_peft_model(model, config)
-        weights = load_peft_weights(str(adapter), device="cpu")
-        # One trained on the model with its language head has that model's name one level in.
-        inner = "base_model.model.model."
-        if all(name.startswith(inner) for name in weights) and not hasattr(model, "model"):
-            weights = {
-                "base_model.model." + name.removeprefix(inner): tensor
-                for name, tensor in weights.items()
-            }
-        result: Any = set_peft_model_state_dict(whole, weights)
-    except (ValueError, RuntimeError, KeyError) as error:
-        reason = one_line(error)
-        raise DamagedError(f"The adapter {adapter} does not fit the model: {reason}") from error
-    lacking = [name for name in result.missing_keys if "lora_" in name]
-    if result.unexpected_keys or lacking:
-        odd = [*result.unexpected_keys, *lacking][0]
-        raise DamagedError(f"The adapter {adapter} is of another model: {odd} has no counterpart.")
-    return whole.merge_and_unload()
 
 
 def is_decoder(name: str, options: ModelOptions) -> bool:

@@ -12,6 +12,7 @@ import inspect
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -95,8 +96,12 @@ class ForeignModel(Model):
 
     def encode(
         self, inputs: Any, *, task_metadata: TaskMetadata, prompt_type: Any = None, **kwargs: Any
-    ) -> Vectors:
-        """Encode the texts of mteb's dataloader, ``(n_texts, dim)`` float32.
+    ) -> Any:
+        """Encode the texts of mteb's dataloader.
+
+        Returns:
+            ``(n_texts, dim)`` float32; a sparse tensor of torch where the object returns one and
+            compares by itself.
 
         Raises:
             DamagedError: the object did not return one finite vector for each text.
@@ -112,6 +117,8 @@ class ForeignModel(Model):
                 texts = [text for batch in inputs for text in batch["text"]]
                 returned = _by_role(encoder, prompt_type)(texts)
             step.advance(count)
+        if getattr(returned, "is_sparse", False):
+            return self._sparse(encoder, returned, count)
         if hasattr(returned, "detach"):
             returned = returned.detach().float().cpu().numpy()
         vectors: Vectors = np.asarray(returned, np.float32)
@@ -123,6 +130,16 @@ class ForeignModel(Model):
         texts = [text for batch in inputs for text in batch["text"]]
         refuse_unusable(vectors, texts, zero=self._settings.get("kind") == _STATIC)
         return vectors
+
+    def _sparse(self, encoder: Any, returned: Any, count: int) -> Any:
+        """Return sparse vectors on the CPU; dense ones where the object has no similarity."""
+        vectors = returned.detach().float().cpu().coalesce()
+        if vectors.shape[0] != count or not vectors.values().isfinite().all():
+            raise DamagedError(
+                f"{self._name} gave {vectors.shape[0]} sparse vectors for {count} texts, or"
+                " numbers that are not finite; expected one finite vector for each."
+            )
+        return vectors if hasattr(encoder, "similarity") else vectors.to_dense().numpy()
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Compare all with all by the object's own similarity, or by cosine if it has none."""
@@ -157,13 +174,44 @@ class ForeignModel(Model):
     def _loaded(self) -> Any:
         if self._object is None:
             with self.progress.step("load model"), quiet_transformers():
-                self._object = self._load()
+                self._object = _with_search(self._load())
             if not hasattr(self._object, "encode") and not hasattr(self._object, "search"):
                 raise UsageError(
                     f"{self._name} gave an object of type {type(self._object).__name__}, which has"
                     " no encode."
                 )
         return self._object
+
+
+_WRAPPERS = {
+    "SentenceTransformer": "SentenceTransformerEncoderWrapper",
+    "SparseEncoder": "SparseEncoderWrapper",
+    "MultiVectorEncoder": "MultiVectorWrapper",
+}
+"""sentence-transformers' classes and mteb's wrappers of them."""
+
+
+def wrapped(loaded: Any, prompts: Mapping[str, str] | None = None) -> Any:
+    """Return mteb's wrapper of a model of sentence-transformers.
+
+    Args:
+        loaded: a model of one of sentence-transformers' classes.
+        prompts: mteb's prompts of the model; None takes the model's own.
+    """
+    from mteb.models import sentence_transformer_wrapper
+
+    names = [kind.__name__ for kind in type(loaded).__mro__]
+    wrapper = next(_WRAPPERS[name] for name in names if name in _WRAPPERS)
+    with warnings.catch_warnings():
+        # mteb asks itself by a deprecated name, and warns of models without prompts.
+        warnings.simplefilter("ignore")
+        return getattr(sentence_transformer_wrapper, wrapper)(loaded, model_prompts=prompts)
+
+
+def _with_search(loaded: Any) -> Any:
+    """Return an object that a user made, sparse and multi-vector models in mteb's wrapper."""
+    names = {kind.__name__ for kind in type(loaded).__mro__}
+    return wrapped(loaded) if names & {"SparseEncoder", "MultiVectorEncoder"} else loaded
 
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

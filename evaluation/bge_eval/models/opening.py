@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bge_eval.errors import UsageError
-from bge_eval.models import bm25, decoder, foreign, m3, saved_runs, served, transformer
+from bge_eval.models import bm25, by_library, decoder, foreign, m3, saved_runs, served, transformer
 from bge_eval.models.kinds import SERVER_OPTIONS, ModelOptions, flags, refuse, set_options
 from bge_eval.progress import Progress
 from bge_eval.remote.client import is_address
@@ -20,6 +20,7 @@ KINDS = (
     foreign.OBJECT,
     foreign.MTEB,
     foreign.STATIC,
+    by_library.KIND,
     m3.KIND,
     decoder.KIND,
     transformer.KIND,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +124,8 @@ class EncoderModel(DenseModel):
         return {
             "name": self.files.name,
             "revision": self.files.revision,
-            **asdict(self.settings),
+            **self.settings.facts(),
+            **self._base_identity(),
             "normalize": self._normalizes(task),
             "prompts": self._prompts(task),
             **self._stated_protocol(),
@@ -258,19 +258,25 @@ class EncoderModel(DenseModel):
         """Return the stored vectors of this model with a prompt, by everything they depend on."""
         if self._store is None:
             return None
-        settings = asdict(self.settings)
+        settings = self.settings.facts()
         # Vectors are stored before they are normalised and truncated.
         for name in ("normalize", "truncate_dim", "similarity"):
             del settings[name]
         facts = {
             "revision": self.files.revision,
             **settings,
+            **self._base_identity(),
             **self._backend_identity(),
             "prompt": prompt,
             **self._own_facts(form),
             "packages": {name: _version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
         }
         return self._store.space(self.files.name, facts)
+
+    def _base_identity(self) -> dict[str, Any]:
+        """Name the model that the folder's adapter changes, if it is one."""
+        base = self.files.base
+        return {} if base is None else {"base": {"name": base.name, "revision": base.revision}}
 
     def _backend_identity(self) -> dict[str, str]:
         """Name the backend where it may change a vector by more than float32's rounding."""
@@ -284,7 +290,7 @@ class EncoderModel(DenseModel):
         A backend that ``auto`` chose is not among them: the same command names the same folder on
         every processor. The identity records it.
         """
-        changed = self._changed(asdict(self._own_settings), asdict(self.settings))
+        changed = self._changed(self._own_settings.facts(), self.settings.facts())
         return changed | ({} if self._options.backend is Backend.AUTO else self._backend_identity())
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from bge_eval.encode.cache import cache_folder
-from bge_eval.encode.config import CONFIG, read_object, transformer_folder
+from bge_eval.encode.config import CONFIG, read_object
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.settings import Backend, Dtype, Pooling, Settings
@@ -37,6 +37,13 @@ def choose_backend(
         UsageError: the backend does not support the precision or the device.
         MissingError: the backend is not installed.
     """
+    if files.base is not None:
+        if backend not in (Backend.AUTO, Backend.TORCH):
+            raise UsageError(
+                f"{files.name} is a PEFT adapter of {files.base.name}, which runs with torch, not"
+                f" with --backend {backend}."
+            )
+        return Backend.TORCH
     if backend is Backend.AUTO:
         return Backend.OPENVINO if _suits_openvino(files, settings, device) else Backend.TORCH
     if backend is Backend.TORCH:
@@ -102,7 +109,7 @@ def load_encoder(
         forward = _openvino(
             files,
             settings,
-            first_only=settings.pooling is Pooling.CLS
+            first_only=settings.pooling == Pooling.CLS
             and settings.pool_prompt
             and tokenizer.padding_side == "right",
             trust_remote_code=trust_remote_code,
@@ -165,7 +172,7 @@ def _openvino(
 def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:
     if settings.dtype not in (Dtype.FLOAT32, Dtype.BFLOAT16) or device not in (None, "cpu"):
         return False
-    if not worth_converting(transformer_folder(files.folder)):
+    if not worth_converting(files.weights):
         return False
     if device is None and first_device(None) != "cpu":
         return False
@@ -185,7 +192,7 @@ def _lacks_bfloat16() -> bool:
 
 
 def _check_positions(files: ModelFiles, settings: Settings) -> None:
-    positions = token_positions(read_object(transformer_folder(files.folder) / CONFIG))
+    positions = token_positions(read_object(files.weights / CONFIG))
     if positions is not None and positions < settings.max_length:
         raise UsageError(
             f"--max-length {settings.max_length} exceeds the {positions} positions of {files.name}."

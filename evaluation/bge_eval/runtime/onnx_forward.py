@@ -15,7 +15,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import BATCH_TOKENS
 from bge_eval.runtime.onnx_session import ONNX_FILE, OnnxSession
-from bge_eval.runtime.pooling import pooled
+from bge_eval.runtime.pooling import head_of, pooled
 from bge_eval.runtime.text_encoder import Batch
 
 _PATHS = (ONNX_FILE, "model.onnx")
@@ -33,7 +33,7 @@ class OnnxForward:
 
         Args:
             files: the model's files.
-            settings: pooling.
+            settings: pooling and modules.
             device: "cpu" or "cuda"; None uses a GPU if the installed runtime supports it.
 
         Raises:
@@ -59,12 +59,18 @@ class OnnxForward:
             )
         self._output = (named or outputs)[0].name
         size = (named or outputs)[0].shape[2]
-        self.dimension = size if isinstance(size, int) else self._measured_dimension()
+        width = size if isinstance(size, int) else self._measured_dimension()
+        self._head = head_of(files, settings, width)
+        self.dimension = width if self._head is None else self._head.dimension
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
         """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
         for batch in batches:
-            yield batch, pooled(self._hidden(batch), batch.pooled, self._pooling)
+            hidden = self._hidden(batch)
+            if self._head is not None:
+                yield batch, self._head.of_arrays(hidden, batch)
+            else:
+                yield batch, pooled(hidden, batch.pooled, self._pooling)
 
     def _hidden(self, batch: Batch) -> Vectors:
         return self._session.run(self._output, batch.features)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from bge_eval.encode.config import refuse_pointer
 from bge_eval.errors import DamagedError, one_line
 from bge_eval.runtime.batches import model_inputs
 from bge_eval.runtime.devices import threads
@@ -33,6 +34,8 @@ class OnnxSession:
         Raises:
             DamagedError: the file is unreadable, or has an input that bge-eval does not provide.
         """
+        with path.open("rb") as file:
+            refuse_pointer(path, file.read(64))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads() or 0
         try:

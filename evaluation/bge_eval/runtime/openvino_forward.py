@@ -13,7 +13,7 @@ from bge_eval.encode.settings import Dtype, Settings
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import BATCH_TOKENS, model_inputs
 from bge_eval.runtime.converted import Conversion, conversion
-from bge_eval.runtime.pooling import pooled
+from bge_eval.runtime.pooling import head_of, pooled
 from bge_eval.runtime.text_encoder import Batch
 
 if TYPE_CHECKING:
@@ -27,15 +27,17 @@ class OpenVinoForward:
     device = "cpu"
     batch_tokens = BATCH_TOKENS["openvino"]
 
-    def __init__(self, converted: Conversion, settings: Settings) -> None:
+    def __init__(self, converted: Conversion, files: ModelFiles, settings: Settings) -> None:
         """Compile a converted model.
 
         Args:
             converted: OpenVINO's model, which outputs token vectors.
+            files: the model's files, of which the modules after the transformer run in torch.
             settings: pooling and precision (float32 or bfloat16).
         """
         self.facts = converted.facts
-        self.dimension = converted.facts.dimension
+        self._head = head_of(files, settings, converted.facts.dimension)
+        self.dimension = converted.facts.dimension if self._head is None else self._head.dimension
         self.parameters = converted.facts.parameters
         self._pooling = settings.pooling
         compiled = converted.compiled(settings.dtype, throughput=True)
@@ -69,6 +71,8 @@ class OpenVinoForward:
     def _result(self, request: Any, batch: Batch) -> Vectors:
         request.wait()
         hidden = request.get_output_tensor(0).data
+        if self._head is not None:
+            return self._head.of_arrays(hidden, batch)
         return pooled(hidden, batch.pooled[:, : hidden.shape[1]], self._pooling)
 
 
@@ -107,4 +111,4 @@ def load_openvino(
     converted = conversion(
         files, load, "last_hidden_state", cache, first_only=first_only, note=note
     )
-    return OpenVinoForward(converted, settings)
+    return OpenVinoForward(converted, files, settings)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.config import transformer_folder
+from bge_eval.encode.body import read_body
+from bge_eval.encode.config import CONFIG, refuse_pointer, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Pooling, Settings
 from bge_eval.errors import MissingError, UsageError, one_line
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
     from bge_eval.progress import Step
 
+_POINTER_BYTES = 1024
+"""More bytes than a Git LFS pointer has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -41,6 +46,8 @@ class Batch:
     """``(batch, tokens)``: 1 for the tokens to pool."""
     tokens: int
     """Number of tokens without padding."""
+    prompt_tokens: int = 0
+    """Number of tokens at each text's beginning that the pooling leaves out."""
 
 
 class Forward(Protocol):
@@ -196,11 +203,11 @@ class TextEncoder:
                     yield rows, pooled
 
     def _tokenised(self, texts: Sequence[str], prompt: str) -> dict[str, list[list[int]]]:
-        prepared = [prompt + text for text in texts]
-        if self.settings.lower_case:
-            prepared = [text.lower() for text in prepared]
+        return self._ids([prompt + text for text in texts])
+
+    def _ids(self, texts: list[str]) -> dict[str, list[list[int]]]:
         encoded = self.tokenizer(
-            prepared, truncation=True, max_length=self.settings.max_length, padding=False
+            texts, truncation=True, max_length=self.settings.max_length, padding=False
         )
         return dict(encoded)
 
@@ -227,7 +234,7 @@ class TextEncoder:
             pooled = features["attention_mask"]
             if skipped:
                 pooled = _without_prompt(pooled, skipped)
-            yield Batch(rows, features, pooled, int(lengths[rows].sum()))
+            yield Batch(rows, features, pooled, int(lengths[rows].sum()), skipped)
 
     def _pad_value(self, name: str) -> int:
         if name == "input_ids":
@@ -236,9 +243,12 @@ class TextEncoder:
         return int(self.tokenizer.pad_token_type_id) if name == "token_type_ids" else 0
 
     def _prompt_tokens(self, prompt: str) -> int:
-        ids = self.tokenizer(prompt)["input_ids"]
-        closing = {self.tokenizer.sep_token_id, self.tokenizer.eos_token_id} - {None}
-        return len(ids) - (1 if ids and ids[-1] in closing else 0)
+        """Return the length of a prompt without a special token at its end.
+
+        A prompt beyond the maximum length is cut, as with a text.
+        """
+        [ids] = self._ids([prompt])["input_ids"]
+        return len(ids) - (1 if ids and ids[-1] in self.tokenizer.all_special_ids else 0)
 
 
 class Distinct:
@@ -292,20 +302,68 @@ def load_tokenizer(
 
     Raises:
         MissingError: the folder has no tokenizer, or it needs remote code.
+        DamagedError: the tokenizer's files are damaged.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
-    folder = str(transformer_folder(files.folder))
+    folder = transformer_folder(files.folder)
+    body = read_body(folder)
+    if files.base is not None and not any(folder.glob("tokenizer*")):
+        folder = files.weights
+    for path in folder.glob("*"):
+        if path.is_file() and path.stat().st_size < _POINTER_BYTES:
+            refuse_pointer(path, path.read_bytes())
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, **settings.tokenizer, **options
+            str(folder), **{**body.tokenizer, **settings.tokenizer, **options}
         )
-    except (OSError, ValueError, ImportError, KeyError) as error:
+    except StrictDataclassError as error:
+        raise DamagedError(
+            f"{files.weights / CONFIG} cannot be used by transformers ({one_line(error)})."
+        ) from error
+    except (OSError, ValueError, ImportError) as error:
         raise MissingError(load_failure(files, error)) from error
-    if settings.pooling is Pooling.LAST:
-        ensure_end_token(tokenizer, transformer_folder(files.folder))
+    except Exception as error:  # the library's base class, for a tokenizer.json it cannot read
+        raise DamagedError(
+            f"The tokenizer in {folder} cannot be read ({type(error).__name__}: {one_line(error)})."
+        ) from error
+    _refuse_empty(tokenizer, folder)
+    if settings.lower_case:
+        _lower_case(tokenizer)
+    if settings.pooling == Pooling.LAST:
+        ensure_end_token(tokenizer, folder)
     return tokenizer
+
+
+def _refuse_empty(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Refuse the tokenizer that transformers makes up, without words, where there are no files."""
+    known = type(tokenizer).vocab_files_names.values()
+    names = sorted({*known, "tokenizer.json"})
+    if known and not any((folder / name).is_file() for name in names):
+        raise MissingError(
+            f"The folder {folder} has no tokenizer of its own ({', '.join(names)}). Copy the"
+            " tokenizer's files of the model into it."
+        )
+
+
+def _lower_case(tokenizer: Any) -> None:
+    """Make a tokenizer lower-case texts, but not the special tokens in them.
+
+    As sentence-transformers does with ``do_lower_case``.
+    """
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    if not tokenizer.is_fast:
+        tokenizer.do_lower_case = True
+        return
+    own = tokenizer.backend_tokenizer.normalizer
+    steps: list[Any] = [own] if own is not None else []
+    if isinstance(own, Sequence):
+        steps = [own[index] for index in range(len(own))]
+    if not any(isinstance(step, Lowercase) for step in steps):
+        tokenizer.backend_tokenizer.normalizer = Sequence([Lowercase(), *steps])
 
 
 def load_failure(files: ModelFiles, error: Exception) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from bge_eval.encode.config import transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Dtype, Pooling, Settings
-from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
+from bge_eval.errors import UsageError
 from bge_eval.progress import quiet_transformers
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device, pick_devices
-from bge_eval.runtime.text_encoder import Batch, load_failure
+from bge_eval.runtime.loading import load_transformer
+from bge_eval.runtime.pooling import head_of
+from bge_eval.runtime.text_encoder import Batch
 
 
 class TorchForward:
@@ -38,13 +38,13 @@ class TorchForward:
 
         Args:
             files: the model's files.
-            settings: pooling, maximum length, precision.
+            settings: pooling, modules, precision.
             device: "cpu", "cuda", "cuda:1", "mps"; None uses a GPU if available.
             trust_remote_code: run Python code from the model's repository.
 
         Raises:
             MissingError: the folder has no weights, or they need remote code.
-            DamagedError: the weights do not fit the configuration.
+            DamagedError: the weights or modules do not fit the configuration.
             UsageError: the device does not exist.
         """
         self._device = torch.device(first_device(device))
@@ -52,10 +52,12 @@ class TorchForward:
         self.batch_tokens = default_batch_tokens(self._device.type)
         self._pooling = settings.pooling
         with quiet_transformers():
-            self.model = _load(files, settings, self._device, trust_remote_code)
+            self.model = load_transformer(files, settings, self._device, trust_remote_code)
         self.model.to(self._device).eval()
         self.parameters = sum(weights.numel() for weights in self.model.parameters())
-        self.dimension = _dimension(self.model)
+        width = _dimension(self.model)
+        self._head = head_of(files, settings, width, self.device)
+        self.dimension = width if self._head is None else self._head.dimension
         if settings.dtype is Dtype.INT8:
             self.model = _quantized(self.model, self._device)
 
@@ -83,7 +85,11 @@ class TorchForward:
         return hidden
 
     def _pooled(self, batch: Batch) -> torch.Tensor:
-        return pool(self.hidden(batch.features).float(), self._sent(batch.pooled), self._pooling)
+        hidden = self.hidden(batch.features).float()
+        if self._head is None:
+            return pool(hidden, self._sent(batch.pooled), self._pooling)
+        mask = self._sent(batch.features["attention_mask"])
+        return self._head(hidden, mask, batch.prompt_tokens)
 
     def _start(self, batch: Batch) -> tuple[Batch, torch.Tensor, torch.cuda.Event]:
         with torch.cuda.device(self._device):
@@ -153,7 +159,7 @@ def load_torch(
     return loaded[0] if len(loaded) == 1 else Replicas(loaded)
 
 
-def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
     """Reduce token vectors to one vector per text.
 
     Args:
@@ -164,10 +170,10 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Te
     Returns:
         ``(batch, dim)`` float.
     """
-    if pooling is Pooling.MEAN:
+    if pooling == Pooling.MEAN:
         weights = mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
-    if pooling is Pooling.CLS:
+    if pooling == Pooling.CLS:
         position = mask.to(torch.int32).argmax(dim=1)
     else:
         position = mask.shape[1] - 1 - mask.flip(1).to(torch.int32).argmax(dim=1)
@@ -181,48 +187,6 @@ def _all(forward: TorchForward, batches: list[Batch]) -> list[tuple[Batch, Vecto
 def _fetched(batch: Batch, vectors: torch.Tensor, done: torch.cuda.Event) -> tuple[Batch, Vectors]:
     done.synchronize()
     return batch, vectors.numpy()
-
-
-def _load(
-    files: ModelFiles, settings: Settings, device: torch.device, trust_remote_code: bool
-) -> Any:
-    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
-
-    folder = str(transformer_folder(files.folder))
-    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    dtype = "float32" if settings.dtype is Dtype.INT8 else str(settings.dtype)
-    try:
-        config = AutoConfig.from_pretrained(folder, **common)
-        # An encoder-decoder embeds with its encoder alone, as sentence-transformers does.
-        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        attention = _padding_free(auto, config, device, dtype)
-        model, info = auto.from_pretrained(
-            folder, dtype=getattr(torch, dtype), output_loading_info=True, **attention, **common
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise MissingError(load_failure(files, error)) from error
-    except RuntimeError as error:
-        raise DamagedError(
-            f"The weights of {files.name} do not fit its config.json ({one_line(error)})."
-        ) from error
-    # transformers initialises missing weights at random. A pooler head is not used here.
-    missing = [name for name in info["missing_keys"] if "pooler" not in name]
-    if missing or info.get("mismatched_keys"):
-        raise DamagedError(
-            f"The checkpoint of {files.name} lacks weights of its configuration, such as"
-            f" {', '.join(sorted(missing)[:3]) or info['mismatched_keys']}; scores would be random."
-        )
-    return model
-
-
-def _padding_free(auto: Any, config: Any, device: torch.device, dtype: str) -> dict[str, str]:
-    """Select flash attention, which skips padding, if device, dtype and model support it."""
-    if device.type != "cuda" or dtype == "float32" or find_spec("flash_attn") is None:
-        return {}
-    mapped = auto._model_mapping.get(type(config), None)
-    classes = mapped if isinstance(mapped, list | tuple) else [mapped]
-    supported = all(getattr(kind, "_supports_flash_attn", False) for kind in classes)
-    return {"attn_implementation": "flash_attention_2"} if supported else {}
 
 
 def _quantized(model: Any, device: torch.device) -> Any:
