@@ -34,8 +34,8 @@ _CONTENT_SUFFIXES = {
     ".jinja",
     ".tiktoken",
 }
-_HEADS = {"sparse_linear.pt", "colbert_linear.pt"}
-"""BGE-M3's heads; other ``.pt`` files are training state."""
+_HEADS = {"sparse_linear.pt", "colbert_linear.pt", "artifact.metadata"}
+"""BGE-M3's heads (other ``.pt`` files are training state), and ColBERT's settings."""
 _ONNX = re.compile(r"(.*/)?model\.onnx([._]data)?")
 """The model that ``--backend onnx`` runs, and its weights in a separate file."""
 _OTHER_RUNTIMES = {"onnx", "openvino", "runs", "eval", "logs"}

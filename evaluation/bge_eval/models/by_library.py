@@ -7,21 +7,20 @@ repository's own code. mteb's wrappers give their prompts, similarity and search
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.locate import locate
-from bge_eval.encode.modules import Library, library_of, modules_of
+from bge_eval.encode.modules import Library, library_of
 from bge_eval.encode.settings import Dtype
-from bge_eval.encode.weights import check_weights
-from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
+from bge_eval.errors import UsageError
 from bge_eval.models.base import Model, registered_meta
 from bge_eval.models.foreign import ForeignModel, wrapped
 from bge_eval.models.kinds import Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.runtime.devices import first_device
+from bge_eval.runtime.library import load_library, refuse_foreign_modules
 
 
 class MultiVectorModel(ForeignModel):
@@ -47,15 +46,20 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
     dtype = overrides.dtype or Dtype.FLOAT32
     if dtype is Dtype.INT8:
         raise UsageError(f"--dtype int8 is not for {files.name}, which runs in {library}.")
-    if not options.trust_remote_code:
-        _refuse_remote_code(files)
+    refuse_foreign_modules(files, trust_remote_code=options.trust_remote_code)
     settings: dict[str, Any] = {"library": str(library), "dtype": str(dtype)}
     if overrides.max_length is not None:
         settings["max_length"] = overrides.max_length
     device = first_device(options.device)
+    registered = registered_meta(files.name)
 
     def load() -> Any:
-        return _load(files, library, device, settings, options.trust_remote_code)
+        model = load_library(
+            files, device=device, dtype=dtype, trust_remote_code=options.trust_remote_code
+        )
+        if overrides.max_length is not None:
+            model.max_seq_length = overrides.max_length
+        return wrapped(model, registered.loader_kwargs.get("model_prompts") if registered else None)
 
     kind = MultiVectorModel if library is Library.MULTI_VECTOR else ForeignModel
     return kind(
@@ -66,64 +70,6 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
         packages=("sentence-transformers", "torch", "transformers"),
         progress=progress,
     )
-
-
-def _refuse_remote_code(files: ModelFiles) -> None:
-    for module in modules_of(files.folder) or []:
-        if not module.reference.startswith(("sentence_transformers.", "pylate.")):
-            raise UsageError(
-                f"{files.name} has the module {module.reference}, whose Python code comes with the"
-                " model and does not run by default. If you trust its authors, add"
-                " --trust-remote-code."
-            )
-
-
-def _load(
-    files: ModelFiles,
-    library: Library,
-    device: str,
-    settings: Mapping[str, Any],
-    trust_remote_code: bool,
-) -> Any:
-    """Return mteb's wrapper of the loaded folder."""
-    import sentence_transformers
-    import torch
-
-    from bge_eval.runtime.loading import refuse_random_weights
-
-    kind = getattr(sentence_transformers, library, None)
-    if kind is None:
-        raise MissingError(
-            f"{files.name} is a {library}, which needs a newer package: pip install -U"
-            " sentence-transformers"
-        )
-    for path in [files.folder, *(item for item in files.folder.iterdir() if item.is_dir())]:
-        check_weights(path)
-    try:
-        model = kind(
-            str(files.folder),
-            device=device,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            model_kwargs={"dtype": getattr(torch, settings["dtype"])},
-        )
-        refuse_random_weights(model, files.name)
-    except BgeEvalError:
-        raise
-    except (OSError, ImportError) as error:
-        raise MissingError(
-            f"sentence-transformers could not load {files.name} ({one_line(error)})."
-        ) from error
-    except Exception as error:  # modules raise anything for files that do not fit
-        raise DamagedError(
-            f"sentence-transformers could not load {files.name} from {files.folder}"
-            f" ({type(error).__name__}: {one_line(error)})."
-        ) from error
-    if "max_length" in settings:
-        model.max_seq_length = settings["max_length"]
-    registered = registered_meta(files.name)
-    prompts = registered.loader_kwargs.get("model_prompts") if registered is not None else None
-    return wrapped(model, prompts)
 
 
 def _recognises(name: str, options: ModelOptions) -> bool:

@@ -3,7 +3,7 @@
 Every distinct text is encoded once. The token vectors are the last hidden states of all tokens but
 the first, scaled to unit norm; with ``colbert_linear.pt`` (BGE-M3) they pass through that layer. A
 pair's score is BGE-M3's: the mean over the query tokens of the largest inner product with a
-document token.
+document token. Folders of multi-vector models run as `bge_eval.rerank.multi_vector` does.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.files import ModelFiles
+from bge_eval.encode.modules import is_multi_vector
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.rerank.reranker import Family, RerankerOptions, checked
+from bge_eval.rerank.multi_vector import MultiVectorReranker
+from bge_eval.rerank.reranker import Family, Reranker, RerankerOptions, checked
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
@@ -149,9 +151,15 @@ class LateInteractionReranker:
 
 
 def _recognises(files: ModelFiles) -> bool:
-    """Return whether the folder has BGE-M3's ``colbert_linear.pt``."""
-    return (files.folder / _HEAD).is_file()
+    """Return whether the folder has BGE-M3's ``colbert_linear.pt``, or is a multi-vector model."""
+    return (files.folder / _HEAD).is_file() or is_multi_vector(files.folder)
 
 
-FAMILY = Family(_recognises, LateInteractionReranker)
-"""Late interaction of an embedder's token vectors."""
+def _open(files: ModelFiles, options: RerankerOptions, progress: Progress | None) -> Reranker:
+    if is_multi_vector(files.folder):
+        return MultiVectorReranker(files, options, progress)
+    return LateInteractionReranker(files, options, progress)
+
+
+FAMILY = Family(_recognises, _open)
+"""Late interaction of token vectors."""

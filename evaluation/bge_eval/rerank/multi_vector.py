@@ -1,0 +1,118 @@
+"""Rerank with a multi-vector model, as sentence-transformers runs it.
+
+PyLate's models, ColBERT's own layout and sentence-transformers' MultiVectorEncoder: their
+projection, masks, query expansion, lengths, prompts and similarity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_eval.encode.files import ModelFiles
+from bge_eval.errors import UsageError
+from bge_eval.progress import Progress
+from bge_eval.rerank.reranker import RerankerOptions, checked
+from bge_eval.runtime.devices import first_device
+from bge_eval.runtime.library import load_library, refuse_foreign_modules
+
+_DOCUMENTS = 512
+"""Documents whose token vectors are in memory at a time."""
+
+
+class MultiVectorReranker:
+    """Late interaction by a multi-vector model; weights are loaded with the first pair."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        options: RerankerOptions | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store the options; nothing is loaded yet.
+
+        Args:
+            files: the model's files.
+            options: precision and device; None for the defaults.
+            progress: reports loading and scoring.
+
+        Raises:
+            UsageError: a maximum length is set, or the model needs remote code.
+        """
+        self.files = files
+        self.progress = progress or Progress()
+        self._options = options or RerankerOptions()
+        if self._options.max_length is not None:
+            raise UsageError(
+                f"--reranker-max-length does not apply to {files.name}, whose files state the"
+                " lengths of queries and documents. Leave it out."
+            )
+        refuse_foreign_modules(files, trust_remote_code=self._options.trust_remote_code)
+        self._model: Any = None
+
+    @property
+    def name(self) -> str:
+        """Return ``org/model``."""
+        return self.files.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return the package that runs the model."""
+        return ("sentence-transformers",)
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that scores depend on."""
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "dtype": self._options.dtype,
+            "max_length": None,
+            "kind": "late",
+            "library": "MultiVectorEncoder",
+        }
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
+        """Score pairs: ``(n_pairs,)`` float64, higher is more relevant.
+
+        Raises:
+            MissingError: the model cannot be loaded.
+            DamagedError: its files are damaged, or a score is not finite.
+        """
+        model = self._load()
+        queries = {query: place for place, query in enumerate(dict(pairs))}
+        rows_by_document: dict[str, list[int]] = {}
+        for row, (_, document) in enumerate(pairs):
+            rows_by_document.setdefault(document, []).append(row)
+        options = {"show_progress_bar": False, "convert_to_tensor": True}
+        scores = np.empty(len(pairs))
+        documents = list(rows_by_document)
+        with self.progress.step("rerank", len(pairs), "pairs") as step:
+            of_query = list(model.encode_query(list(queries), **options)) if pairs else []
+            for start in range(0, len(documents), _DOCUMENTS):
+                part = documents[start : start + _DOCUMENTS]
+                of_document = list(model.encode_document(part, **options))
+                rows = [row for document in part for row in rows_by_document[document]]
+                left = [of_query[queries[pairs[row][0]]] for row in rows]
+                right = [
+                    vectors
+                    for document, vectors in zip(part, of_document, strict=True)
+                    for _ in rows_by_document[document]
+                ]
+                scored = model.similarity_pairwise(left, right)
+                scores[rows] = scored.float().cpu().numpy()
+                step.advance(len(rows))
+        return checked(scores, self.files.name, self._options.dtype)
+
+    def _load(self) -> Any:
+        if self._model is None:
+            with self.progress.step("load reranker"):
+                self._model = load_library(
+                    self.files,
+                    device=first_device(self._options.device),
+                    dtype=self._options.dtype,
+                    trust_remote_code=self._options.trust_remote_code,
+                )
+        return self._model
