@@ -1,4 +1,4 @@
-"""Sparse and multi-vector folders against mteb with sentence-transformers, as model and reranker."""
+"""Sparse and multi-vector folders against mteb and sentence-transformers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.progress import Progress
 from bge_eval.rerank.families import RerankerOptions, load_reranker, reranker_kind
+from bge_eval.resources import tasks_folder
 from bge_eval.suites.catalogue import PlannedTask, plan
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -57,7 +58,9 @@ def splade(tmp_path_factory: pytest.TempPathFactory, plain: Path) -> Path:
     folder = tmp_path_factory.mktemp("sparse")
     sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64}
     config = BertConfig(num_hidden_layers=2, num_attention_heads=2, initializer_range=0.3, **sizes)
-    BertForMaskedLM(config).save_pretrained(folder / "body")
+    model = BertForMaskedLM(config)
+    torch.nn.init.constant_(model.cls.predictions.bias, -4.5)  # some hundred words a text
+    model.save_pretrained(folder / "body")
     AutoTokenizer.from_pretrained(plain).save_pretrained(folder / "body")
     body = Transformer(str(folder / "body"), transformer_task="fill-mask", max_seq_length=64)
     SparseEncoder(modules=[body, SpladePooling()], device="cpu").save(str(folder / "splade"))
@@ -72,7 +75,7 @@ def multi_vector(tmp_path_factory: pytest.TempPathFactory, plain: Path) -> Path:
 
     torch.manual_seed(6)
     folder = tmp_path_factory.mktemp("vectors") / "colbert"
-    model = MultiVectorEncoder(str(plain), device="cpu", local_files_only=True)
+    model: Any = MultiVectorEncoder(str(plain), device="cpu", local_files_only=True)
     model[0].query_expansion = {"strategy": "fixed", "length": 16, "attend": False}
     model[0].document_length = 40
     model.save(str(folder))
@@ -122,17 +125,18 @@ def stanford(tmp_path_factory: pytest.TempPathFactory, multi_vector: Path, plain
     return folder
 
 
-def demo(output: Path, model: Any) -> tuple[Any, Any]:
-    """Scores of the demonstration by bge-eval, and of a reference by mteb alone."""
+def demo(output: Path, model: Any) -> Any:
+    """Scores of the demonstration by bge-eval."""
     planned: PlannedTask = plan(["demo"])[0]
     report = evaluate(model, [planned], Options(output, offline=True))
     assert not report.failed
-    return planned, mteb.TaskResult.from_disk(report.done[planned.name][0])
+    return mteb.TaskResult.from_disk(report.done[planned.name][0])
 
 
 def reference(wrapper: Any) -> Any:
+    """Scores of the demonstration by mteb alone."""
     planned = plan(["demo"])[0]
-    source = find_source(planned.task, [], planned.folder_names)
+    source = find_source(planned.task, [tasks_folder()], ["demo"])
     with source.loaded(planned.task, Progress()):
         done = mteb.evaluate(wrapper, planned.task, cache=None, show_progress_bar=False)
     return done.task_results[0]
@@ -150,7 +154,7 @@ def test_a_sparse_folder_scores_as_in_mteb(splade: Path, tmp_path: Path) -> None
     from sentence_transformers import SparseEncoder
 
     model = open_model(str(splade), ModelOptions(device="cpu"))
-    _, ours = demo(tmp_path, model)
+    ours = demo(tmp_path, model)
     same(ours, reference(SparseEncoderWrapper(SparseEncoder(str(splade), device="cpu"))))
     assert "sentence-transformers" in model.packages
 
@@ -165,7 +169,7 @@ def test_a_multi_vector_folder_scores_as_in_mteb(
     folder = request.getfixturevalue(layout)
     model = open_model(str(folder), ModelOptions(device="cpu"))
     assert not model.encodes
-    _, ours = demo(tmp_path, model)
+    ours = demo(tmp_path, model)
     same(ours, reference(MultiVectorWrapper(MultiVectorEncoder(str(folder), device="cpu"))))
 
 
@@ -239,10 +243,9 @@ def test_objects_of_a_module(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for function, folder in (("sparse", splade), ("vectors", multi_vector)):
-        ours = demo(
-            tmp_path / function, open_model(f"own_sparse_models:{function}", ModelOptions())
-        )[1]
-        theirs = demo(tmp_path / f"{function}-2", open_model(str(folder), ModelOptions()))[1]
+        made = open_model(f"own_sparse_models:{function}", ModelOptions())
+        ours = demo(tmp_path / function, made)
+        theirs = demo(tmp_path / f"{function}-2", open_model(str(folder), ModelOptions()))
         same(ours, theirs)
 
 

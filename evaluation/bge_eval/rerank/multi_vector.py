@@ -86,14 +86,15 @@ class MultiVectorReranker:
         rows_by_document: dict[str, list[int]] = {}
         for row, (_, document) in enumerate(pairs):
             rows_by_document.setdefault(document, []).append(row)
-        options = {"show_progress_bar": False, "convert_to_tensor": True}
         scores = np.empty(len(pairs))
         documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            of_query = list(model.encode_query(list(queries), **options)) if pairs else []
+            of_query = (
+                list(model.encode_query(list(queries), show_progress_bar=False)) if pairs else []
+            )
             for start in range(0, len(documents), _DOCUMENTS):
                 part = documents[start : start + _DOCUMENTS]
-                of_document = list(model.encode_document(part, **options))
+                of_document = list(model.encode_document(part, show_progress_bar=False))
                 rows = [row for document in part for row in rows_by_document[document]]
                 left = [of_query[queries[pairs[row][0]]] for row in rows]
                 right = [
