@@ -206,6 +206,7 @@ def test_the_identity_names_modules_only_where_there_are_some(tmp_path: Path, bo
     plain = EncoderModel(str(saved(tmp_path / "plain", body, [pooling("cls"), normalize()])))
     assert "modules" not in plain.settings.facts() and plain.settings.facts()["pooling"] == "cls"
     more = EncoderModel(str(saved(tmp_path / "more", body, LAYOUTS["dense"]())))
+    assert "sentence-transformers" in more.packages and not plain.packages
     assert more.settings.facts()["modules"] == ("1_Pooling", "2_Dense") and more.settings.normalize
 
 

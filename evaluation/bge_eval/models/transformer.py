@@ -32,6 +32,7 @@ from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.backends import choose_backend
+from bge_eval.runtime.pooling import PLAIN
 from bge_eval.runtime.text_encoder import Distinct, finished
 
 if TYPE_CHECKING:
@@ -134,9 +135,14 @@ class EncoderModel(DenseModel):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Return the package that computes, where its version may change a vector."""
+        """Return the packages that compute, where their version may change a vector."""
         name = {"onnx": "onnxruntime", "openvino": "openvino"}
-        return tuple(name[chosen] for chosen in self._backend_identity().values())
+        more = [name[chosen] for chosen in self._backend_identity().values()]
+        if self.settings.modules or self.settings.pooling not in PLAIN:
+            more.append("sentence-transformers")
+        if self.files.base is not None:
+            more.append("peft")
+        return tuple(more)
 
     def introduction(self) -> tuple[str, ...]:
         """Return the settings that decide the score, and a hint where a prompt may be missing."""

@@ -18,7 +18,7 @@ from bge_eval.encode.body import read_body
 from bge_eval.encode.config import CONFIG, refuse_pointer, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Pooling, Settings
-from bge_eval.errors import MissingError, UsageError, one_line
+from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
