@@ -199,7 +199,7 @@ def read_model_config(
         prompts = Prompts(source="--instruction-format", instructions=instructions)
     elif published is not None:
         prompts = published.prompts() or prompts
-    if similarity is None and modules is None and published is not None and published.similarity:
+    if similarity is None and own is None and published is not None and published.similarity:
         similarity = Similarity(published.similarity)
     if similarity is None:
         # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
