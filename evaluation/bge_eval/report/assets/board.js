@@ -159,7 +159,12 @@ report.board = (function () {
       body.replaceChildren(make("tr", {}, make("td", { class: "none", colspan: columns.length + 1 }, rows.length ? "No task has these filters." : "No system has this name.")));
     }
     place.replaceChildren(make("thead", {}, head), body);
-    // The pinned columns stand beside one another, whatever their widths are.
+    pin();
+    key();
+  }
+
+  /** Put the pinned columns beside one another, whatever their widths are. */
+  function pin() {
     let left = 0;
     for (const kind of ["name", "rank", "mean"]) {
       const cell = $(`thead th.${kind}`, place);
@@ -167,8 +172,6 @@ report.board = (function () {
       place.style.setProperty(`--left-${kind}`, `${left}px`);
       left += cell.getBoundingClientRect().width;
     }
-    place.style.setProperty("--pinned", `${left}px`);
-    key();
   }
 
   function key() {
@@ -199,8 +202,8 @@ report.board = (function () {
     $("#copy-csv").addEventListener("click", (event) => table.copy(table.csv(...shown()), event.currentTarget));
     $("#copy-markdown").addEventListener("click", (event) => table.copy(table.markdown(...shown()), event.currentTarget));
     selection.onChange(render);
-    document.fonts.ready.then(render);
-    new ResizeObserver(() => place.tHead && render.width !== innerWidth && ((render.width = innerWidth), render())).observe(document.body);
+    document.fonts.ready.then(pin);
+    window.addEventListener("resize", pin);
   }
 
   return { start };

@@ -243,6 +243,7 @@ report.queries = (function () {
   function compare(a, b, task) {
     const place = collections.findIndex((each) => (!task || each.task === task) && each.systems.includes(a) && each.systems.includes(b));
     if (place < 0) return;
+    report.startQueries();
     Object.assign(view, { collection: place, a, b });
     refill();
     remember();

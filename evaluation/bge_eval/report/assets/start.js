@@ -16,6 +16,24 @@
     for (const link of document.querySelectorAll("nav a, .skip")) address.follow(link);
   }
 
+  /** Start a section when it comes near, when the address asks for it, or when all else is done. */
+  function whenWanted(section, start) {
+    let started = false;
+    const once = () => {
+      if (started) return;
+      started = true;
+      near.disconnect();
+      start();
+    };
+    const near = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) once(); }, { rootMargin: "600px 0px" });
+    near.observe(section);
+    if (address.get("queries") || address.get("read") || address.get("at")) once();
+    const later = window.requestIdleCallback ?? ((task) => setTimeout(task, 200));
+    if (document.readyState === "complete") later(once);
+    else window.addEventListener("load", () => later(once));
+    report.startQueries = once;
+  }
+
   for (const place of document.querySelectorAll("details .mark")) place.replaceWith(marked(Number(place.dataset.system)));
   for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (event) => event.preventDefault());
   report.board.start();
@@ -24,7 +42,7 @@
   report.matrix.start();
   report.selection.start();
   report.curves.start();
-  report.queries?.start();
+  if (report.queries) whenWanted($("#queries"), report.queries.start);
   followSections();
   document.documentElement.dataset.ready = "true";
   if (address.get("at")) requestAnimationFrame(() => document.getElementById(address.get("at"))?.scrollIntoView());
