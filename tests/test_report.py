@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bge_eval.leaderboard.ranks import ranks
 from bge_eval.leaderboard.rows import Row
+from bge_eval.leaderboard.significance import Evidence
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.report.content import Content, PartialScore
@@ -145,10 +147,21 @@ def test_settings_stand_by_value(tmp_path: Path) -> None:
     assert system.name == "a/x" and "3f2a9c1d" not in system.label + system.short
 
 
+def test_ranks_are_the_leaderboards(root: Path) -> None:
+    save_run(root, "c/third", a_run(9, 7), QRELS)
+    board = board_of(root)
+    placed = ranks(board, Evidence(board, MAIN_KEY))
+    assert [system.rank for system in content_of(root).systems] == placed
+    assert [rank.borda for rank in placed if rank] == [1, 2, 3]
+    assert all(rank.low is not None for rank in placed if rank)
+
+
 def test_page_answers_before_its_blocks_are_read(root: Path) -> None:
     page = render(content_of(root))
     assert (
-        page.index('id="data"') < page.index("report.queries?.start()") < page.index('queries-0">')
+        page.index('id="data"')
+        < page.index("Start every part of the page")
+        < page.index('queries-0">')
     )
 
 

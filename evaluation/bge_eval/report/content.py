@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
+from bge_eval.leaderboard.ranks import Rank
 from bge_eval.leaderboard.significance import Standing
 from bge_eval.measures.mteb_keys import CUTOFFS
 from bge_eval.report.queries import QueryGroup
@@ -44,6 +45,8 @@ class System:
     """Other settings that affect its scores: pooling, prompts, index and so on."""
     name: str = ""
     """The model and its second stage, without settings."""
+    rank: Rank | None = None
+    """Its rank by the Borda count, and the interval of its rank by the mean."""
     settings: str = ""
     """Settings that are not the model's own, by value, e.g. ``query prompt “query: ”``."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bge_eval.leaderboard.board import Leaderboard
+from bge_eval.leaderboard.ranks import ranks
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
@@ -61,9 +62,14 @@ def gather(
     ]
     shorts = short_names(board.rows, settings)
     systems = tuple(
-        _system(board, row, names, mean, results)
-        for row, names, mean, results in zip(
-            board.rows, zip(shorts, settings, strict=True), means, saved, strict=True
+        replace(_system(board, row, names, mean, results), rank=rank)
+        for row, names, mean, results, rank in zip(
+            board.rows,
+            zip(shorts, settings, strict=True),
+            means,
+            saved,
+            ranks(board, evidence),
+            strict=True,
         )
     )
     others = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]

@@ -48,7 +48,11 @@ report.board = (function () {
     const ranks = selection.bordaRanks(over, selection.systems());
     const made = [];
     if (systems.length > 1 && over.length > 1) {
-      made.push({ key: "rank", name: "Rank", title: "Borda count over the tasks shown, as MTEB ranks", kind: "num rank", ascending: true, cell: (index) => ({ value: ranks.get(index), text: String(ranks.get(index)) }) });
+      made.push({ key: "rank", name: "Rank", title: "Borda count over the tasks shown, as MTEB ranks", kind: "num rank", ascending: true, cell: (index) => {
+        const own = selection.isFiltered() ? null : systems[index].rank;
+        const range = own?.low == null ? null : own.low === own.high ? String(own.low) : `${own.low}–${own.high}`;
+        return { value: ranks.get(index), text: String(ranks.get(index)), range };
+      } });
     }
     if (tasks.length > 1) made.push(meanColumn("mean", "Mean", over, "num mean"));
     const byType = d3.group(over, (task) => task.type);
@@ -128,7 +132,7 @@ report.board = (function () {
   function bodyCell(column, index, ranks) {
     const cell = column.cell(index);
     if (column.kind.includes("cost") || column.key === "rank") {
-      return make("td", { class: column.kind, "data-value": cell.value ?? "" }, cell.text);
+      return make("td", { class: column.kind, "data-value": cell.value ?? "" }, cell.text, cell.range ? make("small", {}, cell.range) : null);
     }
     if (cell.value == null) {
       if (cell.partial) {
@@ -178,11 +182,13 @@ report.board = (function () {
     const every = columns.flatMap((column) => rows.map((index) => column.cell(index)));
     const parts = [make("span", {}, make("b", {}, "bold"), " best"), make("span", {}, make("u", {}, "underlined"), " second best")];
     if (every.some((cell) => cell.tied)) parts.push(make("span", {}, "≈ cannot be told from the best (randomised Tukey HSD over all systems, p ≥ 0.05)"));
-    if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "? not tested: it or the best has no values by query, or has other ones"));
-    if (every.some((cell) => cell.low != null)) parts.push(make("span", {}, make("small", {}, "0.71–0.75"), " 95% interval over queries"));
+    if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "? not tested: it or the best has no values by query, text or pair, or has other ones"));
+    if (every.some((cell) => cell.low != null)) parts.push(make("span", {}, make("small", {}, "0.71–0.75"), " 95% interval over queries, texts or pairs"));
     if (every.some((cell) => cell.gain != null)) parts.push(make("span", {}, make("small", {}, "+0.01"), " against its first stage"));
     if (columns.some((column) => column.folds !== undefined)) parts.push(make("span", {}, "Means by type are not tested"));
     if (columns.some((column) => column.key === "rank")) parts.push(make("span", {}, "Rank: Borda count over the tasks, as MTEB ranks"));
+    const over = systems.find((system) => system.rank?.low != null)?.rank.over;
+    if (over && every.some((cell) => cell.range)) parts.push(make("span", {}, make("small", {}, "1–3"), ` ranks by the mean that cannot be told apart (95% for all together, over ${over})`));
     $("#leaderboard .key").replaceChildren(...parts);
   }
 

@@ -14,6 +14,10 @@ const report = (function () {
   const short = (text, length) => (text.length > length ? text.slice(0, Math.max(1, length - 1)) + "…" : text);
   const pValue = (p) => (p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`);
 
+  const UNITS = { STS: ["pair", "pairs"], PairClassification: ["pair", "pairs"], Classification: ["text", "texts"], Clustering: ["sample", "samples"] };
+  /** What the values of a task are of, one and several. */
+  const unit = (task) => UNITS[task.type] ?? ["query", "queries"];
+
   /** Make an element; children are elements or text, never markup. */
   function make(name, properties = {}, ...children) {
     const element = document.createElement(name);
@@ -122,7 +126,7 @@ const report = (function () {
   }
 
   return {
-    data, $, color, symbol, score, signed, number, plural, short, pValue, make, options,
+    data, $, color, symbol, score, signed, number, plural, unit, short, pValue, make, options,
     block, mark, marked, legend, draw, STYLE, grid, quiet, padded,
   };
 })();

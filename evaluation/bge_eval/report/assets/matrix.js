@@ -40,7 +40,7 @@ report.matrix = (function () {
       text: `${own.wins}–${own.ties}–${own.losses}`,
       fill: !real ? "var(--same)" : own.difference > 0 ? "var(--gain)" : "var(--loss)",
       share: real ? 0.42 : 0.12,
-      words: `${systems[row].short} against ${systems[column].short}: better on ${plural(own.wins, "query", "queries")}, equal on ${own.ties}, worse on ${own.losses}; ${task.measure} ${signed(own.difference)}, ${pValue(own.p)}, corrected ${pValue(own.corrected)}`,
+      words: `${systems[row].short} against ${systems[column].short}: better on ${plural(own.wins, ...report.unit(task))}, equal on ${own.ties}, worse on ${own.losses}; ${task.measure} ${signed(own.difference)}, ${pValue(own.p)}, corrected ${pValue(own.corrected)}`,
     };
   }
 

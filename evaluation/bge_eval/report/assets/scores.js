@@ -15,7 +15,7 @@ report.scores = (function () {
       .sort((one, two) => two.score - one.score);
     const counted = rows.find((row) => row.queries);
     const figure = make("div");
-    const about = [task.measure, task.type, counted && plural(counted.queries, "query", "queries")];
+    const about = [task.measure, task.type, counted && plural(counted.queries, ...report.unit(task))];
     const element = make("div", { class: "card" }, make("h3", {}, task.name), make("p", {}, about.filter(Boolean).join(" · ")), figure);
     if (!rows.length) figure.append(make("p", { class: "note" }, "No system has a complete result."));
     else requestAnimationFrame(() => draw(figure, (width) => plot(task, rows, width)));
