@@ -154,7 +154,8 @@ def test_ranks_are_mtebs_borda_count(browser: Browser, many: tuple[Path, dict[st
     browser.open(page)
     shown = browser.script(
         "return [...document.querySelectorAll('.board tbody tr')].map(row =>"
-        " [row.querySelector('th').dataset.value, Number(row.querySelector('.rank').dataset.value)])"
+        " [row.querySelector('th').dataset.value,"
+        " Number(row.querySelector('.rank').dataset.value)])"
     )
     assert dict(shown) == dict(ranks.iter_rows())
 

@@ -5,6 +5,7 @@ report.board = (function () {
   const { systems, tasks } = data;
   const place = $("table.board");
   const FEW = 8; // so many tasks are shown unfolded
+  const COSTS = "costs";
   const withDtypes = new Set(systems.map((system) => system.dtype)).size > 1;
   let open = new Set();
   let columns = [];
@@ -59,16 +60,25 @@ report.board = (function () {
     for (const [type, own] of byType) {
       const isOpen = selection.types.length < 2 || open.has(type);
       if (selection.types.length > 1) {
-        made.push({ ...meanColumn(`type:${type}`, type || "Other", own, "num type"), folds: type, isOpen, count: own.length });
+        made.push({ ...meanColumn(`type:${type}`, type || "Other", own, "num type"), folds: type, isOpen, counted: report.plural(own.length, "task") });
       }
       if (isOpen) made.push(...own.map(taskColumn));
     }
     if (withDtypes) made.push({ key: "dtype", name: "Precision", kind: "cost", cell: (index) => ({ value: systems[index].dtype, text: systems[index].dtype }) });
-    data.costs.forEach((name, number) => made.push({
-      key: `cost:${name}`, name, kind: "num cost",
-      cell: (index) => systems[index].cells[number],
-    }));
+    made.push(...costColumns());
     return made;
+  }
+
+  /** The costs; of many, one stands for all until they are unfolded. */
+  function costColumns() {
+    const all = data.costs.map((name, number) => ({
+      key: `cost:${name}`, name, kind: "num cost", cell: (index) => systems[index].cells[number],
+    }));
+    if (all.length < 2 || tasks.length <= FEW) return all;
+    const isOpen = open.has(COSTS);
+    const first = all.find((column) => column.name === "Parameters") ?? all[0];
+    const head = { ...first, kind: `${first.kind} type`, folds: COSTS, isOpen, counted: report.plural(all.length - 1, "cost") };
+    return isOpen ? [head, ...all.filter((column) => column !== first)] : [head];
   }
 
   const nameColumn = { key: "name", name: "Model", kind: "name", ascending: true, cell: (index) => ({ value: systems[index].label }) };
@@ -78,12 +88,11 @@ report.board = (function () {
     const button = make("button", { type: "button", class: "sort", title: column.title, onclick: () => sort(column) }, ...breakable(column.name));
     const head = make("th", { scope: "col", class: column.kind, "aria-sort": sorted }, button);
     if (column.folds !== undefined) {
-      const tasksOf = report.plural(column.count, "task");
       head.append(make("button", {
         type: "button", class: "fold", "aria-expanded": String(column.isOpen), "data-type": column.folds,
-        "aria-label": `${column.isOpen ? "Hide" : "Show"} the ${tasksOf} of ${column.name}`,
+        "aria-label": `${column.isOpen ? "Hide" : "Show"} ${column.counted} of ${column.name}`,
         onclick: () => fold(column.folds),
-      }, column.isOpen ? "– " : "+ ", tasksOf));
+      }, column.isOpen ? "– " : "+ ", column.counted));
     }
     return head;
   }
@@ -185,7 +194,7 @@ report.board = (function () {
     if (!selection.isFiltered() && every.some((cell) => cell.untested)) parts.push(make("span", {}, "? not tested: it or the best has no values by query, text or pair, or has other ones"));
     if (every.some((cell) => cell.low != null)) parts.push(make("span", {}, make("small", {}, "0.71–0.75"), " 95% interval over queries, texts or pairs"));
     if (every.some((cell) => cell.gain != null)) parts.push(make("span", {}, make("small", {}, "+0.01"), " against its first stage"));
-    if (columns.some((column) => column.folds !== undefined)) parts.push(make("span", {}, "Means by type are not tested"));
+    if (selection.types.length > 1) parts.push(make("span", {}, "Means by type are not tested"));
     if (columns.some((column) => column.key === "rank")) parts.push(make("span", {}, "Rank: Borda count over the tasks, as MTEB ranks"));
     const over = systems.find((system) => system.rank?.low != null)?.rank.over;
     if (over && every.some((cell) => cell.range)) parts.push(make("span", {}, make("small", {}, "1–3"), ` ranks by the mean that cannot be told apart (95% for all together, over ${over})`));

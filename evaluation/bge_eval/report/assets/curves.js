@@ -117,7 +117,7 @@ report.curves = (function () {
           marks: [
             Plot.gridY({ ...grid, ticks: 5 }),
             Plot.axisY({ ...quiet, ticks: 5, label: axis, labelArrow: "none" }),
-            Plot.axisX({ ...quiet, ticks: wide ? 6 : 3, tickFormat: "~s", label: COSTS[name], labelAnchor: "center", labelArrow: "none" }),
+            Plot.axisX({ ...quiet, ticks: wide ? 6 : 3, tickFormat: "~s", label: wide ? COSTS[name] : COSTS[name].replace(/ \(.*/, ""), labelAnchor: "center", labelArrow: "none" }),
             Plot.dot(points, {
               x: "cost", y: "score", r: 7, symbol: { value: (point) => symbol(point.index), scale: null }, fill: { value: (point) => color(point.index), scale: null }, stroke: "var(--paper)",
               title: (point) => `${systems[point.index].label}\n${score(point.score)} at ${d3.format(",.4~r")(point.cost)} ${COSTS[name]}`,
@@ -135,8 +135,11 @@ report.curves = (function () {
 
   // ── published models ────────────────────────────────────────────────────────────────────
 
+  const [MANY, FIRST, NEAR] = [40, 5, 3];
+
   function startPublished(select) {
     if (!select) return;
+    let all = false;
     const lists = tasks.filter((task) => task.published.length).map((task) => ({
       label: `${task.name}, ${task.measure}`,
       published: task.published,
@@ -152,8 +155,14 @@ report.curves = (function () {
       const rows = [...published, ...own].sort((one, two) => two.score - one.score);
       const [low, high] = d3.extent(rows, (row) => row.score);
       const left = d3.scaleLinear([low, high], [1.5, 98.5]);
+      // Of many, the first and the neighbours of one's own are shown.
+      const ownPlaces = rows.flatMap((row, at) => (row.index === undefined ? [] : [at]));
+      const isShown = (at) => all || rows.length <= MANY || at < FIRST || ownPlaces.some((own) => Math.abs(own - at) <= NEAR);
+      const more = $("#more-published");
+      more.hidden = rows.every((_, at) => isShown(at));
+      more.textContent = `Show all ${rows.length}`;
       let place = 0;
-      $(".ladder").replaceChildren(...rows.map((row) => {
+      const items = rows.map((row) => {
         const mine = row.index !== undefined;
         if (!mine) place += 1;
         const dot = mine ? marked(row.index) : make("i", { class: row.other_data ? "other" : "" });
@@ -164,8 +173,10 @@ report.curves = (function () {
           make("span", { class: "who", title: name }, name),
           make("span", { class: "track" }, dot),
           make("span", { class: "value" }, score(row.score)));
-      }));
+      });
+      $(".ladder").replaceChildren(...items.filter((_, at) => isShown(at)));
     };
+    $("#more-published").addEventListener("click", () => { all = true; show(); });
     select.addEventListener("change", show);
     show();
   }
