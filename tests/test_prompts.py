@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+import numpy as np
 import pytest
 from mteb.models.abs_encoder import get_prompt_name
 from mteb.types import PromptType
 
+import bge_eval
 from bge_eval.encode.prompts import (
     Instructions,
     Prompts,
@@ -23,7 +25,7 @@ from bge_eval.encode.prompts import (
 )
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.registry import RegistryEntry
-from bge_eval.encode.settings import Overrides
+from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
@@ -210,3 +212,18 @@ def test_task_instructions_equal_mtebs_wrapper(
             assert ours == ("" if role is Role.DOCUMENT else expected)
             seen.add(ours)
     assert len(seen) > 2
+
+
+def test_choices_as_text(tmp_path: Path, minilm_folder: Path) -> None:
+    """Values of choices are taken as text, as a Python user writes them."""
+    overrides = Overrides(pooling="cls", similarity="dot", dtype="bfloat16")  # type: ignore[arg-type]
+    assert overrides == Overrides(Pooling.CLS, similarity=Similarity.DOT, dtype=Dtype.BFLOAT16)
+    assert type(overrides.pooling) is Pooling and type(overrides.dtype) is Dtype
+    folder = make_encoder(tmp_path / "mine", minilm_folder, "cls", bare=True)
+    ours: Any = bge_eval.load_model(str(folder), pooling="cls", store=False)
+    texts = [{"text": ["one", "another one"]}]
+    where: dict[str, Any] = {"task_metadata": SCIFACT, "hf_split": "test", "hf_subset": "default"}
+    vectors = opened(folder, Overrides(pooling=Pooling.CLS)).encode(texts, **where)
+    np.testing.assert_array_equal(ours.encode(texts, **where), vectors)
+    with pytest.raises(UsageError, match="pooling is 'clss'; it can be cls, "):
+        Overrides(pooling="clss")  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ reads this list and checks every import::
     statistics    intervals, paired tests, corrections
     runtime       everything that computes: torch, OpenVINO, ONNX, batches, pooling, devices
     remote        requests to model servers
-    encode        a model's files, settings, prompts and protocol; the embedding store
+    encode        a model's files, settings, prompts and protocol; published checkpoints; the store
     search        the order of documents, the exact engine
     records       the types that every room uses: vectors, runs, qrels
     resources     where the data files of the package are
