@@ -164,7 +164,7 @@ def _cells(finding: Finding) -> list[str]:
         finding.what,
         *numbers,
         f"{interval.low:+.4f} to {interval.high:+.4f}" if interval else "–",
-        "–" if p_value is None else f"{p_value:.4f}",
+        "–" if p_value is None else f"{p_value:.4f}" if p_value >= 1e-4 else f"{p_value:.0e}",
         str(finding.status),
     ]
 
