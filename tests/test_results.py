@@ -205,5 +205,5 @@ def test_qrels_of_either_form(tmp_path: Path) -> None:
     path.write_text("query-id\tcorpus-id\tscore\nq 1\td1\t1\n")
     assert read_qrels(path) == {"q 1": {"d1": 1}}
     path.write_text("q1 d1 yes\n")
-    with pytest.raises(DamagedError, match="no readable qrels"):
+    with pytest.raises(DamagedError, match="line 1: the grade 'yes'"):
         read_qrels(path)

@@ -102,9 +102,8 @@ def test_bad_corpus(folder: Path, case: str) -> None:
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 BAD_QRELS = {
-    "no header": ("q0\td0\t1\n", "line 1: expected the header"),
-    "trec format": (HEADER + "q0 0 d0 1\n", "line 2: expected three columns"),
-    "score no integer": (HEADER + "q0\td0\t1\nq2\td2\t0.5\n", "line 3: the score '0.5'"),
+    "two forms": (HEADER + "q0 0 d0 1\n", "line 2: expected 3 columns"),
+    "grade no integer": (HEADER + "q0\td0\t1\nq2\td2\t0.5\n", "line 3: the grade '0.5'"),
     "unknown query": (HEADER + "q9\td0\t1\n", "line 2: query 'q9' is not in queries.jsonl"),
     "unknown document": (HEADER + "q0\td9\t1\n", "line 2: document 'd9' is not in corpus.jsonl"),
     "contradiction": (HEADER + "q0\td0\t1\nq0\td0\t2\n", "line 3: 'q0' and 'd0' were already"),

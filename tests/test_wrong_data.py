@@ -218,7 +218,7 @@ CASES: dict[str, tuple[str, Callable[[Path], None], Fault, str]] = {
     "a, no judgements": (NQ, beir, without("qrels"), "Splits with qrels there: none"),
     "a, corpus cut": (NQ, beir, cut("corpus.jsonl"), "not JSON"),
     "a, queries cut": (NQ, beir, cut("queries.jsonl"), "queries.jsonl, line 2: not JSON"),
-    "a, judgements cut": (NQ, beir, cut("test.tsv", 0.93), "expected three columns"),
+    "a, judgements cut": (NQ, beir, cut("test.tsv", 0.93), "expected 3 columns"),
     "a, gzip cut": (NQ, beir, zipped("corpus.jsonl"), "cut off"),
     "a, zip cut": (NQ, zip_of_beir, cut("*.zip"), "is no zip, or cut off"),
     "a, split": (NQ, beir, renamed("test.tsv", "dev.tsv"), "Splits with qrels there: dev"),

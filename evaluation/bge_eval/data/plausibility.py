@@ -48,11 +48,26 @@ def counts(task: AbsTask) -> dict[str, int]:
         if isinstance(part, Mapping) and "corpus" in part:
             pairs = {"documents": len(part["corpus"]), "queries": len(part["queries"])}
         else:
-            pairs = {"samples": len(part)}
+            pairs = {"samples": _samples(task, part)}
         for what, number in pairs.items():
             name = f"{split} {what}"
             counted[name] = counted.get(name, 0) + number
     return counted
+
+
+def _samples(task: AbsTask, rows: Any) -> int:
+    """Count what mteb counts as samples: rows, or the texts in rows that are lists of texts.
+
+    A row of an older clustering set is one experiment with all of its sentences.
+    """
+    from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
+
+    if not isinstance(task, AbsTaskClusteringLegacy) or not len(rows):
+        return len(rows)
+    name = task.input_column_name
+    if not isinstance(rows[0][name], list):
+        return len(rows)
+    return sum(len(row[name]) for row in rows.select_columns([name]))
 
 
 def expected_counts(task: AbsTask) -> dict[str, int]:
@@ -68,6 +83,28 @@ def expected_counts(task: AbsTask) -> dict[str, int]:
             if all(isinstance(value, int) for value in values):
                 expected[f"{split} {key}"] = sum(values)
     return expected
+
+
+def is_published_gap(task: AbsTask, subset: str, split: str, documents: int, missing: int) -> bool:
+    """Tell whether mteb counts as many judged documents outside the corpus as a copy has.
+
+    BEIR's ArguAna judges five documents that no copy of its corpus holds.
+
+    Args:
+        task: mteb's task.
+        subset: mteb's subset.
+        split: the split.
+        documents: number of documents of the copy; with fewer than mteb's, it is another one.
+        missing: number of judged documents that its corpus lacks.
+    """
+    statistics: Any = (task.metadata.descriptive_stats or {}).get(split, {})
+    of_subset = statistics.get("hf_subset_descriptive_stats", {}).get(subset, statistics)
+    judged = of_subset.get("relevant_docs_statistics") or {}
+    return (
+        missing > 0
+        and of_subset.get("num_documents") == documents
+        and judged.get("num_missing_corpus_ids") == missing
+    )
 
 
 def other_counts(task: AbsTask) -> list[str]:

@@ -12,18 +12,14 @@ import numpy.typing as npt
 from bge_eval.data.files import Place, lines, records
 from bge_eval.errors import DamagedError
 from bge_eval.records import Qrels
+from bge_eval.results.judgements import Judgement, add_judgement, grade, judgements
 
 if TYPE_CHECKING:
     from bge_eval.progress import Progress
 
-_HEADER = ("query-id", "corpus-id", "score")
-
-Judgement = tuple[int, str, str, str]
-"""Line number, query id, document id, grade as written in the file."""
-
 
 def read_qrels(
-    judgements: Iterable[Judgement],
+    read: Iterable[Judgement],
     place: Place,
     query_file: str,
     queries: set[str],
@@ -32,7 +28,7 @@ def read_qrels(
     """Check judgements against queries and corpus.
 
     Args:
-        judgements: the lines of the file.
+        read: the judgements of the file.
         place: the file, for messages.
         query_file: the queries' file, for messages.
         queries: the ids of all queries.
@@ -42,41 +38,54 @@ def read_qrels(
         The qrels, and (document id, line) of every judged document that the corpus lacks.
 
     Raises:
-        DamagedError: a grade is no integer, a query is unknown, two judgements contradict each
-            other, or the file has none.
+        DamagedError: a query is unknown, two judgements contradict each other, or the file has
+            none.
     """
     qrels: Qrels = {}
     dangling: list[tuple[str, int]] = []
-    for number, query, document, grade in judgements:
-        try:
-            score = int(grade)
-        except ValueError as error:
+    for judgement in read:
+        if judgement.query not in queries:
             raise DamagedError(
-                f"{place}, line {number}: the score '{grade}' is no integer."
-            ) from error
-        if query not in queries:
-            raise DamagedError(f"{place}, line {number}: query '{query}' is not in {query_file}.")
-        judged = qrels.setdefault(query, {})
-        if judged.get(document, score) != score:
-            raise DamagedError(
-                f"{place}, line {number}: '{query}' and '{document}' were already judged"
-                f" {judged[document]}, now {score}."
+                f"{place}, line {judgement.line}: query '{judgement.query}' is not in {query_file}."
             )
-        judged[document] = score
-        key = hash(document)
+        add_judgement(qrels, judgement, place)
+        key = hash(judgement.document)
         spot = int(np.searchsorted(documents, key))
         if spot == len(documents) or int(documents[spot]) != key:
-            dangling.append((document, number))
+            dangling.append((judgement.document, judgement.line))
     if not qrels:
         raise DamagedError(f"{place} holds no judgements.")
     return qrels, dangling
 
 
 def report_dangling(
-    place: Place, dangling: list[tuple[str, int]], progress: Progress, *, accepted: bool
+    place: Place,
+    dangling: list[tuple[str, int]],
+    progress: Progress,
+    *,
+    accepted: bool,
+    published: bool,
 ) -> None:
-    """Report judged documents that the corpus lacks; raise DamagedError if not accepted."""
+    """Report judged documents that the corpus lacks.
+
+    Args:
+        place: the file, for messages.
+        dangling: (document id, line) of every one.
+        progress: receives a note.
+        accepted: whether the user accepts any.
+        published: whether mteb counts exactly so many in the published copy.
+
+    Raises:
+        DamagedError: they are neither accepted nor published.
+    """
     document, line = dangling[0]
+    if published:
+        number = len({name for name, _ in dangling})
+        progress.note(
+            f"{place}: {number} judged documents are not in the corpus,"
+            " as in the published copy (mteb counts as many); they count as not retrieved."
+        )
+        return
     if not accepted:
         raise DamagedError(
             f"{place}, line {line}: document '{document}' is not in corpus.jsonl"
@@ -90,35 +99,20 @@ def report_dangling(
 
 
 def tsv_judgements(place: Place) -> Iterator[Judgement]:
-    """Yield the judgements of BEIR's tab-separated file with a header."""
-    header = True
-    for number, line in lines(place):
-        cells = [cell.strip() for cell in line.split("\t")]
-        if header:
-            header = False
-            if tuple(cells[:3]) != _HEADER:
-                raise DamagedError(
-                    f"{place}, line {number}: expected the header"
-                    f" 'query-id<TAB>corpus-id<TAB>score', found '{line[:60]}'."
-                )
-            continue
-        if len(cells) != 3:
-            raise DamagedError(
-                f"{place}, line {number}: expected three columns with tabs between, found"
-                f" {len(cells)} ('{line[:60]}')."
-            )
-        yield number, cells[0], cells[1], cells[2]
+    """Yield the judgements of BEIR's file or of TREC's (`bge_eval.results.judgements`)."""
+    return judgements(lines(place), place)
 
 
 def jsonl_judgements(place: Place) -> Iterator[Judgement]:
-    """Yield the judgements of FlagEmbedding's jsonl file."""
+    """Yield the judgements of FlagEmbedding's jsonl file.
+
+    Raises:
+        DamagedError: a field is missing, or a grade is not a whole number.
+    """
     for number, record in records(place):
         missing = [key for key in ("qid", "docid", "relevance") if key not in record]
         if missing:
             raise DamagedError(f"{place}, line {number}: no {missing[0]}.")
-        yield (
-            number,
-            str(record["qid"]),
-            str(record["docid"]),
-            json.dumps(record["relevance"]).strip('"'),
-        )
+        text = json.dumps(record["relevance"]).strip('"')
+        score = grade(text, f"{place}, line {number}")
+        yield Judgement(number, str(record["qid"]), str(record["docid"]), score)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.data.candidates import CANDIDATE_COLUMNS, split_of_candidates
 from bge_eval.data.files import Place
 from bge_eval.data.integrity import check_split
+from bge_eval.data.plausibility import is_published_gap
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
@@ -160,8 +161,8 @@ def _load_retrieval(
 ) -> dict[str, Any]:
     """Read a retrieval or reranking task's data from a snapshot through mteb's own loader.
 
-    Judgements of documents that the corpus lacks are accepted with ``dangling``, or if the corpus
-    has as many documents as mteb counted: then the data set is published with them.
+    Judgements of documents that the corpus lacks are accepted with ``dangling``, or if mteb counts
+    as many documents, and as many of such judgements: then the data set is published with them.
 
     Raises:
         DamagedError: an id is used twice, or a judgement or candidate list names an unknown id.
@@ -200,12 +201,15 @@ def _load_retrieval(
         for split, loaded in data[subset].items():
             loaded["corpus"] = _without_none(loaded["corpus"])
             where = f"subset '{subset}', split '{split}'" if subset != "default" else f"'{split}'"
-            published = _has_all_documents(task, subset, split, len(loaded["corpus"]))
             origin = f"{snapshot.folder}, {where}"
-            if lost := check_split(loaded, origin, dangling=dangling or published):
+            lost = check_split(loaded, origin, dangling=True)
+            published = is_published_gap(task, subset, split, len(loaded["corpus"]), lost)
+            if lost:
+                check_split(loaded, origin, dangling=dangling or published)
+                known = ", as in the published copy (mteb counts as many)" if published else ""
                 progress.note(
-                    f"{origin}: {lost} judged documents are not in the corpus; they count as not"
-                    " retrieved."
+                    f"{origin}: {lost} judged documents are not in the corpus{known}; they count"
+                    " as not retrieved."
                 )
             if task.metadata.type == "Reranking" and loaded["top_ranked"] is None:
                 raise MissingError(
@@ -214,12 +218,6 @@ def _load_retrieval(
                     f" over the whole corpus. There are: {', '.join(snapshot.configs)}."
                 )
     return data
-
-
-def _has_all_documents(task: AbsTask, subset: str, split: str, number: int) -> bool:
-    statistics: Any = (task.metadata.descriptive_stats or {}).get(split, {})
-    of_subset = statistics.get("hf_subset_descriptive_stats", {}).get(subset, statistics)
-    return bool(of_subset.get("num_documents") == number)
 
 
 def _candidates_config(snapshot: Snapshot, task: AbsTask, subset: str) -> str | None:

@@ -4,7 +4,7 @@
 
     BEIR             corpus.jsonl   {"_id", "title", "text"}        (title may be absent)
                      queries.jsonl  {"_id", "text"}
-                     qrels/<split>.tsv   query-id <TAB> corpus-id <TAB> score, with a header line
+                     qrels/<split>.tsv   query-id <TAB> corpus-id <TAB> score, or TREC's four
     FlagEmbedding    corpus.jsonl   {"id", "title", "text"}
                      <split>_queries.jsonl  {"id", "text"}
                      <split>_qrels.jsonl    {"qid", "docid", "relevance"}
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ import numpy as np
 
 from bge_eval.data.files import Place, find_file, fingerprint
 from bge_eval.data.jsonl_table import read_table
+from bge_eval.data.plausibility import is_published_gap
 from bge_eval.data.qrels import (
-    Judgement,
     jsonl_judgements,
     read_qrels,
     report_dangling,
@@ -43,6 +44,7 @@ from bge_eval.data.sources import (
 from bge_eval.errors import MissingError
 from bge_eval.progress import Progress
 from bge_eval.records import Qrels
+from bge_eval.results.judgements import Judgement
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -163,7 +165,13 @@ class RetrievalFolder:
         return read_table(place, self.dialect.id_key, target, ("title", "text"), step.advance)[0]
 
     def load(
-        self, splits: Sequence[str], scratch: Path, progress: Progress, *, dangling: bool = False
+        self,
+        splits: Sequence[str],
+        scratch: Path,
+        progress: Progress,
+        *,
+        dangling: bool = False,
+        published: Callable[[str, int, int], bool] = lambda split, documents, missing: False,
     ) -> dict[str, RetrievalSplit]:
         """Read and check corpus, queries and qrels of some splits.
 
@@ -172,6 +180,8 @@ class RetrievalFolder:
             scratch: an empty folder for the memory-mapped tables; it must outlive the result.
             progress: receives the number of documents read.
             dangling: accept (and report) judgements of documents that the corpus lacks.
+            published: tells of a split, its number of documents and the number of judged ones
+                that it lacks whether the data set is published like that.
 
         Returns:
             Split name → its data; the corpus is shared.
@@ -203,7 +213,9 @@ class RetrievalFolder:
                 self.dialect.judgements(place), place, name, set(ids), documents
             )
             if absent:
-                report_dangling(place, absent, progress, accepted=dangling)
+                missing = len({document for document, _ in absent})
+                known = published(split, len(corpus), missing)
+                report_dangling(place, absent, progress, accepted=dangling, published=known)
             judged = [row for row, query in enumerate(ids) if query in qrels]
             result[split] = RetrievalSplit(corpus, queries[name].select(judged), qrels)
         return result
@@ -244,7 +256,13 @@ class RetrievalSource(LocalSource):
             for number, (subset, folder) in enumerate(self.folders.items()):
                 place = scratch / str(number)
                 place.mkdir()
-                splits = folder.load(task.eval_splits, place, progress, dangling=self.dangling)
+                splits = folder.load(
+                    task.eval_splits,
+                    place,
+                    progress,
+                    dangling=self.dangling,
+                    published=partial(is_published_gap, task, subset),
+                )
                 dataset[subset] = {
                     split: {
                         "corpus": data.corpus,

@@ -41,7 +41,7 @@ def other_splits(source: DataSource, subset: str, scored: Sequence[str]) -> dict
 def _of_split(folder: RetrievalFolder, split: str) -> dict[str, str]:
     files = folder.files([split])
     place = next(place for name, place in files.items() if "qrels" in name)
-    judged = {query for _, query, _, _ in folder.dialect.judgements(place)}
+    judged = {judgement.query for judgement in folder.dialect.judgements(place)}
     key = folder.dialect.id_key
     return {
         f"{split}: {record[key]}": str(record.get("text") or "")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bge_eval.errors import DamagedError
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
+from bge_eval.results.judgements import add_judgement, judgements
 from bge_eval.search.ranking import ranked
 
 
@@ -107,35 +108,20 @@ def write_qrels(path: Path, qrels: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Read TREC qrels, or BEIR's three columns with a header, gzipped or plain.
+    """Read TREC qrels, or BEIR's three columns, gzipped or plain (`bge_eval.results.judgements`).
 
     Raises:
-        DamagedError: a line has neither format, a grade is not a whole number, or two lines judge
-            a document of a query differently.
+        DamagedError: a line has neither format, a grade is not a whole number, or two judgements
+            contradict each other.
     """
     qrels: Qrels = {}
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-                if not line.strip():
-                    continue
-                if number == 1 and len(cells) == 3 and cells[-1].strip() == "score":
-                    continue
-                if len(cells) not in (3, 4):
-                    raise DamagedError(
-                        f"{path}, line {number}: qrels have four columns (query, 0, document,"
-                        f" grade), or BEIR's three with a header; found {len(cells)}."
-                    )
-                query, document, grade = cells[0], cells[-2], int(cells[-1])
-                earlier = qrels.setdefault(query, {}).setdefault(document, grade)
-                if earlier != grade:
-                    raise DamagedError(
-                        f"{path}, line {number}: document '{document}' of query '{query}' was"
-                        f" already judged {earlier}, now {grade}. Keep one of the two."
-                    )
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+            numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
+            for each in judgements(numbered, path):
+                add_judgement(qrels, each, path)
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DamagedError(f"{path} holds no readable qrels ({error}).") from error
     return qrels
 
