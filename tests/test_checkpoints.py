@@ -41,14 +41,6 @@ def files(folder: Path, config: dict[str, Any]) -> ModelFiles:
     return ModelFiles(f"local/{folder.name}", "0" * 40, folder, False)
 
 
-def copy_named(folder: Path, model: Path, **config: Any) -> Path:
-    """Copy a tiny encoder and write other facts into its ``config.json``."""
-    shutil.copytree(model, folder)
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | config))
-    return folder
-
-
 # ── the table ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -134,6 +126,19 @@ def test_name_in_the_readme(tmp_path: Path) -> None:
     assert recognise(local).name is None
 
 
+@pytest.mark.parametrize("written", ["base_model: {}", "base_model:\n- {}", "base_model: '{}'"])
+def test_base_model_in_the_readme_is_asked_for(
+    tmp_path: Path, tiny_bge: Path, written: str
+) -> None:
+    """A model trained from an instruction-tuned one, as sentence-transformers saves it."""
+    folder = Path(shutil.copytree(tiny_bge, tmp_path / "tuned"))
+    line = written.format("intfloat/multilingual-e5-large-instruct")
+    (folder / "README.md").write_text(f"---\ntags:\n- x\n{line}\n---\n# Text\n")
+    with pytest.raises(UsageError, match="e5-large-instruct, by the base model in its README"):
+        opened(folder)
+    assert opened(folder, known_as="none").prompt(SCIFACT, Role.QUERY) == ""
+
+
 def test_commit_of_the_hubs_client(tmp_path: Path) -> None:
     local = files(tmp_path / "model", {"model_type": "bert"})
     notes = local.folder / ".cache" / "huggingface" / "download"
@@ -169,9 +174,12 @@ def test_the_users_answer(tmp_path: Path) -> None:
 
 
 def test_copy_runs_like_the_model(tmp_path: Path, tiny_bge: Path) -> None:
-    folder = copy_named(tmp_path / "Qwen3-Embedding-0.6B", tiny_bge, **QWEN)
+    folder = Path(shutil.copytree(tiny_bge, tmp_path / "mine"))
+    (folder / ".git").mkdir()
+    address = "https://huggingface.co/Qwen/Qwen3-Embedding-0.6B"
+    (folder / ".git" / "config").write_text(f'[remote "origin"]\n\turl = {address}\n')
     by_copy = opened(folder)
-    named = opened(copy_named(tmp_path / "Qwen" / "Qwen3-Embedding-0.6B", tiny_bge, **QWEN))
+    named = opened(Path(shutil.copytree(tiny_bge, tmp_path / "Qwen" / "Qwen3-Embedding-0.6B")))
     prompt = by_copy.prompt(SCIFACT, Role.QUERY)
     assert prompt == named.prompt(SCIFACT, Role.QUERY)
     assert prompt.startswith("Instruct: ") and prompt.endswith("\nQuery:")
@@ -180,9 +188,9 @@ def test_copy_runs_like_the_model(tmp_path: Path, tiny_bge: Path) -> None:
 
 
 def test_copy_that_may_need_instructions(tmp_path: Path, tiny_bge: Path) -> None:
-    folder = copy_named(tmp_path / "mine", tiny_bge, **QWEN)
+    folder = Path(shutil.copytree(tiny_bge, tmp_path / "Qwen3-Embedding-0.6B"))
     with pytest.raises(
-        UsageError, match=r"may be a copy of Qwen/Qwen3-Embedding-0\.6B, by its shape"
+        UsageError, match=r"may be a copy of Qwen/Qwen3-Embedding-0\.6B, by its folder's name"
     ):
         opened(folder)
     told = opened(folder, known_as="Qwen/Qwen3-Embedding-0.6B")
@@ -198,7 +206,7 @@ def test_copy_that_may_need_instructions(tmp_path: Path, tiny_bge: Path) -> None
 
 
 def test_files_with_prompts_of_their_own_are_not_refused(tmp_path: Path, tiny_bge: Path) -> None:
-    folder = copy_named(tmp_path / "mine", tiny_bge, **QWEN)
+    folder = Path(shutil.copytree(tiny_bge, tmp_path / "Qwen3-Embedding-0.6B"))
     (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "own: "}}')
     model = opened(folder)
     assert model.prompt(SCIFACT, Role.QUERY) == "own: "

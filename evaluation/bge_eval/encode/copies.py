@@ -36,6 +36,7 @@ NO_CHECKPOINT = "none"
 """The value of ``--known-as`` for a model that is no known checkpoint."""
 _ADDRESS = re.compile(r"url *= *\S*(?:huggingface\.co|hf\.co)[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/? *$")
 _README_NAME = re.compile(r"^model-index:\s*\n\s*-\s*name:\s*['\"]?([\w./-]+)", re.MULTILINE)
+_README_BASE = re.compile(r"^base_model:[ \t]*(?:\n[ \t]*-[ \t]*)?['\"]?([\w./-]+)", re.MULTILINE)
 _README_CHARACTERS = 200_000
 """Enough for the front matter, which holds the scores of a model card."""
 _COMMON_SHAPES = {"bert", "roberta", "xlm-roberta", "mpnet", "distilbert", "modernbert"}
@@ -118,7 +119,9 @@ def _by_address(folder: Path) -> Copy | None:
 def _by_name(folder: Path) -> Copy:
     """Return the model of the folder's or the README's name if the shape fits, or candidates."""
     config = read_object(transformer_folder(folder) / CONFIG)
-    sources = {"its folder's name": folder.name, "the name in its README": _readme_name(folder)}
+    readme = _readme(folder)
+    own = _README_NAME.search(readme)
+    sources = {"its folder's name": folder.name, "the name in its README": own[1] if own else ""}
     suggested: dict[str, str] = {}
     for source, name in sources.items():
         models = _models_named(name)
@@ -126,6 +129,10 @@ def _by_name(folder: Path) -> Copy:
         if len(fitting) == 1:
             return Copy(fitting[0], f"{source} and its shape")
         suggested |= dict.fromkeys(models, source)
+    # A model that was trained from another keeps its prompts, as a rule.
+    trained_from = _README_BASE.search(readme)
+    if trained_from is not None:
+        suggested |= dict.fromkeys(_models_named(trained_from[1]), "the base model in its README")
     base = str(config.get("_name_or_path") or "")
     suggested |= dict.fromkeys(_models_named(base), f"{CONFIG} ({base!r})")
     if not suggested:
@@ -135,13 +142,13 @@ def _by_name(folder: Path) -> Copy:
     return Copy(candidates=tuple(suggested), suggestion=next(iter(suggested.values())))
 
 
-def _readme_name(folder: Path) -> str:
-    readme = folder / "README.md"
-    if not readme.is_file():
+def _readme(folder: Path) -> str:
+    """Return the beginning of a folder's README, "" without one."""
+    path = folder / "README.md"
+    if not path.is_file():
         return ""
-    with readme.open(encoding="utf-8", errors="replace") as file:
-        match = _README_NAME.search(file.read(_README_CHARACTERS))
-    return match[1] if match else ""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(_README_CHARACTERS)
 
 
 def _models_named(name: str) -> list[str]:
