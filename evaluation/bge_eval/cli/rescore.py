@@ -179,7 +179,7 @@ class _Job:
     part: str
     """Subset and split, where the task has several runs."""
     source: Any
-    """What reads the run and its judgements (`bge_eval.compare.outputs.Source`)."""
+    """What reads the run and its judgements (`bge_eval.compare.outputs.Source`), or None."""
     weight: float = 1.0
     """What it counts in its task's mean."""
 
@@ -207,8 +207,9 @@ class _Job:
     @property
     def name(self) -> str:
         name = f"{self.task}/{self.part}" if self.part else self.task
-        if self.source.saved is not None and self.source.qrels_file is not None:
-            name += f" [judged by {self.source.qrels_file.name}]"
+        source = self.source
+        if source is not None and source.saved is not None and source.qrels_file is not None:
+            name += f" [judged by {source.qrels_file.name}]"
         return f"{name} [+ {self.more.name}]" if self.more else name
 
 
