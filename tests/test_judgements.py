@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import ir_measures
@@ -22,7 +23,7 @@ from bge_eval.judgements.sheet import Row, read_sheet, write_sheet
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.rescore import judge
 from bge_eval.records import Qrels, Run
-from bge_eval.results.trec import read_qrels
+from bge_eval.results.trec import read_qrels, read_run, write_run
 from conftest import CommandLine, write_beir
 from model_server import ModelServer, changed
 
@@ -260,6 +261,27 @@ def test_a_judge_that_does_not_agree_judges_nothing(bge_eval_here: CommandLine, 
     assert all(row.grade is None for row in read_sheet(Path("unclear.jsonl")))
 
 
+def test_the_list_of_deciding_documents(bge_eval_here: CommandLine, bees: Path) -> None:
+    shutil.copytree("results/runs", "other")
+    [path] = Path("other").rglob("*.run.tsv.gz")
+    run = {q: {d: -s for d, s in scores.items()} for q, scores in read_run(path).items()}
+    write_run(path, run, "the other way round")
+    export = ["judge", "export", "bm25", "other", "--sheet", "sheet.csv"]
+    rows = _csv(bge_eval_here(*export, "--format", "csv").stdout)
+    assert rows and all(row["rank_a"] or row["rank_b"] for row in rows)
+    swings = [abs(float(row["swing"])) for row in rows]
+    assert swings == sorted(swings, reverse=True)
+    shown = bge_eval_here(*export).stdout
+    assert "rank A" in shown and rows[0]["document_id"] in shown
+    done = bge_eval_here("mistakes", "bm25", "--qrels", "mine.qrels", "--format", "csv")
+    assert done.returncode == 3
+    Path("mine.qrels").write_text("q0 0 d1 1\n")
+    rows = _csv(
+        bge_eval_here("mistakes", "bm25", "--qrels", "mine.qrels", "--format", "csv").stdout
+    )
+    assert {row["task"] for row in rows} == {"Bees [judged by mine.qrels]"}
+
+
 def test_what_a_sheet_cannot_be_of(bge_eval_here: CommandLine, bees: Path) -> None:
     export = ["judge", "export", "bm25", "--sheet"]
     assert bge_eval_here(*export, "sheet.txt").returncode == 2
@@ -271,6 +293,8 @@ def test_what_a_sheet_cannot_be_of(bge_eval_here: CommandLine, bees: Path) -> No
         ask = ["--server", server.url, "--run", "bm25", "--output", "judged.csv"]
         done = bge_eval_here("judge", "ask", "none.csv", *ask)
         assert done.returncode == 3 and "has no controls" in done.stderr
+        early = bge_eval_here("judge", "ask", "none.csv", *ask[:-1], "no/judged.csv")
+        assert early.returncode == 2 and "does not exist" in early.stderr
         assert server.asked("/v1/chat/completions") == []
     text = Path("none.csv").read_text().replace("Bees/default/test", "Others/default/test")
     Path("other.csv").write_text(text)

@@ -62,7 +62,9 @@ def chosen_tasks(place: str | None, wanted: Sequence[str], qrels: Path | None) -
         names = [run.name.removeprefix(f"{task}/") if len(runs) > 1 else "" for run in runs]
         sources = {name: Source(run, None, qrels) for name, run in zip(names, runs, strict=True)}
         if sources:
-            chosen.append(ChosenTask(side.label, task, sources))
+            # Other judgements than the saved ones: the name says so.
+            title = f"{task} [judged by {qrels.name}]" if qrels else task
+            chosen.append(ChosenTask(side.label, title, sources))
         else:
             without.append(task)
     if qrels is not None and sum(len(task.sources) for task in chosen) > 1:

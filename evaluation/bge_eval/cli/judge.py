@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
@@ -51,6 +52,7 @@ class ExportFlags:
         list[Path] | None,
         typer.Option(help="Folder of data sets; repeat. Default: where the run read them."),
     ] = None
+    form: Annotated[Format, typer.Option("--format", help="Format of the list.")] = Format.TERMINAL
 
 
 @grouped
@@ -58,7 +60,7 @@ def export(flags: ExportFlags) -> None:
     """Write the unjudged documents that decide a score or a comparison to a sheet.
 
     Within the cutoff, those come first whose relevance would move the mean, or the difference of
-    two means, furthest. Controls are mixed in.
+    two means, furthest; the list says how far. Controls are mixed into the sheet.
 
     Examples:
       bge-eval judge export my-bge --tasks SciFact --sheet sheet.csv
@@ -66,11 +68,12 @@ def export(flags: ExportFlags) -> None:
       bge-eval judge export bge-base my-bge --tasks SciFact --sheet sheet.jsonl --most 100
     """
     prepare(offline=True)
-    from bge_eval.cli.console import TerminalProgress, stderr
+    from bge_eval.cli.console import TerminalProgress, stderr, stdout
+    from bge_eval.cli.deciding import DecidingOutput
     from bge_eval.errors import UsageError
     from bge_eval.judgements.deciding import decide
     from bge_eval.judgements.pool import controls
-    from bge_eval.judgements.sheet import write_sheet
+    from bge_eval.judgements.sheet import writable, write_sheet
     from bge_eval.measures.measure import parse_measure
     from bge_eval.suites.scored import scored_data
 
@@ -79,6 +82,7 @@ def export(flags: ExportFlags) -> None:
         raise UsageError(f"--metric {measure}: expected a cutoff of at most 100, as in nDCG@10.")
     if len(flags.runs) > 2:
         raise UsageError(f"Expected one run or two, not {len(flags.runs)}.")
+    writable(flags.sheet)
     task, sources = _sources(flags.runs, split_names(flags.tasks))
     qrels = sources[0].qrels()
     if any(source.qrels() != qrels for source in sources[1:]):
@@ -94,6 +98,7 @@ def export(flags: ExportFlags) -> None:
         rows = _rows(saved.name, pairs, drawn.pairs, parts[saved.key])
     random.Random(flags.seed).shuffle(rows)
     write_sheet(flags.sheet, rows)
+    write(DecidingOutput(task, str(measure), decision.documents), flags.form, stdout)
     what = "difference" if len(sources) == 2 else "score"
     lines = [
         f"{measure} {what} {decision.value:+.5f}; {len(decision.documents):,} unjudged documents"
@@ -199,10 +204,11 @@ def ask(flags: AskFlags) -> None:
     from bge_eval.cli.console import stderr
     from bge_eval.errors import MissingError
     from bge_eval.judgements.llm import ModelJudge, served_model
-    from bge_eval.judgements.sheet import read_sheet, write_sheet
+    from bge_eval.judgements.sheet import read_sheet, writable, write_sheet
     from bge_eval.remote.apis import Api, address
     from bge_eval.remote.client import Client, Limits
 
+    writable(flags.output)
     rows = {(row.query_id, row.document_id): row for row in read_sheet(flags.sheet)}
     published = _published(list(rows.values()), flags.run)
     limits = Limits(concurrency=flags.concurrency, timeout=flags.timeout)

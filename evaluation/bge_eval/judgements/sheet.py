@@ -58,9 +58,7 @@ def write_sheet(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         UsageError: the name has another ending, or the folder does not exist.
     """
-    suffix = _suffix(path)
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: the folder {path.parent} does not exist.")
+    suffix = writable(path)
     with path.open("w", encoding="utf-8", newline="") as file:
         if suffix == ".jsonl":
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
@@ -75,6 +73,13 @@ def write_sheet(path: Path, rows: Iterable[Row]) -> None:
                 if cells[name].startswith(_FORMULA):
                     cells[name] = f"'{cells[name]}"
             writer.writerow(cells)
+
+
+def writable(path: Path) -> str:
+    """Return the ending of a sheet's name; raise what `write_sheet` raises, before any work."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: the folder {path.parent} does not exist.")
+    return _suffix(path)
 
 
 def read_sheet(path: Path) -> list[Row]:
