@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import random
-import shutil
 from pathlib import Path
 
 import ir_measures
@@ -23,9 +22,10 @@ from bge_eval.judgements.sheet import Row, read_sheet, write_sheet
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.rescore import judge
 from bge_eval.records import Qrels, Run
-from bge_eval.results.trec import read_qrels, read_run, write_run
+from bge_eval.results.trec import read_qrels, read_run
 from conftest import CommandLine, write_beir
 from model_server import ModelServer, changed
+from saved import save_run
 
 NDCG5 = Measure("nDCG", 5)
 
@@ -262,12 +262,14 @@ def test_a_judge_that_does_not_agree_judges_nothing(bge_eval_here: CommandLine, 
 
 
 def test_the_list_of_deciding_documents(bge_eval_here: CommandLine, bees: Path) -> None:
-    shutil.copytree("results/runs", "other")
-    [path] = Path("other").rglob("*.run.tsv.gz")
+    [path] = Path("results/runs").rglob("*.run.tsv.gz")
     run = {q: {d: -s for d, s in scores.items()} for q, scores in read_run(path).items()}
-    write_run(path, run, "the other way round")
+    [judgements] = Path("results/runs").rglob("*.qrels.tsv.gz")
+    save_run(Path("other"), "org/upside-down", run, read_qrels(judgements), task="Bees")
     export = ["judge", "export", "bm25", "other", "--sheet", "sheet.csv"]
-    rows = _csv(bge_eval_here(*export, "--format", "csv").stdout)
+    done = bge_eval_here(*export, "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    rows = _csv(done.stdout)
     assert rows and all(row["rank_a"] or row["rank_b"] for row in rows)
     swings = [abs(float(row["swing"])) for row in rows]
     assert swings == sorted(swings, reverse=True)
