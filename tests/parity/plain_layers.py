@@ -61,10 +61,13 @@ def reference(
         name: tensor.double() for name, tensor in load_file(folder / "model.safetensors").items()
     }
     gemma = "Gemma" in config["architectures"][0]
-    question = LIGHTWEIGHT_QUESTION if gemma else LAYERWISE_QUESTION
+    question = (
+        LAYERWISE_QUESTION if "MiniCPM" in config["architectures"][0] else LIGHTWEIGHT_QUESTION
+    )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = [prompt(tokenizer, *pair, question, max_length) for pair in pairs]
-    score = _gemma if gemma else _minicpm
+    mistral = "Mistral" in config["architectures"][0]
+    score = _gemma if gemma else _mistral if mistral else _minicpm
 
     def scores(of: Weights) -> npt.NDArray[np.float64]:
         return np.array([score(config, of, each, layers, ratio, compress_at) for each in prompts])
@@ -115,6 +118,21 @@ def _minicpm(
     final = _norm(hidden[-1], weights["model.norm.weight"])
     head = weights[f"lm_head.{layers - config['start_layer']}.linear_head.weight"]
     return float(head @ final)
+
+
+def _mistral(
+    config: dict[str, Any], weights: Weights, of: Prompt, layers: int, *_: object
+) -> float:
+    """Llama's layers; the first head scores at every layer."""
+    hidden = weights["model.embed_tokens.weight"][of.ids]
+    for layer in range(layers):
+        at = f"model.layers.{layer}."
+        normed = _norm(hidden, weights[at + "input_layernorm.weight"])
+        hidden = hidden + _attention(config, weights, at, normed, scale=1 / math.sqrt(8))
+        normed = _norm(hidden, weights[at + "post_attention_layernorm.weight"])
+        hidden = hidden + _mlp(weights, at, normed, silu)
+    final = _norm(hidden[-1], weights["model.norm.weight"])
+    return float(weights["lm_head.0.linear_head.weight"][0] @ final)
 
 
 def _gemma(

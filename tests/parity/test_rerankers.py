@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bge_eval.encode.locate import locate
 from bge_eval.errors import UsageError
@@ -19,6 +20,7 @@ from parity.tiny_rerankers import (
     PAIRS,
     layerwise,
     lightweight,
+    matroyshka,
     shared_config,
     tokenizer,
 )
@@ -86,6 +88,57 @@ def test_lightweight_as_flag_embedding(tmp_path: Path, flagembedding: FlagEmbedd
         assert_close(ours, scores, relative=5e-4)  # the compression averages what nearly cancels
 
 
+@pytest.mark.parametrize("layers", LAYERS)
+def test_matroyshka(tmp_path: Path, layers: int) -> None:
+    folder = matroyshka(tmp_path / "Matroyshka-ReRanker-beir")
+    exact, bound = reference(folder, PAIRS, MAX_LENGTH, layers=layers)
+    assert bound.max() < 1e-3 and np.ptp(exact) > 0.1
+    assert_within(scored(folder, layers=layers), exact, bound)
+    assert_within(scored(folder, budget=1, layers=layers), exact, bound)
+    with pytest.raises(UsageError, match="--reranker-compress does not apply"):
+        load_reranker(locate(str(folder)), RerankerOptions(compress_ratio=2))
+
+
+@pytest.mark.filterwarnings("ignore:`max_length` is ignored when `padding`=`True`")
+@pytest.mark.parametrize("max_length", [None, 400])
+def test_qwen3_as_mteb(tmp_path: Path, max_length: int | None) -> None:
+    """mteb's wrapper is the reference, and the source of the leaderboard's scores."""
+    from mteb.models.model_implementations.qwen3_reranker import Qwen3RerankerWrapper
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    folder = tmp_path / "Qwen3-Reranker-0.6B"
+    folder.mkdir()
+    config = shared_config(chat_tokenizer(folder))
+    del config["torch_dtype"], config["rope_theta"]
+    torch.manual_seed(2)
+    sizes = {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3}
+    Qwen3ForCausalLM(Qwen3Config(**config, **sizes)).save_pretrained(folder)
+    wrapper = Qwen3RerankerWrapper(str(folder), device="cpu", max_length=max_length or 8192)
+    expected = [
+        wrapper.compute_logits(
+            wrapper.process_inputs([wrapper.format_instruction(None, query, document)])
+        )[0]
+        for query, document in PAIRS
+    ]
+    assert np.ptp(expected) > 1e-3
+    for budget in (1, 3000):
+        options = RerankerOptions(max_length=max_length, batch_tokens=budget, device="cpu")
+        reranker = load_reranker(locate(str(folder)), options)
+        assert reranker.identity()["kind"] == RerankerKind.QWEN3
+        assert_close(reranker.score(PAIRS), expected)
+
+
+def chat_tokenizer(folder: Path) -> int:
+    """Bytes, the chat's marks and the two answers, each one token."""
+    from transformers import AutoTokenizer
+
+    tokenizer(folder, "left")
+    read = AutoTokenizer.from_pretrained(folder)
+    read.add_tokens(["<|im_start|>", "<|im_end|>", "yes", "no"], special_tokens=True)
+    read.save_pretrained(folder)
+    return len(read)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_yes_logit(tmp_path: Path, flagembedding: FlagEmbedding, side: str) -> None:
@@ -98,7 +151,6 @@ def test_yes_logit(tmp_path: Path, flagembedding: FlagEmbedding, side: str) -> N
 
 
 def tiny_gemma(folder: Path, side: str) -> Path:
-    import torch
     from transformers import GemmaConfig, GemmaForCausalLM
 
     folder.mkdir()
@@ -115,6 +167,7 @@ def test_kind_is_read_from_the_files(tmp_path: Path, tiny_cross_encoder: Path) -
     kinds = {
         layerwise(tmp_path / "a"): "layerwise",
         lightweight(tmp_path / "b"): "lightweight",
+        matroyshka(tmp_path / "c"): "matroyshka",
         tiny_gemma(tmp_path / "bge-reranker-v2-gemma", "left"): "llm",
         tiny_cross_encoder: None,
     }

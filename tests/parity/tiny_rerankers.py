@@ -127,3 +127,18 @@ def lightweight(folder: Path) -> Path:
         "layer_wise": True,
     }
     return write(folder, config, key_values=2, head_size=8, heads=5)
+
+
+def matroyshka(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    config = shared_config(tokenizer(folder, "right")) | {
+        "architectures": ["CostWiseMistralForCausalLM"],
+        "model_type": "cost_wise_mistral",
+        "num_key_value_heads": 2,
+        "hidden_act": "silu",
+        "sliding_window": 4096,
+        "start_layer": 2,
+        "layer_sep": 1,
+        "layer_wise": True,
+    }
+    return write(folder, config, key_values=2, head_size=8, heads=5)

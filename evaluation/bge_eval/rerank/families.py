@@ -9,7 +9,7 @@ from __future__ import annotations
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.rerank import cross_encoder, late, layered, llm
+from bge_eval.rerank import cross_encoder, late, layered, llm, qwen3
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.rerank.reranker import (
     Family,
@@ -25,6 +25,8 @@ FAMILIES: dict[RerankerKind, Family] = {
     RerankerKind.LATE: late.FAMILY,
     RerankerKind.LAYERWISE: layered.LAYERWISE,
     RerankerKind.LIGHTWEIGHT: layered.LIGHTWEIGHT,
+    RerankerKind.MATROYSHKA: layered.MATROYSHKA,
+    RerankerKind.QWEN3: qwen3.FAMILY,
     RerankerKind.LLM: llm.FAMILY,
     RerankerKind.CROSS_ENCODER: cross_encoder.FAMILY,
 }
@@ -90,6 +92,7 @@ def reranker_kind(files: ModelFiles) -> RerankerKind:
     raise UsageError(
         f"{files.name} is a language model ({name}), and its files do not tell how it scores a"
         ' pair. If it was trained like bge-reranker-v2-gemma (the logit of "Yes" after BGE\'s'
-        " question), add --reranker-kind llm. A sentence-transformers CrossEncoder is recognised by"
+        " question), add --reranker-kind llm; if like Qwen3-Reranker, add --reranker-kind qwen3."
+        " A sentence-transformers CrossEncoder is recognised by"
         " its modules.json."
     )

@@ -8,6 +8,7 @@ because the architectures are standard ones with a few changes:
   multiplied into the weights. Every layer from ``start_layer`` on has a score head.
 - bge-reranker-v2.5-gemma2-lightweight is a Gemma 2 with score heads that can average groups of
   the passage's token vectors before some layers.
+- The Matroyshka re-rankers are a Mistral with score heads.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from bge_eval.rerank.llm import (
     Loader,
     Question,
     Scorer,
+    asked,
     padded,
 )
 from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
@@ -150,6 +152,52 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
     return load
 
 
+def matroyshka(layers: int | None) -> Loader:
+    """Return the loader of the Mistral re-ranker with the first ``layers`` layers (None: all).
+
+    Source: FlagEmbedding, research/Matroyshka_reranker/inference. Its compression is left out: it
+    weighs the passage's vectors by the attention of each batch's last position, which is padding
+    for all but the longest input, so its scores depend on the batch.
+    """
+
+    def load(
+        files: ModelFiles,
+        tokenizer: PreTrainedTokenizerBase,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Scorer:
+        import torch
+        from transformers import MistralConfig, MistralModel
+
+        config = read_config(files.folder)
+        if not config.get("layer_wise"):
+            raise UsageError(
+                f"{files.name} has no score heads at its layers (layer_wise is not set)."
+            )
+        depth, weights = _depth(files, config, layers), _weights(files)
+        model: Any = MistralModel(MistralConfig(**_model_options(config), num_hidden_layers=depth))
+        body = {
+            name.removeprefix("model."): tensor
+            for name, tensor in weights.items()
+            if name.startswith("model.")
+        }
+        _load_weights(files, model, body, depth)
+        model.to(device, dtype).eval()
+        # As of the lightweight reranker: the first head scores at whichever single layer.
+        head = _head(files, weights, 0).to(device, dtype)
+
+        def score(questions: Sequence[Question]) -> torch.Tensor:
+            ids, mask = padded(questions, left=False, device=device)
+            hidden = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            final = hidden[torch.arange(len(questions), device=device), mask.sum(dim=1) - 1]
+            scores: torch.Tensor = (final @ head.T)[:, 0]
+            return scores
+
+        return score
+
+    return load
+
+
 def _compressed(
     hidden: torch.Tensor, mask: torch.Tensor, questions: Sequence[Question], ratio: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -260,7 +308,7 @@ def _open_layerwise(
     return LLMReranker(
         files,
         layerwise(options.layers),
-        question=YES_OR_NO,
+        template=asked(YES_OR_NO),
         settings={"kind": "layerwise", "layers": options.layers},
         options=options,
         progress=progress,
@@ -281,8 +329,21 @@ def _open_lightweight(
     return LLMReranker(
         files,
         lightweight(options.layers, ratio or 1, compress_at),
-        question=PREDICT,
+        template=asked(PREDICT),
         settings=settings,
+        options=options,
+        progress=progress,
+    )
+
+
+def _open_matroyshka(
+    files: ModelFiles, options: RerankerOptions, progress: Progress | None
+) -> LLMReranker:
+    return LLMReranker(
+        files,
+        matroyshka(options.layers),
+        template=asked(PREDICT),
+        settings={"kind": "matroyshka", "layers": options.layers},
         options=options,
         progress=progress,
     )
@@ -300,3 +361,9 @@ LIGHTWEIGHT = Family(
     frozenset({"layers", "compress"}),
 )
 """bge-reranker-v2.5-gemma2-lightweight."""
+MATROYSHKA = Family(
+    lambda files: architecture(files) == "CostWiseMistralForCausalLM",
+    _open_matroyshka,
+    frozenset({"layers"}),
+)
+"""Matroyshka-ReRanker-passage, -document and -beir."""

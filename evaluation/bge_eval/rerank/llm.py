@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,22 @@ class Question:
 Scorer = Callable[[Sequence[Question]], "torch.Tensor"]
 """Maps a batch of questions to ``(n,)`` scores."""
 
+
+class Template(Protocol):
+    """A family's input format."""
+
+    longest: int
+    """Most tokens of an input."""
+    extra: int
+    """Tokens of an input besides the two texts."""
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return the number of tokens of each text."""
+
+    def questions(self, pairs: Sequence[tuple[str, str]]) -> list[Question]:
+        """Return the inputs of (query, document) pairs."""
+
+
 Loader = Callable[[ModelFiles, "PreTrainedTokenizerBase", "torch.dtype", "torch.device"], Scorer]
 """Loads a family's weights and returns its scorer."""
 
@@ -68,9 +84,10 @@ class LLMReranker:
         files: ModelFiles,
         load: Loader,
         *,
-        question: str,
+        template: Callable[[PreTrainedTokenizerBase, int], Template],
         settings: dict[str, Any],
         options: RerankerOptions,
+        default_length: int = MAX_LENGTH,
         progress: Progress | None = None,
     ) -> None:
         """Store the options; nothing is loaded yet.
@@ -78,15 +95,17 @@ class LLMReranker:
         Args:
             files: the model's files.
             load: loads the family's weights.
-            question: the question at the end of every input.
+            template: returns the input format for a tokenizer and a maximum length in tokens.
             settings: the family and its options, part of the identity.
-            options: precision, maximum length (None is 512 tokens), device, batches.
+            options: precision, maximum length (None is the family's), device, batches.
+            default_length: the family's maximum length in tokens.
             progress: reports loading and scoring.
         """
         self.files = files
         self.progress = progress or Progress()
         self._load_scorer = load
-        self._question = question
+        self._template = template
+        self._default_length = default_length
         self._settings = settings
         self._options = options
         self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
@@ -121,8 +140,8 @@ class LLMReranker:
         import torch
 
         tokenizer, scorer = self._load()
-        limit = self._options.max_length or MAX_LENGTH
-        template = _Template(tokenizer, self._question, limit)
+        limit = self._options.max_length or self._default_length
+        template = self._template(tokenizer, limit)
         device = torch.device(first_device(self._options.device))
         scores = np.empty(len(pairs))
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
@@ -165,10 +184,10 @@ class LLMReranker:
         return self._loaded
 
 
-class _Template:
-    """The input format of a pair."""
+class _Asked:
+    """BGE's input format of a pair."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, question: str, limit: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, limit: int, question: str) -> None:
         self._tokenizer = tokenizer
         self._limit = limit
         self._break: list[int] = tokenizer("\n", add_special_tokens=False)["input_ids"]
@@ -209,6 +228,11 @@ class _Template:
         return ids
 
 
+def asked(question: str) -> Callable[[PreTrainedTokenizerBase, int], Template]:
+    """Return BGE's input format with a question at the end of every input."""
+    return lambda tokenizer, limit: _Asked(tokenizer, limit, question)
+
+
 def padded(
     questions: Sequence[Question], *, left: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -222,13 +246,8 @@ def padded(
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
-def load_yes_logit(
-    files: ModelFiles,
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Scorer:
-    """Load a causal language model; the score is the logit of "Yes" after the question.
+def load_language_model(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> Any:
+    """Load a causal language model.
 
     Raises:
         DamagedError: the checkpoint lacks weights.
@@ -252,7 +271,17 @@ def load_yes_logit(
             f"The checkpoint of {files.name} lacks weights, such as"
             f" {sorted(info['missing_keys'])[0]}; scores would be random."
         )
-    model.to(device).eval()
+    return model.to(device).eval()
+
+
+def load_yes_logit(
+    files: ModelFiles,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Scorer:
+    """Load a causal language model; the score is the logit of "Yes" after the question."""
+    model = load_language_model(files, dtype, device)
     yes = tokenizer("Yes", add_special_tokens=False)["input_ids"][0]
 
     def score(questions: Sequence[Question]) -> torch.Tensor:
@@ -274,7 +303,7 @@ def _open(files: ModelFiles, options: RerankerOptions, progress: Progress | None
     return LLMReranker(
         files,
         load_yes_logit,
-        question=YES_OR_NO,
+        template=asked(YES_OR_NO),
         settings={"kind": "llm"},
         options=options,
         progress=progress,
