@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from bge_eval.encode.locate import locate
-from bge_eval.encode.settings import Pooling
+from bge_eval.encode.settings import Overrides, Pooling
+from bge_eval.errors import UsageError
+from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.opening import open_model
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.runtime.conversions import CONVERTED_TYPES
@@ -128,3 +131,14 @@ def test_a_long_text_of_bge_m3(tmp_path: Path) -> None:
     expected = encoder(tmp_path / "model", "torch", **options).encode(texts)
     converted = encoder(tmp_path / "model", "openvino", **options).encode(texts)
     np.testing.assert_allclose(converted, expected, atol=1e-5)
+
+
+def test_a_model_of_images_and_texts_is_refused(tmp_path: Path) -> None:
+    """CLIP has no token states to pool; its text vectors are projected."""
+    config = {"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 512}
+    config |= {"text_config": {"hidden_size": 512}, "vision_config": {"hidden_size": 768}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_tokenizer(tmp_path, 1)
+    options = ModelOptions(overrides=Overrides(pooling=Pooling.CLS))
+    with pytest.raises(UsageError, match=r"images and texts \(CLIPModel\).*--loader mteb"):
+        open_model(str(tmp_path), options)

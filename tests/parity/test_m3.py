@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bge_eval.errors import MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.m3 import M3Model, Mode, parse_modes
+from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
@@ -170,6 +172,28 @@ def test_every_mode_is_an_experiment(tiny_m3: Path, tmp_path: Path) -> None:
     again = evaluate(M3Model(encoder, {Mode.DENSE: 2.0, Mode.SPARSE: 0.6}), plan(["demo"]), options)
     scores = (again.done["BgeEvalDemo"][0]).with_name("BgeEvalDemo.run.tsv.gz")
     assert again.reused == [] and scores.is_file()
+
+
+def test_dense_alone_encodes(tiny_m3: Path) -> None:
+    """Tasks without documents (STS, classification) get the encoder's vectors."""
+    from torch.utils.data import DataLoader
+
+    options = ModelOptions(device="cpu", m3_mode="dense", store=False)
+    model: Any = open_model(str(tiny_m3), options)
+    assert (
+        model.encodes
+        and not open_model(str(tiny_m3), replace(options, m3_mode="dense,sparse")).encodes
+    )
+    task = plan(["STS12"])[0].task.metadata
+    loader: Any = DataLoader(Dataset.from_dict({"text": DOCUMENTS}), batch_size=2)
+    where: dict[str, Any] = {"task_metadata": task, "hf_split": "test", "hf_subset": "default"}
+    plain = EncoderModel(str(tiny_m3), ModelOptions(device="cpu", store=False))
+    vectors = model.encode(loader, **where)
+    np.testing.assert_array_equal(vectors, plain.encode(loader, **where))
+    np.testing.assert_array_equal(
+        model.similarity_pairwise(vectors, vectors[::-1].copy()),
+        plain.similarity_pairwise(vectors, vectors[::-1].copy()),
+    )
 
 
 def test_heads_are_content(tiny_m3: Path) -> None:

@@ -111,7 +111,7 @@ def test_qwen3_as_mteb(tmp_path: Path, max_length: int | None) -> None:
     config = shared_config(chat_tokenizer(folder))
     del config["torch_dtype"], config["rope_theta"]
     torch.manual_seed(2)
-    sizes = {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3}
+    sizes: dict[str, Any] = {"num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.3}
     Qwen3ForCausalLM(Qwen3Config(**config, **sizes)).save_pretrained(folder)
     wrapper = Qwen3RerankerWrapper(str(folder), device="cpu", max_length=max_length or 8192)
     expected = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bge_eval.errors import DamagedError, one_line
+from bge_eval.errors import DamagedError, UsageError, one_line
 
 CONFIG = "config.json"
 MODULES = "modules.json"
@@ -114,3 +115,23 @@ def _read(path: Path) -> Any:
         raise DamagedError(f"{path} is not text in UTF-8, but binary data.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error
+
+
+def refuse_dual_encoder(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse an encoder of images and one of texts that share a space, such as CLIP.
+
+    Args:
+        name: the model's name.
+        config: the content of ``config.json``.
+
+    Raises:
+        UsageError: the configuration is of such a model.
+    """
+    projects = "projection_dim" in config or str(config.get("model_type")).startswith("siglip")
+    if "vision_config" in config and "text_config" in config and projects:
+        kind = (config.get("architectures") or [config.get("model_type")])[0]
+        raise UsageError(
+            f"{name} is a model of images and texts ({kind}): its text vectors come from a"
+            " projection of its own, not from --pooling. Add --loader mteb if mteb's registry has"
+            " the model, or give --model module:function, which returns an object that encodes."
+        )

@@ -15,7 +15,7 @@ from typing import Any
 
 from bge_eval.encode.body import longest_input, read_body
 from bge_eval.encode.checkpoints import Checkpoint, checkpoint
-from bge_eval.encode.config import CONFIG, read_object, transformer_folder
+from bge_eval.encode.config import CONFIG, read_object, refuse_dual_encoder, transformer_folder
 from bge_eval.encode.copies import Copy, recognise
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.modules import After, Library, after_transformer, library_of, read_st_config
@@ -186,6 +186,8 @@ def read_model_config(
     own = after_transformer(folder, config)
     after = own or _bare(published)
     pooling = after.pooling if after is not None else overrides.pooling
+    if own is None:
+        refuse_dual_encoder(files.name, config)
     if pooling is None:
         raise UsageError(
             f"{files.name} has no sentence-transformers files (modules.json), so its pooling is"

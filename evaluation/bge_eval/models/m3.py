@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from bge_eval.models.decoder import is_decoder, open_decoder
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
-from bge_eval.records import Run
+from bge_eval.records import Run, Vectors
 from bge_eval.rerank.second_stage import with_tail
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
@@ -343,6 +343,24 @@ class M3Model(Model):
         return {query: best(scores) for query, scores in zip(query_ids, scored, strict=True)}
 
 
+class DenseM3Model(M3Model):
+    """BGE-M3 with the dense mode alone, which has one vector for a text and so encodes too."""
+
+    encodes: ClassVar[bool] = True
+
+    def encode(self, inputs: Any, **kwargs: Any) -> Vectors:
+        """Return the encoder's vectors; see `bge_eval.models.dense.DenseModel.encode`."""
+        return self.encoder_model.encode(inputs, **kwargs)
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare all with all, as the encoder does."""
+        return self.encoder_model.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare row with row, as the encoder does."""
+        return self.encoder_model.similarity_pairwise(embeddings1, embeddings2)
+
+
 def _compared(
     asked: _Vectors, documents: _Vectors, weights: Mapping[Mode, float]
 ) -> npt.NDArray[np.float32]:
@@ -362,9 +380,10 @@ def _open(name: str, options: ModelOptions, progress: Progress | None) -> M3Mode
     backend = Backend.TORCH if options.backend is Backend.AUTO else options.backend
     weights = parse_modes(options.m3_mode, options.m3_weights)
     options = replace(options, backend=backend, device=first_device(options.device))
+    kind = DenseM3Model if weights.keys() == {Mode.DENSE} else M3Model
     if is_decoder(name, options):
-        return M3Model(open_decoder(name, options, progress), weights)
-    return M3Model(EncoderModel(name, options, progress=progress), weights)
+        return kind(open_decoder(name, options, progress), weights)
+    return kind(EncoderModel(name, options, progress=progress), weights)
 
 
 KIND = Kind(
