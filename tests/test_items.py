@@ -19,9 +19,12 @@ from sklearn.metrics import (  # type: ignore[import-untyped]
 from bge_eval.compare.outputs import MAIN, output
 from bge_eval.compare.pairs import Verdict, compare_pair, corrected
 from bge_eval.compare.sides import find_side
+from bge_eval.gate.baseline import Baseline
 from bge_eval.gate.entry import entry_of
 from bge_eval.gate.gate import Request, judge, update
 from bge_eval.gate.outcome import Status
+from bge_eval.gate.rules import Rules
+from bge_eval.gate.verdict import check
 from bge_eval.leaderboard.reading import leaderboard
 from bge_eval.leaderboard.significance import Evidence
 from bge_eval.measures.items import (
@@ -204,6 +207,13 @@ def test_clustering_is_paired_by_its_samples(tmp_path: Path) -> None:
         values = item_values(SavedResult(path))
         assert isinstance(values, ItemValues) and values.unit == "samples"
         assert sorted(values.values["default", "test"].values()) == [0.2, 0.4, 0.6, 0.8]
+    # The gate says that such values share their texts.
+    entry_read = entry_of(SavedResult(path))
+    outcome = check(
+        Baseline("b", path, {"Clusters": entry_read}), {"Clusters": entry_read}, Rules()
+    )
+    assert outcome.findings[0].comparison is not None
+    assert any("share many of them" in note.text for note in outcome.notes)
 
 
 @pytest.mark.slow

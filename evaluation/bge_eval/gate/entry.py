@@ -11,7 +11,7 @@ from typing import Any
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.rules import MAIN
 from bge_eval.leaderboard.rows import Column
-from bge_eval.measures.items import item_values
+from bge_eval.measures.items import NOTES, item_values
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
 from bge_eval.measures.per_query import PER_QUERY, per_query
@@ -54,6 +54,9 @@ class Entry:
     """The path of the result; "" in a baseline."""
     aggregate_of: tuple[str, ...] = ()
     """For an aggregate, the tasks whose scores it averages."""
+    doubt: str = ""
+    """Why p-values of its values are too small, where they are mteb's repetitions or samples; "" in
+    a baseline."""
 
     def name(self, measure: str) -> str:
         """Return a measure's display name; "main" becomes the main measure's name."""
@@ -78,7 +81,10 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
     main, wanted = _wanted_measures(record.main_measure, measures)
     parts = result.parts()
     scores = _scores(result, parts, wanted)
-    values = _query_values([result, *parts], wanted) or _item_values([result, *parts], main)
+    values = _query_values([result, *parts], wanted)
+    doubt = ""
+    if not values:
+        values, doubt = _item_values([result, *parts], main)
     profile = record.profile or Profile()
     return Entry(
         task=result.task,
@@ -98,6 +104,7 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         created=record.created,
         source=str(result.path),
         aggregate_of=record.aggregate_of,
+        doubt=doubt,
     )
 
 
@@ -175,18 +182,24 @@ def _query_values(
     return values
 
 
-def _item_values(results: Sequence[SavedResult], main: str) -> dict[str, PartValues]:
-    """Return what every pair or text contributes to the main score; {} if a part has none."""
+def _item_values(results: Sequence[SavedResult], main: str) -> tuple[dict[str, PartValues], str]:
+    """Return what every pair or text contributes to the main score, and what makes them doubtful.
+
+    The values are {} if a part has none.
+    """
     values: PartValues = {}
+    doubts: dict[str, None] = {}
     for index, result in enumerate(results):
         if not index and len(results) > 1:
             continue  # an aggregate has no items of its own
         items = item_values(result) if result.path.is_file() else None
         if items is None:
-            return {}
+            return {}, ""
+        if items.unit in NOTES:
+            doubts[NOTES[items.unit]] = None
         prefix = f"{result.task}:" if index else ""
         values |= {f"{prefix}{'/'.join(part)}": each for part, each in items.values.items()}
-    return {main: values}
+    return {main: values}, "; ".join(doubts)
 
 
 def _identity(result: SavedResult, parts: Sequence[SavedResult]) -> Mapping[str, Any]:

@@ -62,7 +62,11 @@ def check(
         "; ".join(models),
         rules.origin,
         tuple(finding for group in findings.values() for finding in group),
-        (*identity_notes(pairs), *_coverage_notes(extra, list(models))),
+        (
+            *identity_notes(pairs),
+            *(Note(f"{pair.task}: {pair.after.doubt}.") for pair in pairs if pair.after.doubt),
+            *_coverage_notes(extra, list(models)),
+        ),
     )
 
 
