@@ -106,11 +106,35 @@ def _parsed_by_ir_measures(text: str) -> Measure:
         computed = False
     if not computed:
         raise UsageError(
-            f"'{text}': none of ir_measures' tools that are installed computes it. pytrec_eval,"
-            " which is always installed, computes nDCG, AP, R, P, RR, Success, Rprec, Bpref and"
-            " infAP."
+            f"'{text}': none of ir_measures' tools that are installed computes it."
+            f"{_tools(measure)} pytrec_eval, which is always installed, computes nDCG, AP, R, P,"
+            " RR, Success, Rprec, Bpref and infAP."
         )
     return _from_ir_measures(text, measure)
+
+
+def _tools(measure: Any) -> str:
+    """Return a sentence that names tools that would compute a measure; "" without one.
+
+    A tool may need other values of some parameters, such as RBP's ``rel``, which are named then.
+    """
+    import ir_measures as untyped
+
+    ir_measures: Any = untyped
+    tools = []
+    for provider in ir_measures.DefaultPipeline.providers:
+        # A tool may list a measure twice, with different parameters.
+        wanting = [
+            [name for name, spec in each.params.items() if not spec.validate(measure[name])]
+            for each in provider.SUPPORTED_MEASURES
+            if each.NAME == measure.NAME
+        ]
+        if wanting and not provider.is_available():
+            other = min(wanting, key=len)
+            what = f" with {' and '.join(other)} given otherwise" if other else ""
+            name = provider.NAME.replace("_", "-")
+            tools.append(f"{name} does{what} ({provider.install_instructions()})")
+    return f" {' or '.join(tools)}." if tools else ""
 
 
 def _from_ir_measures(text: str, measure: Any) -> Measure:

@@ -8,6 +8,7 @@ The tools break ties differently, so each of them gets a run without ties, in tr
 by score as a 32-bit number, equal scores by document id, descending
 (https://github.com/usnistgov/trec_eval, form_res_rels.c). A judged query without a retrieved
 document counts with the measure's lowest value, as in mteb; a query without qrels is left out.
+So does a query of which Accuracy retrieves no relevant document, which ir_measures leaves out.
 """
 
 from __future__ import annotations
@@ -89,6 +90,68 @@ def _in_trec_order(run: Mapping[str, Mapping[str, float]]) -> Run:
 
 
 def _by_ir_measures(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict[Measure, Values]:
+    if not measures:
+        return {}
+    accuracies = [measure for measure in measures if measure.name == "Accuracy"]
+    numbered = [measure for measure in measures if _needs_numbers(measure)]
+    others = [m for m in measures if m not in accuracies and m not in numbered]
+    values = {measure: _accuracy(run, qrels, measure) for measure in accuracies}
+    values |= _calculated(run, qrels, others)
+    if numbered:
+        numbers = {query: str(number) for number, query in enumerate(qrels, start=1)}
+        documents = _Numbers()
+        by_number = _calculated(
+            {numbers[q]: {documents[d]: s for d, s in scores.items()} for q, scores in run.items()},
+            {
+                numbers[q]: {documents[d]: g for d, g in grades.items()}
+                for q, grades in qrels.items()
+            },
+            numbered,
+        )
+        for measure, found in by_number.items():
+            per_query = {query: found.per_query[number] for query, number in numbers.items()}
+            values[measure] = Values(found.mean, per_query)
+    return values
+
+
+class _Numbers(dict[str, str]):
+    """A number for every document's id, in the order in which they come."""
+
+    def __missing__(self, document: str) -> str:
+        self[document] = f"d{len(self)}"
+        return self[document]
+
+
+def _needs_numbers(measure: Measure) -> bool:
+    """Tell whether gdeval computes a measure, which reads no ids of queries but numbers."""
+    return measure.name == "ERR" or (measure.name == "nDCG" and "exp-log2" in measure.parameters)
+
+
+def _accuracy(run: Run, qrels: Qrels, measure: Measure) -> Values:
+    """Compute ir_measures' Accuracy: relevant documents before others, of all pairs.
+
+    ir_measures has no value for a query without a relevant document, which counts 0 here, and
+    divides by zero where every document is relevant, which is 1.
+    """
+    import ir_measures
+
+    parsed: Any = ir_measures.parse_measure(str(measure))
+    per_query = dict.fromkeys(qrels, 0.0)
+    for query, scores in run.items():
+        try:
+            computed: Any = ir_measures.calc([parsed], {query: qrels[query]}, {query: scores})
+        except ZeroDivisionError:
+            per_query[query] = 1.0
+            continue
+        for value in computed.per_query:
+            per_query[query] = float(value.value)
+    return Values(sum(per_query.values()) / len(per_query), per_query)
+
+
+def _calculated(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict[Measure, Values]:
+    """Let ir_measures compute measures."""
+    import subprocess
+
     import ir_measures
 
     if not measures:
@@ -96,7 +159,13 @@ def _by_ir_measures(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict
     by_ir_measure: dict[Any, Measure] = {ir_measures.parse_measure(str(m)): m for m in measures}
     try:
         computed: Any = ir_measures.calc(list(by_ir_measure), qrels, run)
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
+    except (
+        ValueError,
+        RuntimeError,
+        KeyError,
+        OSError,
+        subprocess.CalledProcessError,
+    ) as error:
         raise UsageError(
             f"ir_measures cannot compute {', '.join(map(str, measures))} here ({error})."
         ) from error
