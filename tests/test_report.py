@@ -136,6 +136,15 @@ def test_scores_by_language(tmp_path: Path) -> None:
     assert content.tasks[0].partial[one] is None
 
 
+def test_a_mixture_of_languages_is_no_score_of_one(tmp_path: Path) -> None:
+    folder = result_folder(tmp_path, "a/one", "Mixed", None)
+    entry = {"hf_subset": "default", "languages": ["eng-Latn", "zho-Hans"], "main_score": 0.5}
+    text = json.dumps({"task_name": "Mixed", "scores": {"test": [entry]}})
+    (folder / "Mixed.json").write_text(text)
+    content = content_of(tmp_path)
+    assert content.tasks[0].languages == {} and content.languages == ()
+
+
 def test_settings_stand_by_value(tmp_path: Path) -> None:
     prompt = "Represent this sentence: "
     model = {"dtype": "float32", "prompts": {"query": prompt, "document": ""}}

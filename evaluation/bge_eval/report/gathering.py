@@ -165,8 +165,12 @@ def _partial(row: Row, task: str) -> PartialScore | None:
 def _languages(
     saved: Sequence[Mapping[str, SavedResult]], column: Column, key: str
 ) -> dict[str, tuple[float | None, ...]]:
-    """Return language → every system's mean over the column's subsets in that language."""
+    """Return language → every system's mean over the column's subsets in that language.
+
+    A task of one subset that mixes languages has no score of any of them.
+    """
     by_language: dict[str, list[list[float]]] = {}
+    subsets = set()
     for index, results in enumerate(saved):
         result = results.get(column.task)
         for split, entries in (result.scores if result else {}).items():
@@ -178,9 +182,12 @@ def _languages(
                     column.subsets and entry.get("hf_subset") not in column.subsets
                 ):
                     continue
+                subsets.add(entry.get("hf_subset"))
                 for language in entry.get("languages") or ():
                     scores = by_language.setdefault(str(language), [[] for _ in saved])
                     scores[index].append(float(value))
+    if len(by_language) > 1 and len(subsets) == 1:
+        return {}
     return {
         language: tuple(_complete_mean(own, scores) for own in scores)
         for language, scores in sorted(by_language.items())
