@@ -94,7 +94,7 @@ def test_a_failed_task_raises_its_own_error_when_it_is_read(
     ("settings", "message"),
     [
         ({"poling": "cls"}, "Did you mean pooling"),
-        ({"pooling": "max"}, "it can be cls, mean, last"),
+        ({"pooling": "median"}, "it can be cls, mean, last"),
         ({"backend": "jax"}, "it can be auto, torch"),
         ({"m3_weights": "1"}, "m3-mode"),
     ],

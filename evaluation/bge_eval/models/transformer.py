@@ -165,6 +165,10 @@ class EncoderModel(DenseModel):
             parts.append(f"by the rules of {self.protocol.name}")
         if settings.truncate_dim:
             parts.insert(2, f"first {settings.truncate_dim} dimensions")
+        if settings.modules:
+            parts.insert(1, f"modules {' → '.join(settings.modules)}")
+        if self.files.base is not None:
+            parts.insert(0, f"adapter of {self.files.base.name}")
         line = f"{self.files.name} at {self.files.revision[:12]}: {', '.join(parts)}"
         return (
             line,
