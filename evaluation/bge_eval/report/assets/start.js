@@ -44,6 +44,6 @@
   report.curves.start();
   if (report.queries) whenWanted($("#queries"), report.queries.start);
   followSections();
-  document.documentElement.dataset.ready = "true";
+  document.documentElement.dataset.ready = String(Math.round(performance.now())); // milliseconds
   if (address.get("at")) requestAnimationFrame(() => document.getElementById(address.get("at"))?.scrollIntoView());
 })();
