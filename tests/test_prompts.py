@@ -227,3 +227,12 @@ def test_choices_as_text(tmp_path: Path, minilm_folder: Path) -> None:
     np.testing.assert_array_equal(ours.encode(texts, **where), vectors)
     with pytest.raises(UsageError, match="pooling is 'clss'; it can be cls, "):
         Overrides(pooling="clss")  # type: ignore[arg-type]
+
+
+def test_lower_casing_is_another_identity_than_it_was(tmp_path: Path, tiny_bge: Path) -> None:
+    """Results saved as ``true`` lower-cased special tokens too, so they must run again."""
+    folder = Path(shutil.copytree(tiny_bge, tmp_path / "model"))
+    assert opened(folder, Overrides()).identity(SCIFACT)["lower_case"] is False
+    path = folder / "sentence_bert_config.json"
+    path.write_text(json.dumps({"max_seq_length": 64, "do_lower_case": True}))
+    assert opened(folder, Overrides()).identity(SCIFACT)["lower_case"] == "by the tokenizer"

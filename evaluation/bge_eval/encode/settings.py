@@ -91,6 +91,8 @@ class Settings:
         facts = asdict(self)
         if not self.modules:  # as in results that were saved before there were modules
             del facts["modules"]
+        if self.lower_case:  # results saved as true also lower-cased special tokens ("[SEP]")
+            facts["lower_case"] = "by the tokenizer"
         return facts
 
 
