@@ -325,12 +325,12 @@ def test_stored_vectors_of_an_adapter_serve_other_settings(
     first.flush()
     other = model(tmp_path / "store", **overrides)
     stored = other._encode(TEXTS, Form(), "encode")
-    assert other.machine_settings() == {}, "no weights were loaded"
+    assert "backend" not in other.machine_settings(), "no weights were loaded"
     fresh = model(False, **overrides)._encode(TEXTS, Form(), "encode")
     np.testing.assert_allclose(stored, fresh, atol=1e-6)
     plain = EncoderModel(str(folder), ModelOptions(device="cpu", store=tmp_path / "store"))
     plain._encode(TEXTS, Form(), "encode")
-    assert plain.machine_settings() != {}, "the adapter's vectors are not the plain model's"
+    assert "backend" in plain.machine_settings(), "the adapter's vectors are not the plain model's"
 
 
 def test_adapter_of_another_model(tmp_path: Path, tiny_bge: Path) -> None:
