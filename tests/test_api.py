@@ -130,8 +130,14 @@ def test_every_setting_has_its_name_and_choices() -> None:
     of_models = {item.name for item in fields(Overrides)} | {
         item.name for item in fields(ModelOptions)
     }
-    of_models -= {"overrides", "offline", "limits", "shared", "index"}
-    assert set(hints) == of_models | {"api_concurrency", "api_timeout"}
+    of_models -= {"overrides", "offline", "limits", "shared"}
+    assert set(hints) == of_models | {
+        "api_concurrency",
+        "api_timeout",
+        "index_params",
+        "vectors",
+        "rescore_top",
+    }
     kinds = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype, "backend": Backend}
     kinds |= {"protocol": ProtocolName, "loader": Loader, "api": Api}
     for name, kind in kinds.items():

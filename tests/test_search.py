@@ -7,9 +7,9 @@ import pytest
 
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
-from bge_eval.search.engines import DEFAULT, engine
+from bge_eval.search.engines import EXACT, engine
 from bge_eval.search.exact import ExactSearch, chunk_rows, unit_rows
-from bge_eval.search.index import Rows
+from bge_eval.search.index import IndexOptions, Rows
 
 
 def obvious(queries: Vectors, documents: Vectors, ids: list[str], k: int) -> list[list[str]]:
@@ -95,7 +95,7 @@ def test_chunks_are_bounded() -> None:
     assert chunk_rows(8) == 65536
 
 
-def test_engines_by_name() -> None:
-    assert engine(DEFAULT) is ExactSearch and ExactSearch.name == "flat"
-    with pytest.raises(UsageError, match=r"There is no index 'flatt'. Did you mean flat\? Indexes"):
-        engine("flatt")
+def test_the_usual_engine_is_the_exact_search() -> None:
+    assert engine(EXACT) is ExactSearch and EXACT.name == ExactSearch.name == "flat"
+    with pytest.raises(UsageError, match="faiss makes no index of 'flatt'"):
+        engine(IndexOptions("flatt"))

@@ -29,6 +29,7 @@ from bge_eval.remote.client import Client, Limits
 from bge_eval.remote.naming import estimated_tokens
 from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.rerank.served import ServedReranker
+from bge_eval.search.index import IndexOptions
 from bge_eval.suites.catalogue import plan
 from conftest import CommandLine
 from model_server import (
@@ -362,9 +363,9 @@ def test_options_that_mean_nothing(server: ModelServer) -> None:
     with pytest.raises(UsageError, match="--api-model is for a server's address"):
         open_model("org/model", ModelOptions(api_model="served-name"))
     with pytest.raises(UsageError, match="--index cannot be used with --model bm25"):
-        open_model("bm25", ModelOptions(index="other"))
-    with pytest.raises(UsageError, match="other"):
-        open_model(server.url, ModelOptions(api=Api.TEI, index="other"))
+        open_model("bm25", ModelOptions(index=IndexOptions("SQ8")))
+    with pytest.raises(UsageError, match="no index of 'other'"):
+        open_model(server.url, ModelOptions(api=Api.TEI, index=IndexOptions("other")))
     model = bge_eval_package.load_model(server.url, api="tei", similarity="dot")
     assert isinstance(model, ServedModel)
     assert model.comparison is Similarity.DOT

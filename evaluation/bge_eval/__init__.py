@@ -35,7 +35,7 @@ reads this list and checks every import::
     runtime       everything that computes: torch, OpenVINO, ONNX, batches, pooling, devices
     remote        requests to model servers
     encode        a model's files, settings, prompts and protocol; published checkpoints; the store
-    search        the order of documents, the exact engine
+    search        the order of documents, the exact engine, faiss's indexes, compressed vectors
     records       the types that every room uses: vectors, runs, qrels
     resources     where the data files of the package are
     progress      steps, their progress and their seconds

@@ -87,6 +87,14 @@ class ModelSettings(TypedDict, total=False):
     """Requests sent at once. Default: 8."""
     api_timeout: float
     """Seconds to wait for an answer. Default: 600."""
+    index: str
+    """``"flat"`` (exact), or a factory string of faiss, e.g. ``"HNSW32"``."""
+    index_params: Mapping[str, float]
+    """Parameters of the index, e.g. ``{"efSearch": 64}``."""
+    vectors: Literal["float32", "float16", "int8", "binary"]
+    """How vectors are stored."""
+    rescore_top: int | None
+    """How many of each query's first documents are scored again with the full vectors."""
     device: str | None
     """``"cpu"``, ``"cuda:0"``, ``"cuda:0,cuda:1"``, ``"mps"``. Default: every GPU."""
     backend: Literal["auto", "torch", "openvino", "onnx"]
@@ -284,6 +292,7 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
     from bge_eval.models.opening import open_model
     from bge_eval.remote.apis import Api
     from bge_eval.remote.client import Limits
+    from bge_eval.search.index import IndexOptions, Precision
 
     known = ModelSettings.__annotations__
     for key in settings:
@@ -295,6 +304,12 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
     values: dict[str, Any] = dict(settings)
     limits = {"concurrency": values.pop("api_concurrency", 8)}
     limits["timeout"] = values.pop("api_timeout", 600.0)
+    index = IndexOptions.checked(
+        values.pop("index", "flat"),
+        values.pop("index_params", {}),
+        _choice("vectors", values.pop("vectors", "float32"), Precision),
+        values.pop("rescore_top", None),
+    )
     machine = {key: values.pop(key) for key in _MODEL_OPTIONS if key in values}
     for key in ("store", "adapter", "examples"):
         if isinstance(path := machine.get(key), str):
@@ -305,7 +320,11 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
     if isinstance(file := values.get("prompts"), str | Path):
         values["prompts"] = read_prompts(Path(file))
     options = ModelOptions(
-        overrides=overrides_from(values), offline=offline, limits=Limits(**limits), **machine
+        overrides=overrides_from(values),
+        offline=offline,
+        limits=Limits(**limits),
+        index=index,
+        **machine,
     )
     return open_model(name, options, progress)
 

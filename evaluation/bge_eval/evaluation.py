@@ -440,7 +440,7 @@ class _Evaluation:
             task_revision=str(task.metadata.dataset.get("revision", "")),
             model=self.model.identity(task.metadata),
             data=data,
-            search=search_identity(task, self.model.index_name),
+            search=search_identity(task, self.model.index_facts),
             reranker=reranker,
             packages=packages(*sorted({*self.model.packages, *second})),
         )

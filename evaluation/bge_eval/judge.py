@@ -54,17 +54,17 @@ def searches(task: AbsTask) -> bool:
     return isinstance(task, AbsTaskRetrieval)
 
 
-def search_identity(task: AbsTask, index: str) -> dict[str, Any]:
+def search_identity(task: AbsTask, index: Mapping[str, Any]) -> dict[str, Any]:
     """Return how a task's documents are searched; empty for tasks without a search.
 
     Args:
         task: the task.
-        index: the name of the model's index.
+        index: the model's index and its parameters.
     """
     if not searches(task):
         return {}
     return {
-        "index": index,
+        **index,
         "top_k": SEARCH_DEPTH,
         "drop_identical_ids": bool(cast("Any", task).ignore_identical_ids),
     }

@@ -36,6 +36,7 @@ def model_options(
         examples=model.family.examples,
         adapter=model.family.adapter,
         loader=model.family.loader,
+        index=model.searching.options,
         shared=len(model.names) > 1,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Run
-from bge_eval.search.engines import DEFAULT
+from bge_eval.search.engines import EXACT
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -66,11 +66,11 @@ class Model(ABC):
         return ()
 
     @property
-    def index_name(self) -> str:
-        """Return the name of the index, in the identity of every result."""
+    def index_facts(self) -> Mapping[str, Any]:
+        """Return the index and its parameters, in the identity of every result."""
         # Models without an index are recorded as exact search: their results were saved so before
         # indexes had names, and must still count as done.
-        return DEFAULT
+        return EXACT.identity()
 
     def machine_settings(self) -> dict[str, Any]:
         """Return the settings that change the run time but not the score, as far as known."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bge_eval.data.texts import document_texts, query_texts
+from bge_eval.encode.cache import cache_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.prompts import Prompts, Role, names_of, resolve_prompt
 from bge_eval.encode.protocol import Protocol, ProtocolName, read_protocol
@@ -24,9 +25,9 @@ from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
 from bge_eval.runtime.checks import refuse_misshapen, refuse_unusable
-from bge_eval.search.engines import DEFAULT, engine
+from bge_eval.search.engines import EXACT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
-from bge_eval.search.index import Rows
+from bge_eval.search.index import IndexOptions, Rows
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class DenseModel(Model):
         comparison: Similarity,
         normalize: bool,
         protocol: Protocol | None = None,
-        index: str = DEFAULT,
+        index: IndexOptions = EXACT,
         progress: Progress | None = None,
     ) -> None:
         """Keep the settings that do not depend on how vectors are computed.
@@ -67,14 +68,16 @@ class DenseModel(Model):
             comparison: how vectors are compared.
             normalize: whether vectors are scaled to unit length.
             protocol: the rules for prompts and normalisation; None for the leaderboard's.
-            index: the engine that searches.
+            index: the index that searches.
             progress: receives the steps of encoding and searching.
 
         Raises:
-            UsageError: there is no such engine.
+            UsageError: there is no such index.
+            MissingError: faiss is not installed, and the index needs it.
         """
         super().__init__(progress)
-        self._engine = engine(index)
+        self._index = index
+        self._engine = engine(index, cache_folder() / "indexes", self.progress.note)
         self.files = files
         self.prompts = prompts
         self.overrides = overrides
@@ -84,9 +87,9 @@ class DenseModel(Model):
         self._meta: ModelMeta  # set by the subclass, which knows its settings
 
     @property
-    def index_name(self) -> str:
-        """Return the engine that searches."""
-        return self._engine.name
+    def index_facts(self) -> Mapping[str, Any]:
+        """Return the index, its parameters and the representation of the vectors."""
+        return self._index.identity()
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
@@ -238,8 +241,9 @@ class DenseModel(Model):
                 index.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
-        results = index.results()
-        _check_found(self._engine.name, results, whole, query_ids)
+        with self.progress.step("search"):
+            results = index.results()
+        _check_found(self._index.name, results, whole, query_ids)
         rows = np.unique(np.concatenate([rows for rows, _ in results]))
         id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
         return {
@@ -326,7 +330,7 @@ class DenseModel(Model):
             "name": self.files.name,
             "revision": self.files.revision,
             "similarity_fn_name": scoring[self.comparison],
-            "experiment_kwargs": experiment,
+            "experiment_kwargs": {**(experiment or {}), **self._index.experiment()} or None,
         }
         return model_meta(own, **unregistered)
 

@@ -17,12 +17,13 @@ from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
 from bge_eval.remote.client import Limits
-from bge_eval.search.engines import DEFAULT
+from bge_eval.search.engines import EXACT
+from bge_eval.search.index import IndexOptions
 
 if TYPE_CHECKING:
     from bge_eval.models.base import Model
 
-_DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD, "index": DEFAULT}
+_DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD, "index": EXACT}
 """Defaults of the command line, which count as unset."""
 SERVER_OPTIONS = frozenset({"api", "api_model"})
 """Options that only a server supports."""
@@ -78,8 +79,8 @@ class ModelOptions:
     """Folder of a PEFT adapter."""
     loader: Loader | None = None
     """The library that loads the model; None is bge-eval itself."""
-    index: str = DEFAULT
-    """The engine that searches, by its name in `search.engines`."""
+    index: IndexOptions = EXACT
+    """The index that searches, and over which representation of the vectors."""
     shared: bool = False
     """The options are for several models; each ignores those that its kind does not support."""
 

@@ -1,29 +1,43 @@
-"""The registry of search engines.
+"""Choose the engine that searches: the exact search, or an approximate one.
 
 A new engine is one file with a class that follows `bge_eval.search.index.Index`, and one line here.
 """
 
 from __future__ import annotations
 
-from bge_eval.errors import UsageError, did_you_mean
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
 from bge_eval.search.exact import ExactSearch
-from bge_eval.search.index import Index
+from bge_eval.search.faiss_index import FaissIndex, check_factory
+from bge_eval.search.index import Engine, IndexOptions
+from bge_eval.search.precisions import QuantisedSearch
+from bge_eval.search.staged import StagedSearch
 
-DEFAULT = ExactSearch.name
-"""The engine that a model gets unless its options name another."""
-
-_ENGINES: dict[str, type[Index]] = {kind.name: kind for kind in (ExactSearch,)}
+EXACT = IndexOptions()
+"""The search that a model gets unless its options name another."""
 
 
-def engine(name: str) -> type[Index]:
-    """Return an engine by its name.
+def engine(
+    options: IndexOptions,
+    folder: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Engine:
+    """Return the engine of some options.
+
+    Args:
+        options: the index, its parameters, the representation of the vectors.
+        folder: where trained indexes are kept; None keeps none.
+        note: receives remarks, such as queries that got fewer documents than asked for.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: faiss knows no such index or parameter, or options contradict each other.
+        MissingError: faiss is not installed.
     """
-    if name not in _ENGINES:
-        raise UsageError(
-            f"There is no index '{name}'.{did_you_mean(name, _ENGINES)} Indexes:"
-            f" {', '.join(_ENGINES)}."
-        )
-    return _ENGINES[name]
+    if options.name == "flat":
+        if options.is_exact:
+            return ExactSearch
+        return partial(StagedSearch, QuantisedSearch(options.precision), options, note)
+    check_factory(options)
+    return partial(StagedSearch, FaissIndex(options, folder, note), options, note)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bge_eval.cli.options.index import IndexFlags
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Dtype, Pooling, Similarity
 from bge_eval.models.fused import Fusion
@@ -195,6 +196,7 @@ class ModelFlags:
         ),
     ] = False
     prompting: PromptFlags = field(default_factory=PromptFlags)
+    searching: IndexFlags = field(default_factory=IndexFlags)
     family: FamilyFlags = field(default_factory=FamilyFlags)
 
     @property

@@ -1,0 +1,212 @@
+"""Candidates from a faiss index, named by faiss's factory string.
+
+https://github.com/facebookresearch/faiss/wiki/The-index-factory lists the strings. An index is
+trained on a sample of the corpus and kept, so that other search parameters need no new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bge_eval.errors import MissingError, UsageError, one_line
+from bge_eval.records import Vectors
+from bge_eval.search.index import IdsOf, IndexOptions, Precision
+from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
+
+TRAINING = 500_000
+"""Most documents that an index is trained on, drawn with seed 0."""
+_WIDE = 4096
+"""Dimensions with which a factory string is tried before the model's are known."""
+_BUILD = frozenset({"efConstruction"})
+"""Parameters that shape an index while it is built; all others are for the search."""
+_BINARY = re.compile(r"B(HNSW|IVF|Flat|Hash)\w*")
+
+
+def check_factory(options: IndexOptions) -> None:
+    """Refuse what faiss cannot build, before anything is encoded.
+
+    Raises:
+        MissingError: faiss is not installed.
+        UsageError: the factory string or a parameter is unknown, or the index cannot compare by
+            inner product.
+    """
+    if _is_binary(options) and options.precision not in (Precision.FLOAT32, Precision.BINARY):
+        raise UsageError(
+            f"--index {options.name} holds binary vectors, not {options.precision}: leave out"
+            " --vectors."
+        )
+    parts = [int(number) for number in re.findall(r"PQ(\d+)", options.name)]
+    index = _made(options, _WIDE * math.lcm(*filter(None, parts)))
+    for name, value in options.params:
+        _set(index, options, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class FaissIndex:
+    """Builds or reads a faiss index over a corpus and searches it."""
+
+    options: IndexOptions
+    """The factory string, its parameters, the representation of the vectors."""
+    folder: Path | None
+    """Where indexes are kept; None keeps none."""
+    note: Callable[[str], None]
+    """Receives remarks."""
+
+    def candidates(self, queries: Vectors, vectors: Vectors, k: int, ids_of: IdsOf) -> Candidates:
+        """Return for each query the rows and scores of up to k documents.
+
+        The arguments are those of `bge_eval.search.staged.CandidateSearch.candidates`. The score of
+        a binary index is the dimension minus twice the Hamming distance.
+
+        Raises:
+            UsageError: the corpus is too small for the index.
+        """
+        quantiser = Quantiser.fitted(self._precision(), vectors)
+        index = self._index(vectors, quantiser)
+        for name, value in self.options.params:
+            if name not in _BUILD:
+                _set(index, self.options, name, value)
+        wanted = quantiser.represent(queries)
+        if _is_binary(self.options):
+            distances, rows = index.search(_bits(wanted), k)
+            scores = (queries.shape[1] - 2 * distances).astype(np.float32)
+        else:
+            scores, rows = index.search(np.ascontiguousarray(wanted), k)
+        # faiss fills up short lists with row -1.
+        return [
+            (row[row >= 0].astype(np.int64), score[row >= 0])
+            for row, score in zip(rows, scores, strict=True)
+        ]
+
+    def _precision(self) -> Precision:
+        return Precision.BINARY if _is_binary(self.options) else self.options.precision
+
+    def _index(self, vectors: Vectors, quantiser: Quantiser) -> Any:
+        """Return the kept index of these vectors, or a new one."""
+        import faiss
+
+        path = None if self.folder is None else self._path(self.folder, vectors)
+        binary = _is_binary(self.options)
+        if path is not None and path.is_file():
+            read = faiss.read_index_binary if binary else faiss.read_index
+            try:
+                return read(str(path), faiss.IO_FLAG_MMAP)
+            except RuntimeError:
+                self.note(f"The kept index {path.name} cannot be read and is built again.")
+        index = _built(self.options, vectors, quantiser)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+            write = faiss.write_index_binary if binary else faiss.write_index
+            try:
+                write(index, str(part))
+                part.replace(path)
+            except (RuntimeError, OSError) as error:
+                part.unlink(missing_ok=True)
+                self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")
+        return index
+
+    def _path(self, folder: Path, vectors: Vectors) -> Path:
+        """Return the file of an index of exactly these vectors, built in exactly this way."""
+        import faiss
+
+        digest = hashlib.sha256()
+        for _, chunk in chunks(vectors, lambda chunk: chunk):
+            digest.update(np.ascontiguousarray(chunk).data)
+        build = [item for item in self.options.params if item[0] in _BUILD]
+        facts = (self.options.name, build, self._precision(), vectors.shape, faiss.__version__)
+        digest.update(repr(facts).encode())
+        return folder / f"{digest.hexdigest()[:32]}.faiss"
+
+
+def _built(options: IndexOptions, vectors: Vectors, quantiser: Quantiser) -> Any:
+    """Train an index and add the corpus chunk by chunk."""
+    index = _made(options, vectors.shape[1])
+    for name, value in options.params:
+        if name in _BUILD:
+            _set(index, options, name, value)
+    as_stored = _bits if _is_binary(options) else np.ascontiguousarray
+    try:
+        if not index.is_trained:
+            sample = sample_rows(vectors, TRAINING)
+            index.train(as_stored(quantiser.represent(sample)))
+        for _, chunk in chunks(vectors, quantiser.represent):
+            index.add(as_stored(chunk))
+    except RuntimeError as error:
+        raise UsageError(
+            f"faiss cannot build '{options.name}' over {len(vectors):,} documents of"
+            f" {vectors.shape[1]} dimensions: {_reason(error)}. Name a smaller index."
+        ) from error
+    return index
+
+
+def _made(options: IndexOptions, dimension: int) -> Any:
+    """Return an empty index that compares by inner product, or by Hamming distance if binary."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingError(
+            f"--index {options.name} needs a package that is not installed: pip install"
+            " 'bge-eval[faiss]'"
+        ) from error
+    try:
+        if _is_binary(options):
+            name = options.name if _BINARY.fullmatch(options.name) else f"B{options.name}"
+            return faiss.index_binary_factory(dimension, name)
+        index = faiss.index_factory(dimension, options.name, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise UsageError(
+            f"faiss makes no index of '{options.name}' for inner products of {dimension}"
+            f" dimensions: {_reason(error)}. Name flat, or one of faiss's factory strings, such as"
+            " HNSW32, IVF1024,Flat, IVF1024,PQ48x4fs or SQ8."
+        ) from error
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UsageError(f"--index {options.name} does not compare by inner product.")
+    return index
+
+
+def _is_binary(options: IndexOptions) -> bool:
+    return options.precision is Precision.BINARY or _BINARY.fullmatch(options.name) is not None
+
+
+def _set(index: Any, options: IndexOptions, name: str, value: float) -> None:
+    """Set a parameter of an index.
+
+    Raises:
+        UsageError: the index has no such parameter.
+    """
+    import faiss
+
+    try:
+        if _is_binary(options):
+            holder = index.hnsw if hasattr(index, "hnsw") else index
+            if not hasattr(holder, name):
+                raise RuntimeError("unknown parameter")
+            setattr(holder, name, int(value))
+        else:
+            faiss.ParameterSpace().set_index_parameter(index, name, value)
+    except (RuntimeError, TypeError) as error:
+        raise UsageError(
+            f"--index-param {name}: {options.name} has no such parameter. HNSW has efSearch and"
+            " efConstruction, IVF has nprobe, a refined index (RFlat) has k_factor_rf."
+        ) from error
+
+
+def _bits(signs: Vectors) -> Any:
+    """Pack the signs of vectors: ``(n, dim / 8)`` uint8."""
+    return np.packbits(signs > 0, axis=1)
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return faiss's message without its C++ signature and file."""
+    return one_line(error).rpartition("Error: ")[2].strip().rstrip(".")

@@ -1,0 +1,247 @@
+"""Approximate indexes and compressed vectors against faiss and sentence-transformers by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from bge_eval.errors import UsageError
+from bge_eval.records import Vectors
+from bge_eval.search.engines import engine
+from bge_eval.search.exact import ExactSearch, unit_rows
+from bge_eval.search.index import IndexOptions, Precision, Rows
+from bge_eval.search.precisions import Quantiser
+from conftest import BUILTIN, CommandLine
+
+DIMENSION, DOCUMENTS, QUERIES = 64, 3000, 40
+
+
+@pytest.fixture(scope="module")
+def clustered() -> tuple[Vectors, Vectors]:
+    """Documents in groups, as real embeddings are, and queries near them; unit length."""
+    rng = np.random.default_rng(7)
+    centres = rng.standard_normal((50, DIMENSION), dtype=np.float32)
+    documents = centres[rng.integers(0, 50, DOCUMENTS)]
+    documents = documents + rng.standard_normal((DOCUMENTS, DIMENSION), dtype=np.float32)
+    queries = documents[rng.choice(DOCUMENTS, QUERIES, replace=False)]
+    queries = queries + rng.standard_normal((QUERIES, DIMENSION), dtype=np.float32) / 2
+    return unit_rows(documents), unit_rows(queries)
+
+
+def searched(
+    options: IndexOptions,
+    vectors: tuple[Vectors, Vectors],
+    k: int = 10,
+    folder: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[tuple[Rows, Vectors]]:
+    """Search through the engine, the corpus in chunks of 700; rows are sorted by score."""
+    documents, queries = vectors
+    index = engine(options, folder, note)(queries, k, lambda rows: [f"{row:06d}" for row in rows])
+    for start in range(0, len(documents), 700):
+        index.add(documents[start : start + 700], start)
+    ordered = []
+    for rows, scores in index.results():
+        order = np.lexsort((-rows, -scores))
+        ordered.append((rows[order], scores[order]))
+    return ordered
+
+
+def recall(results: list[tuple[Rows, Vectors]], exact: list[tuple[Rows, Vectors]]) -> float:
+    shared = [
+        len(np.intersect1d(a, b)) / len(b) for (a, _), (b, _) in zip(results, exact, strict=True)
+    ]
+    return float(np.mean(shared))
+
+
+@pytest.mark.parametrize("name", ["IVF16,Flat", "IVF16,PQ8x4", "SQ8", "PQ8x4", "PCA32,Flat"])
+def test_equals_faiss_called_by_hand(name: str, clustered: tuple[Vectors, Vectors]) -> None:
+    documents, queries = clustered
+    params = (("nprobe", 4.0),) if "IVF" in name else ()
+    by_hand = faiss.index_factory(DIMENSION, name, faiss.METRIC_INNER_PRODUCT)
+    by_hand.train(documents)
+    by_hand.add(documents)
+    for key, value in params:
+        faiss.ParameterSpace().set_index_parameter(by_hand, key, value)
+    scores, rows = by_hand.search(queries, 10)
+    results = searched(IndexOptions(name, params), clustered)
+    for (found, values), expected, reference in zip(results, rows, scores, strict=True):
+        np.testing.assert_allclose(values, np.sort(reference)[::-1], rtol=1e-5)
+        assert len(np.intersect1d(found, expected)) >= 9  # near-equal scores may change places
+
+
+def test_hnsw_finds_nearly_all_and_its_scores_are_inner_products(
+    clustered: tuple[Vectors, Vectors],
+) -> None:
+    documents, queries = clustered
+    exact = searched(IndexOptions(), clustered)
+    results = searched(IndexOptions("HNSW32", (("efSearch", 200.0),)), clustered)
+    assert recall(results, exact) > 0.95
+    for query, (rows, scores) in zip(queries, results, strict=True):
+        np.testing.assert_allclose(scores, documents[rows] @ query, rtol=1e-5)
+
+
+def test_a_wider_search_finds_more(clustered: tuple[Vectors, Vectors]) -> None:
+    exact = searched(IndexOptions(), clustered)
+    narrow, wide = (
+        recall(searched(IndexOptions("IVF50,Flat", (("nprobe", n),)), clustered), exact)
+        for n in (1.0, 50.0)
+    )
+    assert narrow < wide == 1
+
+
+def test_int8_equals_quantize_embeddings(clustered: tuple[Vectors, Vectors]) -> None:
+    from sentence_transformers.util.quantization import quantize_embeddings
+
+    documents, queries = clustered
+    quantiser = Quantiser.fitted(Precision.INT8, documents)
+    ranges = np.vstack([documents.min(axis=0), documents.max(axis=0)])
+    for part in (documents, queries[np.abs(queries).max(axis=1) < np.abs(ranges).min()]):
+        expected = quantize_embeddings(part, "int8", ranges=ranges)
+        # A value on the border of two steps may fall to either.
+        assert np.abs(quantiser.represent(part) - expected).max() <= 1
+        assert np.mean(quantiser.represent(part) == expected) > 0.999
+
+
+def test_binary_scores_are_hamming_distances(clustered: tuple[Vectors, Vectors]) -> None:
+    documents, queries = clustered
+    by_hand = faiss.IndexBinaryFlat(DIMENSION)
+    by_hand.add(np.packbits(documents > 0, axis=1))
+    distances, _ = by_hand.search(np.packbits(queries > 0, axis=1), 10)
+    for options in (IndexOptions(precision=Precision.BINARY), IndexOptions("BFlat")):
+        for (_, scores), expected in zip(searched(options, clustered), distances, strict=True):
+            np.testing.assert_array_equal(scores, DIMENSION - 2 * expected)
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT16, Precision.INT8, Precision.BINARY])
+def test_rescoring_brings_the_exact_order_back(
+    precision: Precision, clustered: tuple[Vectors, Vectors]
+) -> None:
+    exact = searched(IndexOptions(), clustered)
+    plain = searched(IndexOptions(precision=precision), clustered)
+    rescored = searched(IndexOptions(precision=precision, rescore=DOCUMENTS), clustered)
+    assert recall(plain, exact) <= recall(rescored, exact) == 1
+    for (rows, scores), (best, reference) in zip(rescored, exact, strict=True):
+        np.testing.assert_array_equal(rows, best)
+        np.testing.assert_allclose(scores, reference, rtol=1e-5)
+
+
+def test_rescoring_fewer_than_are_kept_leaves_the_rest_below(
+    clustered: tuple[Vectors, Vectors],
+) -> None:
+    documents, queries = clustered
+    options = IndexOptions(precision=Precision.BINARY, rescore=5)
+    for query, (rows, scores) in zip(queries, searched(options, clustered, 20), strict=True):
+        assert len(rows) == 20 and len(np.unique(scores)) == 20
+        np.testing.assert_allclose(scores[:5], documents[rows[:5]] @ query, rtol=1e-5)
+
+
+def test_short_lists_have_no_row_minus_one_and_are_told(
+    clustered: tuple[Vectors, Vectors],
+) -> None:
+    notes: list[str] = []
+    results = searched(IndexOptions("IVF50,Flat"), clustered, 500, note=notes.append)
+    assert all(rows.min() >= 0 for rows, _ in results)
+    assert min(len(rows) for rows, _ in results) < 500
+    assert "of 40 queries fewer than 500 documents" in notes[0]
+
+
+def test_a_kept_index_is_read_for_other_search_parameters(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = IndexOptions("IVF50,Flat", (("nprobe", 1.0),))
+    wide = IndexOptions("IVF50,Flat", (("nprobe", 50.0),))
+    first = searched(narrow, clustered, folder=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    before = kept.stat().st_mtime_ns
+    monkeypatch.setattr("bge_eval.search.faiss_index._built", None)  # building would fail
+    again = searched(narrow, clustered, folder=tmp_path)
+    for (rows, _), (same, _) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(rows, same)
+    exact = searched(IndexOptions(), clustered)
+    assert recall(searched(wide, clustered, folder=tmp_path), exact) == 1
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_a_damaged_kept_index_is_built_again(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    options = IndexOptions("SQ8")
+    first = searched(options, clustered, folder=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])
+    notes: list[str] = []
+    again = searched(options, clustered, folder=tmp_path, note=notes.append)
+    assert "cannot be read and is built again" in notes[0]
+    np.testing.assert_array_equal(first[0][0], again[0][0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("IVF4096,Flat", {}), "cannot build 'IVF4096,Flat' over 3,000 documents"),
+        (("NoSuchIndex", {}), "faiss makes no index of 'NoSuchIndex'"),
+        (("LSH", {}), "faiss makes no index of 'LSH'"),
+        (("HNSW32", {"nprobe": 4}), "--index-param nprobe: HNSW32 has no such parameter"),
+        (("BHNSW32", {"nprob": 4}), "--index-param nprob: BHNSW32 has no such parameter"),
+        (("flat", {"efSearch": 4}), "no effect on the exact search"),
+        (("Flat", {}, Precision.FLOAT32, 10), "--rescore-top has no effect"),
+        (("BFlat", {}, Precision.INT8), "holds binary vectors, not int8"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    options: tuple[str], message: str, clustered: tuple[Vectors, Vectors]
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        searched(IndexOptions.checked(*options), clustered)
+
+
+def test_an_empty_corpus_and_one_smaller_than_the_depth(clustered: tuple[Vectors, Vectors]) -> None:
+    documents, queries = clustered
+    options = IndexOptions(precision=Precision.INT8)
+    empty = searched(options, (documents[:0], queries))
+    assert [len(rows) for rows, _ in empty] == [0] * QUERIES
+    assert [len(rows) for rows, _ in searched(options, (documents[:3], queries))] == [3] * QUERIES
+
+
+def test_the_exact_search_is_unchanged_and_the_first(clustered: tuple[Vectors, Vectors]) -> None:
+    assert engine(IndexOptions()) is ExactSearch
+    assert IndexOptions().identity() == {"index": "flat"} and IndexOptions().experiment() == {}
+
+
+def test_an_approximate_run_never_passes_for_an_exact_one(
+    bge_eval: CommandLine, tmp_path: Path
+) -> None:
+    command = ("run", "demo", "-m", BUILTIN, "-o", tmp_path, "--offline", "--format", "json")
+    approximate = ("--index", "HNSW16", "--index-param", "efSearch=300")
+    compressed = ("--vectors", "int8", "--rescore-top", "50")
+    scores = {}
+    for options in ((), approximate, compressed, ("--vectors", "binary")):
+        done = bge_eval(*command, *options)
+        assert done.returncode == 0, done.stderr
+        (row,) = json.loads(done.stdout)["rows"]
+        scores[" ".join(options)] = row["scores"]["BgeEvalDemo"]
+    exact, graph, rescored, binary = scores.values()
+    assert graph == pytest.approx(exact, abs=0.02)
+    assert rescored == pytest.approx(exact, abs=0.02)
+    assert 0.3 < binary < exact
+    shown = bge_eval("table", tmp_path, "--format", "csv").stdout
+    for text in ("index=HNSW16", "efSearch=300", "vectors=int8", "rescore_top=50"):
+        assert text in shown
+    digests = {
+        json.loads(path.read_text())["identity_digest"] for path in tmp_path.rglob("run.json")
+    }
+    assert len(digests) == 4
+    again = bge_eval(*command, *approximate)
+    assert "already done" in again.stderr
+
+
+def test_models_without_an_index_refuse_one(bge_eval: CommandLine, tmp_path: Path) -> None:
+    done = bge_eval("run", "demo", "-m", "bm25", "-o", tmp_path, "--index", "HNSW16")
+    assert done.returncode == 2
+    assert "--index cannot be used with --model bm25" in done.stderr
