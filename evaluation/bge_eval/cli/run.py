@@ -182,7 +182,7 @@ def _state(task: Preview) -> str:
 def _next_commands(output: Path) -> str:
     """Return what people usually type after a run."""
     folder = "" if output == DEFAULT_RUNS else f" {shlex.quote(str(output))}"
-    return f"Next: bge-eval table{folder}, bge-eval report{folder}, bge-eval compare{folder}"
+    return f"Next: bge-eval table{folder}, bge-eval report{folder}"
 
 
 def _paths(report: Report) -> list[Path]:
