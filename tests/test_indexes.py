@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -25,11 +26,13 @@ DIMENSION, DOCUMENTS, QUERIES = 64, 3000, 40
 def clustered() -> tuple[Vectors, Vectors]:
     """Documents in groups, as real embeddings are, and queries near them; unit length."""
     rng = np.random.default_rng(7)
-    centres = rng.standard_normal((50, DIMENSION), dtype=np.float32)
-    documents = centres[rng.integers(0, 50, DOCUMENTS)]
-    documents = documents + rng.standard_normal((DOCUMENTS, DIMENSION), dtype=np.float32)
-    queries = documents[rng.choice(DOCUMENTS, QUERIES, replace=False)]
-    queries = queries + rng.standard_normal((QUERIES, DIMENSION), dtype=np.float32) / 2
+
+    def normal(rows: int) -> Vectors:
+        return rng.standard_normal((rows, DIMENSION), dtype=np.float32)
+
+    documents: Vectors = normal(50)[rng.integers(0, 50, DOCUMENTS)] + normal(DOCUMENTS)
+    near = documents[rng.choice(DOCUMENTS, QUERIES, replace=False)]
+    queries: Vectors = near + normal(QUERIES) * np.float32(0.5)
     return unit_rows(documents), unit_rows(queries)
 
 
@@ -195,7 +198,7 @@ def test_a_damaged_kept_index_is_built_again(
     ],
 )
 def test_what_cannot_be_done_is_refused(
-    options: tuple[str], message: str, clustered: tuple[Vectors, Vectors]
+    options: tuple[Any, ...], message: str, clustered: tuple[Vectors, Vectors]
 ) -> None:
     with pytest.raises(UsageError, match=message):
         searched(IndexOptions.checked(*options), clustered)
