@@ -31,6 +31,8 @@ def storage(output: Path) -> Iterator[None]:
     """
     try:
         yield
+    except Timeout:  # an error of the system by its class, and none of the folder
+        raise
     except OSError as error:
         raise StorageError(
             error, output, "Results that were saved before are unharmed; --output names the folder."

@@ -128,7 +128,8 @@ class ResultStore:
         """Return mteb's path of a model's result on a task."""
         from mteb.cache import ResultCache
 
-        return ResultCache(self.output).get_task_result_path(task_name=task, model_name=meta)
+        with storage(self.output):  # mteb creates the folder
+            return ResultCache(self.output).get_task_result_path(task_name=task, model_name=meta)
 
     def find(
         self,
