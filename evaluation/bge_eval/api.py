@@ -45,7 +45,7 @@ class ModelSettings(TypedDict, total=False):
 
     revision: str | None
     """Branch, tag or commit of a hub model; the version of a served model."""
-    pooling: Literal["cls", "mean", "last"] | None
+    pooling: Literal["cls", "mean", "last", "max", "mean_sqrt_len_tokens", "weightedmean"] | None
     """Which token vectors become the text's vector."""
     normalize: bool | None
     """Scale vectors to unit length."""
