@@ -21,7 +21,7 @@ WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-all parity test-newest lint format bench bench-quick docs wheel clean
+.PHONY: help install lock demo test test-all parity test-newest lint format bench bench-quick torture docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,11 @@ bench: $(BENCH_VENV)/.installed ## measure bge-eval beside its peers, write benc
 
 bench-quick: install ## the same, small, in the main environment (under three minutes); prints only
 	$(BIN)/python benchmarks/bench.py --quick --write $(VENV)/bench-quick.md $(BENCH_ARGS)
+
+TORTURE_ARGS ?=
+
+torture: install ## kill 50 runs at random moments, inject faults, write benchmarks/RELIABILITY.md
+	$(BIN)/python benchmarks/torture/torture.py --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
 
 docs: install ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[docs]'

@@ -1,0 +1,276 @@
+"""Kill runs at random moments of all phases, run them to the end, compare with an undisturbed run.
+
+``make torture`` writes benchmarks/RELIABILITY.md. Every run is the real command in a process of its
+own, on a small model and a reranker of random weights. Half of the kills come at a random time, the
+others at the beginning of a random phase.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = Path(__file__).with_name("child.py")
+TASK = "Torture"
+SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+_TIMES = {"created", "seconds", "counts", "tokens", "memory", "settings", "checksums", "checksum"}
+"""Fields of run.json that tell how long a run took and how much of it was stored before."""
+_MTEB_TIMES = {"evaluation_time", "date", "evaluation_phases"}
+
+
+@dataclass
+class Outcome:
+    """What the kills did."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    """Signal → kills."""
+    phases: Counter[str] = field(default_factory=Counter)
+    """Phase at the moment of the kill → kills."""
+    runs: int = 0
+    """Runs that came to their end, and were compared."""
+    different: list[str] = field(default_factory=list)
+    """Files that differ from the undisturbed run's."""
+    lost_seconds: float = 0.0
+    """Longest time from the last stored batch to a kill within the encoding."""
+
+
+def make_data(folder: Path, documents: int, queries: int) -> None:
+    """Write a collection of random words in the BEIR layout."""
+    chosen = random.Random(1)
+    words = [f"w{number}" for number in range(500)]
+    (folder / "qrels").mkdir(parents=True)
+    lines = [
+        {"_id": f"d{n}", "title": "", "text": " ".join(chosen.choices(words, k=20 + n % 60))}
+        for n in range(documents)
+    ]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+    asked = [{"_id": f"q{n}", "text": " ".join(chosen.choices(words, k=6))} for n in range(queries)]
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)) + "\n")
+    rows = [f"q{n}\td{chosen.randrange(documents)}\t1" for n in range(queries)]
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(rows))
+
+
+def make_models(folder: Path) -> tuple[Path, Path]:
+    """Save an encoder and a reranker of random weights; return their folders."""
+    import torch
+    from transformers import (
+        AutoTokenizer,
+        BertConfig,
+        BertForSequenceClassification,
+        BertModel,
+    )
+
+    from bge_eval.encode.locate import locate
+
+    tokenizer = AutoTokenizer.from_pretrained(locate("builtin:all-MiniLM-L6-v2").folder)
+    torch.manual_seed(3)
+    config = BertConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        initializer_range=0.3,
+    )
+    encoder, reranker = folder / "encoder", folder / "reranker"
+    BertModel(config).save_pretrained(encoder)
+    config.num_labels = 1
+    BertForSequenceClassification(config).save_pretrained(reranker)
+    for place in (encoder, reranker):
+        tokenizer.save_pretrained(place)
+    return encoder, reranker
+
+
+@dataclass(frozen=True)
+class Rack:
+    """The command, and the folders it works in."""
+
+    home: Path
+    """The folder of data and models."""
+    encoder: Path
+    """The encoder."""
+    reranker: Path
+    """The second stage."""
+
+    def start(self, place: Path) -> subprocess.Popen[bytes]:
+        """Start the command; its results, store and phases are in the place."""
+        place.mkdir(exist_ok=True)
+        (place / "phases").write_text("")
+        command = [sys.executable, str(CHILD), "run", "--model", str(self.encoder)]
+        command += ["--reranker", str(self.reranker), "--tasks", str(self.home / TASK)]
+        command += ["--offline", "--pooling", "cls", "--backend", "torch", "--quiet"]
+        command += ["--batch-tokens", "1024"]
+        command += ["--output", str(place / "out"), "--store", str(place / "store")]
+        env = {**os.environ, "TORTURE_PHASES": str(place / "phases"), "OMP_NUM_THREADS": "1"}
+        with (place / "log").open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, env=env)
+
+
+def content(output: Path) -> dict[str, Any]:
+    """Return the files of a folder of results, without what is time."""
+    files: dict[str, Any] = {}
+    for path in sorted((output / "results").rglob("*")):
+        name = path.relative_to(output).as_posix()
+        if not path.is_file() or path.name == "run_settings.jsonl":
+            continue
+        if path.name == "run.json":
+            files[name] = _without(json.loads(path.read_text()), _TIMES)
+        elif path.suffix == ".json":
+            files[name] = _without(json.loads(path.read_text()), _MTEB_TIMES)
+        else:
+            files[name] = path.read_bytes()
+    return files
+
+
+def _without(content: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if name not in names}
+
+
+def phases(place: Path) -> list[str]:
+    """Return the phases that the run has begun."""
+    return (place / "phases").read_text().split("\n")[:-1]
+
+
+def torture(rack: Rack, kills: int, seed: int) -> Outcome:
+    """Kill the command so many times; compare every run that comes to its end."""
+    chosen, outcome = random.Random(seed), Outcome()
+    place = rack.home / "undisturbed"
+    start = time.monotonic()
+    if rack.start(place).wait():
+        raise RuntimeError((place / "log").read_text())
+    whole, expected, events = time.monotonic() - start, content(place / "out"), len(phases(place))
+    number = 0
+    while sum(outcome.kills.values()) < kills:
+        number += 1
+        place = rack.home / f"killed-{number}"
+        while not _killed(rack, place, chosen, whole, events, outcome):
+            pass
+        _compare(expected, place, outcome)
+        shutil.rmtree(place)
+        print(f"{sum(outcome.kills.values())} kills, {outcome.runs} runs compared", flush=True)
+    return outcome
+
+
+def _killed(
+    rack: Rack,
+    place: Path,
+    chosen: random.Random,
+    whole: float,
+    events: int,
+    outcome: Outcome,
+) -> bool:
+    """Run the command and kill it, four times of five; return whether it came to its end."""
+    process = rack.start(place)
+    if chosen.random() < 0.2:
+        process.wait()
+    elif chosen.random() < 0.5:
+        _sleep_until(lambda: False, process, chosen.uniform(0.3, 1.0) * whole)
+    else:
+        event = chosen.randrange(events)
+        _sleep_until(lambda: len(phases(place)) > event, process, 600)
+        time.sleep(chosen.uniform(0, 0.05))
+    if process.poll() is None:
+        name = chosen.choice(list(SIGNALS))
+        begun = phases(place)
+        stored = max((p.stat().st_mtime for p in place.glob("store/*/*.journal")), default=None)
+        lost = time.time() - stored if stored and begun and "encode" in begun[-1] else 0.0
+        process.send_signal(SIGNALS[name])
+        outcome.kills[name] += 1
+        outcome.phases[begun[-1] if begun else "start"] += 1
+        outcome.lost_seconds = max(outcome.lost_seconds, lost)
+    code = process.wait()
+    if code not in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
+        raise RuntimeError(f"status {code}: {(place / 'log').read_text()}")
+    return code == 0
+
+
+def _sleep_until(happened: Any, process: subprocess.Popen[bytes], longest: float) -> None:
+    end = time.monotonic() + longest
+    while time.monotonic() < end and process.poll() is None and not happened():
+        time.sleep(0.002)
+
+
+def _compare(expected: Mapping[str, Any], place: Path, outcome: Outcome) -> None:
+    outcome.runs += 1
+    found = content(place / "out")
+    outcome.different += [
+        name for name in {**expected, **found} if expected.get(name) != found.get(name)
+    ]
+    left = [*place.glob("out/.staging-*"), *place.glob("store/*/*.journal")]
+    outcome.different += [f"left behind: {path.name}" for path in left if path.suffix]
+
+
+def fault_tests() -> tuple[int, int]:
+    """Run the tests that inject faults; return how many passed, and how many there are."""
+    report = Path(tempfile.mkdtemp()) / "faults.xml"
+    tests = [str(ROOT / "tests" / name) for name in ("test_faults.py", "test_store.py")]
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests]
+    subprocess.run(command, check=False, cwd=ROOT)
+    from xml.etree import ElementTree
+
+    [suite] = ElementTree.parse(report).getroot().findall("testsuite")
+    total = int(suite.get("tests", 0))
+    wrong = sum(int(suite.get(kind, 0)) for kind in ("failures", "errors", "skipped"))
+    return total - wrong, total
+
+
+def page(outcome: Outcome, faults: tuple[int, int] | None, seed: int) -> str:
+    """Return the text of RELIABILITY.md."""
+    kills = ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items()))
+    where = ", ".join(f"{name} {count}" for name, count in outcome.phases.most_common())
+    lines = [
+        "# Reliability",
+        "",
+        f"Made by `make torture` (seed {seed}). Every run is the real command: an encoder and a"
+        " reranker of random weights on 1,500 documents and 40 queries.",
+        "",
+        "| | |",
+        "| --- | ---: |",
+        f"| runs killed | {sum(outcome.kills.values())} ({kills}) |",
+        f"| runs continued to their end and compared | {outcome.runs} |",
+        f"| files that differ from an undisturbed run, times aside | {len(outcome.different)} |",
+        f"| longest time from the last stored batch to a kill | {outcome.lost_seconds:.2f} s |",
+    ]
+    if faults is not None:
+        lines.append(f"| faults injected, and handled as stated | {faults[0]} of {faults[1]} |")
+    lines += ["", f"Kills by phase: {where}.", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the torture; exit 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=14)
+    parser.add_argument("--no-faults", action="store_true", help="kill only")
+    parser.add_argument("--write", type=Path, help="the page to write; prints without")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bge-eval-torture-") as name:
+        home = Path(name)
+        make_data(home / TASK, 1500, 40)
+        outcome = torture(Rack(home, *make_models(home)), options.kills, options.seed)
+    faults = None if options.no_faults else fault_tests()
+    text = page(outcome, faults, options.seed)
+    if options.write:
+        options.write.write_text(text)
+    print(text)
+    for name in outcome.different:
+        print(f"different: {name}")
+    return int(bool(outcome.different) or (faults is not None and faults[0] != faults[1]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
