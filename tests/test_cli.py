@@ -315,3 +315,17 @@ def test_offline_opens_no_socket(bge_eval_process: CommandLine, tmp_path: Path) 
     )
     assert online.returncode == 3
     assert "a socket was opened" in online.stderr
+
+
+def test_a_label_names_the_row_everywhere_and_computes_nothing_again(
+    bge_eval: CommandLine, tmp_path: Path
+) -> None:
+    command = ("run", "demo", "-m", BUILTIN, "-o", tmp_path, "--offline", "--format", "json")
+    assert bge_eval(*command).returncode == 0
+    named = bge_eval(*command, "--label", " step 3000 ")
+    assert "already done" in named.stderr
+    assert "step 3000" in bge_eval("table", tmp_path, "--format", "markdown").stdout
+    wrong = bge_eval(*command, "--label", "two\nlines")
+    assert wrong.returncode == 2 and "--label takes one line" in wrong.stderr
+    several = bge_eval(*command, "--model", "bm25", "--label", "both")
+    assert several.returncode == 2 and "--label names one row" in several.stderr

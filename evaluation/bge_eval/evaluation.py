@@ -31,6 +31,7 @@ from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
 from bge_eval.results.identity import Identity, packages
+from bge_eval.results.label import write_label
 from bge_eval.results.locks import BusyError, task_lock
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.store import ResultStore, TaskOutput
@@ -65,6 +66,8 @@ class Options:
     """Leave out tasks whose data are known to be missing, instead of refusing to start."""
     rerank_top_k: int = 100
     """Documents of each query that the reranker re-orders."""
+    label: str = ""
+    """The user's own name for the row of the last stage; "" for none."""
     fail_fast: bool = False
     """Stop at the first task that fails."""
 
@@ -151,6 +154,8 @@ def _reported(
                 note(f"{planned.name} was not evaluated; the reason follows the other tasks.")
             continue
         report.done[planned.name] = [stage.path for stage in stages]
+        if label := evaluation.options.label:
+            write_label(stages[-1].path.parent, label)
         reused = all(stage.reused for stage in stages)
         if reused:
             report.reused.append(planned.name)

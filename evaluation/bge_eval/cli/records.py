@@ -13,6 +13,7 @@ from bge_eval.evaluation import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.remote.client import Limits
 from bge_eval.rerank.families import RerankerOptions
+from bge_eval.results.label import check_label
 
 
 def model_options(
@@ -99,4 +100,5 @@ def evaluate_options(data: DataFlags, reranker: RerankerFlags) -> Options:
         other_data=data.allow_other_data,
         available=data.available,
         rerank_top_k=reranker.depth,
+        label=check_label(data.label) if data.label is not None else "",
     )

@@ -23,6 +23,7 @@ from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.tasks import TaskFlags
 from bge_eval.cli.quiet import DEBUG, prepare
+from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from bge_eval.cli.opening import Blend
@@ -116,6 +117,8 @@ class _Evaluation:
 
     def run(self, models: Sequence[Model], fusion: Blend | None) -> list[Report]:
         """Evaluate the models one after another, then their fusion; the last is reranked."""
+        if fusion is None and self.options.label and len(models) > 1:
+            raise UsageError("--label names one row, and several --model make one row each.")
         if fusion is None:
             return [self._one(model, self.reranker) for model in models]
         reports = [self._part(model) for model in models]
@@ -138,7 +141,8 @@ class _Evaluation:
         if model.is_saved:
             introduce(model, self.progress)
             return None
-        return self._one(model, None)
+        unnamed = replace(self, options=replace(self.options, label=""))
+        return unnamed._one(model, None)
 
     def _saved(self, model: Model, report: Report | None) -> Model:
         """Return the runs that a part has left."""

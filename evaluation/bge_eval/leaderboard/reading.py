@@ -18,6 +18,7 @@ from bge_eval.leaderboard.rows import (
     ordered,
     task_score,
 )
+from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, read_record
 from bge_eval.results.saved import read_json, read_scores
 
@@ -76,11 +77,13 @@ def leaderboard(
     by_task |= _with_subsets(by_task, files)
     entries: dict[tuple[str, str, str, str | None, str], list[_Entry]] = {}
     metas: dict[Path, dict[str, Any]] = {}
+    labels: dict[Path, str] = {}
     for file in files:
         folder = file.path.parent
         if folder not in metas:
             metas[folder] = read_json(folder / "model_meta.json")
-        row = _heading(metas[folder], file.record)
+            labels[folder] = read_label(folder)
+        row = replace(_heading(metas[folder], file.record), title=labels[folder])
         entry = _entry(file, row, by_task[file.path.stem], key, aggregates)
         identity = (row.model, row.revision, row.settings, row.reranker, row.reranker_revision)
         entries.setdefault(identity, []).append(entry)

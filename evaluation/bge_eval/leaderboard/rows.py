@@ -215,6 +215,9 @@ class Row:
     """Task → the score of some of its subsets, where a result has no more; it has no part in
     averages and ranks."""
 
+    title: str = ""
+    """The user's own name for the row (``run --label``); "" for none."""
+
     @property
     def first_stage_key(self) -> tuple[str, str, str, bool]:
         """Return what a first stage and its second stages have in common."""
@@ -232,7 +235,9 @@ class Row:
 
     @property
     def label(self) -> str:
-        """Return the row's name for people."""
+        """Return the row's name for people: the user's own label, or model, settings, reranker."""
+        if self.title:
+            return self.title
         name = f"{self.model} [{self.settings}]" if self.settings else self.model
         if self.published:
             name += " (published)"

@@ -12,6 +12,7 @@ from typing import Any
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.identity import Identity
+from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, SideFiles, read_record, refuse_damaged
 from bge_eval.results.trec import read_excerpts, read_heads, read_per_query, read_qrels, read_run
 
@@ -75,7 +76,12 @@ class SavedResult:
 
     @property
     def label(self) -> str:
-        """Return the row's name for people, e.g. ``org/model [dtype=bfloat16] + reranker``."""
+        """Return the row's name for people, e.g. ``org/model [dtype=bfloat16] + reranker``.
+
+        A label of the user's own (``run --label``) takes its place.
+        """
+        if own := read_label(self.path.parent):
+            return own
         experiment = self.experiment
         reranker = experiment.pop("reranker", None)
         experiment.pop("rerank_top_k", None)

@@ -71,6 +71,13 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own name for the row, such as 'step 3000'; changes no score.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
     overwrite: Annotated[
         bool,
         typer.Option(
