@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.data.plausibility import expected_counts, refuse_other_data
+from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, StorageError, UsageError, as_failure
 from bge_eval.judge import (
@@ -41,9 +41,6 @@ from bge_eval.suites.sources import find_sources
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
     from mteb.models import ModelMeta
-
-_UNCOUNTED = 1000
-"""Texts that a task of the user's own is taken to have, to estimate the time that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +129,7 @@ def _reported(
     """Run the tasks; those that another process is running come last."""
     report = Report()
     note = evaluation.progress.note
-    pace = Pace({planned.name: _size(planned) for planned in tasks})
+    pace = Pace({planned.name: planned.texts for planned in tasks})
     pending = deque((planned, False) for planned in tasks)
     while pending:
         planned, waits = pending.popleft()
@@ -229,13 +226,6 @@ def preview(
 
 def _has_data(planned: PlannedTask, sources: Mapping[str, DataSource]) -> bool:
     return all(part.name in sources for part in planned.parts or (planned,))
-
-
-def _size(planned: PlannedTask) -> float:
-    """Return the number of texts of a task by mteb's count, for the time that it will take."""
-    singles = planned.parts or (planned,)
-    texts = (sum(expected_counts(single.task).values()) for single in singles)
-    return float(sum(count or _UNCOUNTED for count in texts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from bge_eval.data.collection import Collection, collection_task, read_collectio
 from bge_eval.data.files import Place
 from bge_eval.data.finding import find_place, find_source
 from bge_eval.data.layouts import recognise_source
+from bge_eval.data.plausibility import expected_counts
 from bge_eval.data.sources import DataSource
 from bge_eval.data.task_class import TaskClassSource, loads_itself
 from bge_eval.data.zips import PublishedZip
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _SPLITS_FROM = ("beir", "mteb-en", "c-mteb")
 """Suites whose splits and subsets a task named alone takes, before those of other suites."""
+_UNCOUNTED = 1000
+"""Texts that a task of the user's own is taken to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ class PlannedTask:
     def name(self) -> str:
         """Return mteb's task name."""
         return str(self.task.metadata.name)
+
+    @property
+    def texts(self) -> int:
+        """Return the number of texts by mteb's count, to estimate how long the task takes."""
+        singles = self.parts or (self,)
+        counts = (sum(expected_counts(single.task).values()) for single in singles)
+        return sum(count or _UNCOUNTED for count in counts)
 
     def place(self, data_dirs: Sequence[Path]) -> Place | None:
         """Return the task's folder or zip in the data folders, in whichever layout."""
