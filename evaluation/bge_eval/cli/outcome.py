@@ -1,0 +1,109 @@
+"""The outcome of ``bge-eval run``: the table, the reasons of gaps, the exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bge_eval.cli.formats.printable import print_error
+from bge_eval.cli.formats.registry import Format
+from bge_eval.cli.options.printed import PrintFlags
+from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.cli.quiet import DEBUG
+
+if TYPE_CHECKING:
+    from bge_eval.evaluation import Report
+    from bge_eval.leaderboard.board import Leaderboard
+    from bge_eval.progress import Progress
+    from bge_eval.suites.catalogue import PlannedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one or several evaluations have left."""
+
+    reports: Sequence[Report]
+    """Results and failures, model by model."""
+    tasks: Sequence[PlannedTask]
+    """The columns of the table."""
+    names: Sequence[str]
+    """The suites, tasks and folders as they were typed, for the table's title."""
+    output: Path
+    """The folder of results."""
+
+    def show(self, printed: PrintFlags, progress: Progress, *, profile: bool) -> None:
+        """Print the table, the reasons of its gaps, and what people usually type next.
+
+        Raises:
+            typer.Exit: a task failed.
+        """
+        files = [
+            path for report in self.reports for paths in report.done.values() for path in paths
+        ]
+        if files:
+            self._print(files, printed, profile)
+            progress.note(f"Results are in {self.output}. {_next_commands(self.output)}")
+        # CSV has no place for reasons.
+        _exit_on_failure(self.reports, told=bool(files) and printed.form is not Format.CSV)
+
+    def _print(self, files: Sequence[Path], printed: PrintFlags, profile: bool) -> None:
+        from bge_eval.cli.console import stderr, stdout
+        from bge_eval.cli.profile import show_profiles
+        from bge_eval.cli.show import show
+
+        board = replace(self._board(files, printed.metric), gaps=_reasons(self.reports))
+        show(board, printed.form, stdout)
+        if profile:
+            show_profiles(files, stderr)
+
+    def _board(self, files: Sequence[Path], metric: str) -> Leaderboard:
+        """Return the table of the results that this run made or reused."""
+        from bge_eval.cli.columns import labelled, measure_and_key, named, suite_title
+        from bge_eval.leaderboard.reading import leaderboard
+
+        measure, key = measure_and_key(metric)
+        columns = [task.name for task in self.tasks]
+        title = suite_title(self.names)
+        board = leaderboard(files, measure=measure, key=key, tasks=columns, title=title)
+        return named(labelled(board), key)
+
+
+def _reasons(reports: Sequence[Report]) -> dict[str, str]:
+    """Return the reason of every task that has no score."""
+    from bge_eval.errors import one_line
+
+    gaps = {
+        name: one_line(error, None) for report in reports for name, error in report.failed.items()
+    }
+    left = [name for report in reports for name in report.left]
+    return gaps | dict.fromkeys(left, "It was not begun: --fail-fast stops at the first failure.")
+
+
+def _exit_on_failure(reports: Sequence[Report], *, told: bool) -> None:
+    """Print every task that failed and exit with the gravest of their codes.
+
+    Args:
+        reports: what was evaluated, model by model.
+        told: the table shows the reasons, which are not repeated.
+    """
+    failed = [failure for report in reports for failure in report.failed.items()]
+    for name, error in failed:
+        reason = "The reason is under the table." if told else error
+        print_error(f"{name} was not evaluated. {reason}")
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
+    if failed:
+        raise typer.Exit(max(error.exit_code for _, error in failed))
+
+
+def _next_commands(output: Path) -> str:
+    """Return what people usually type after a run."""
+    folder = "" if output == DEFAULT_RUNS else f" {shlex.quote(str(output))}"
+    return f"Next: bge-eval table{folder}, bge-eval report{folder}"
