@@ -78,10 +78,21 @@ class Opener:
             MissingError: a model's or a reranker's files, or the first stage, are missing.
             DamagedError: files cannot be used.
         """
+        self.check()
+        return self.open_models(self.open_reranker())
+
+    def check(self) -> None:
+        """Refuse options of the reranker and of requests that apply to nothing.
+
+        Raises:
+            UsageError: there is such an option.
+        """
         self.reranker.check()
         self.server.check(self.model.names, self.reranker.reranker)
+
+    def open_models(self, reranker: Reranker | None) -> tuple[list[Model], Reranker | None]:
+        """Return the models; without any, the saved first stage, or the reranker alone."""
         options = model_options(self.model, self.server, self.machine, offline=self.offline)
-        reranker = self._reranker()
         if not self.model.names:
             return self._without_model(reranker)
         if self.reranker.first_stage is not None:
@@ -90,7 +101,8 @@ class Opener:
             )
         return [open_model(name, options, self.progress) for name in self.model.names], reranker
 
-    def _reranker(self) -> Reranker | None:
+    def open_reranker(self) -> Reranker | None:
+        """Return the second stage, without loading its weights; None if there is none."""
         name = self.reranker.reranker
         if name is not None and is_address(name):
             return self._served_reranker(name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
@@ -17,12 +20,12 @@ from bge_eval.cli.quiet import prepare
 
 if TYPE_CHECKING:
     from bge_eval.cli.evaluating import Evaluation
-    from bge_eval.evaluation import Preview
     from bge_eval.models.base import Model
 
 
 @grouped
 def run(
+    context: typer.Context,
     tasks: TaskFlags,
     model: ModelFlags,
     reranker: RerankerFlags,
@@ -45,7 +48,12 @@ def run(
       bge-eval run --model http://localhost:7997 --api infinity --tasks ./tickets
 
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
+
+      bge-eval run experiment.toml --dry-run
     """
+    if tasks.experiment is not None:
+        _run_experiment(tasks.experiment, context, printed, machine, dry_run=data.dry_run)
+        return
     prepare(offline=data.offline)
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress
@@ -74,21 +82,53 @@ def run(
     outcome.show(printed, progress, profile=machine.profile)
 
 
+def _run_experiment(
+    file: Path, context: typer.Context, printed: PrintFlags, machine: MachineFlags, *, dry_run: bool
+) -> None:
+    """Run or list the settings of a file; options of the command line hold for all of them."""
+    from bge_eval.cli.columns import measure_and_key
+    from bge_eval.cli.words import parse_settings, repeating_options, typed_options
+    from bge_eval.errors import UsageError
+    from bge_eval.experiment.file import PRINTING, read_experiment
+
+    typed = typed_options(context)
+    for name in ("overwrite", "no-store"):
+        if name in typed:
+            raise UsageError(
+                f"--{name} is not for an experiment, whose settings share what is computed."
+                " Choose another --output or --store to begin anew."
+            )
+    typed = {name: value for name, value in typed.items() if name not in PRINTING}
+    experiment = read_experiment(file, repeating_options(), typed)
+    parsed = parse_settings(experiment)
+    first = parsed[0]
+    prepare(offline=first.data.offline)
+    measure_and_key(printed.metric)
+
+    from bge_eval.cli.console import TerminalProgress
+    from bge_eval.cli.experiment import Sweep, show_preview
+    from bge_eval.cli.outcome import Outcome
+    from bge_eval.suites.catalogue import plan
+
+    progress = TerminalProgress(quiet=printed.quiet)
+    sweep = Sweep(experiment, parsed, progress)
+    if dry_run:
+        show_preview(sweep)
+        return
+    names = first.tasks.names
+    planned = plan(names, first.tasks.subset or [], first.tasks.lang or [])
+    outcome = Outcome(sweep.run(), planned, names, first.data.output)
+    outcome.show(printed, progress, profile=machine.profile)
+
+
 def _print_previews(evaluation: Evaluation, models: Sequence[Model]) -> None:
     """Print what each model would run."""
     from bge_eval.cli.console import stdout
+    from bge_eval.cli.experiment import state
     from bge_eval.cli.formats.terminal import terminal_table
     from bge_eval.cli.opening import introduce
 
     for model in models:
         introduce(model, evaluation.progress)
-        rows = [(task.task, _state(task), task.origin or "–") for task in evaluation.preview(model)]
+        rows = [(task.task, state(task), task.origin or "–") for task in evaluation.preview(model)]
         stdout.print(terminal_table(("task", "state", "data"), rows, left=(0, 1, 2)))
-
-
-def _state(task: Preview) -> str:
-    if not task.stages:
-        return "data missing"
-    if task.saved == task.stages:
-        return "done"
-    return f"to run ({task.saved} of {task.stages} parts done)" if task.saved else "to run"

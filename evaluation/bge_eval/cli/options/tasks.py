@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,7 +39,8 @@ class TaskFlags:
         list[str] | None,
         typer.Argument(
             metavar="TASKS",
-            help="The same without --tasks: bge-eval run ./tickets --model bm25",
+            help="The same without --tasks: bge-eval run ./tickets --model bm25; or the file of an"
+            " experiment: bge-eval run experiment.toml",
             autocompletion=complete_tasks,
         ),
     ] = None
@@ -50,6 +52,21 @@ class TaskFlags:
         list[str] | None,
         typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
     ] = None
+
+    @property
+    def experiment(self) -> Path | None:
+        """The file of an experiment, which is named in the place of tasks; None without one.
+
+        Raises:
+            UsageError: there is something beside it.
+        """
+        files = [name for name in self.more_tasks or [] if name.endswith(".toml")]
+        if len(files) > 1 or (files and len(self.more_tasks or []) > 1):
+            raise UsageError(
+                f"An experiment runs alone: {' '.join(self.more_tasks or [])}. Its file names the"
+                " tasks, or --tasks does."
+            )
+        return Path(files[0]) if files else None
 
     @property
     def names(self) -> list[str]:

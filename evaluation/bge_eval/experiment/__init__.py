@@ -1,0 +1,1 @@
+"""Experiments: many settings in one file."""
