@@ -92,6 +92,8 @@ def _run_experiment(
     from bge_eval.experiment.file import PRINTING, read_experiment
 
     typed = typed_options(context)
+    if "label" in typed:
+        raise UsageError("--label names one row, and an experiment makes a row of each setting.")
     for name in ("overwrite", "no-store"):
         if name in typed:
             raise UsageError(
