@@ -26,6 +26,7 @@ from bge_eval.suites.catalogue import PlannedTask, plan
 
 if TYPE_CHECKING:
     from bge_eval.evaluation import Preview, Report
+    from bge_eval.rerank.reranker import Reranker
 
 DEV = "dev"
 """The folder in the output folder for results that only choose a setting."""
@@ -162,7 +163,7 @@ class Sweep:
             self.progress,
         )
         opener.check()
-        reranker = self._reranker(parsed, opener)
+        reranker: Reranker | None = self._reranker(parsed, opener)
         unfused = replace(parsed.model, fuse=None, weights=None)
         key = repr((unfused, parsed.server, parsed.machine, parsed.reranker.first_stage))
         if not parsed.model.names and parsed.reranker.first_stage is None:
