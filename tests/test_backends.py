@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -139,6 +140,29 @@ def test_a_cut_conversion_is_made_again(tiny_bge: Path, own_cache: Path) -> None
     assert weights.read_bytes() == whole
     weights.unlink()
     np.testing.assert_array_equal(vectors(tiny_bge, "openvino"), expected)
+
+
+def test_conversions_of_unchecked_weights_are_not_used(tiny_bge: Path, own_cache: Path) -> None:
+    """The key under which they were saved is not read any more."""
+    from importlib.metadata import version
+
+    from bge_eval.runtime import converted
+    from bge_eval.runtime.openvino_library import openvino
+
+    files = locate(str(tiny_bge))
+    output = "last_hidden_state of the first token"
+    key = converted._key(files, output)
+    processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    machine = [processor, str(os.cpu_count())]
+    versions = [version(name) for name in ("openvino", "torch", "transformers")]
+    parts = [files.name, files.revision, output, *versions, *machine]
+    old = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    expected = vectors(tiny_bge, "openvino")
+    [folder] = own_cache.glob("openvino/*")
+    assert folder.name.endswith(key) and old != key
+    earlier = folder.rename(folder.with_name(folder.name.replace(key, old)))
+    np.testing.assert_array_equal(vectors(tiny_bge, "openvino"), expected)
+    assert folder.is_dir() and earlier.is_dir(), "converted again, beside the earlier one"
 
 
 def test_a_cache_that_cannot_be_written_is_told(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from bge_eval.encode.prompts import (
 )
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.registry import RegistryEntry
-from bge_eval.encode.settings import Dtype, Overrides, Pooling, Similarity
+from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
@@ -227,6 +228,14 @@ def test_choices_as_text(tmp_path: Path, minilm_folder: Path) -> None:
     np.testing.assert_array_equal(ours.encode(texts, **where), vectors)
     with pytest.raises(UsageError, match="pooling is 'clss'; it can be cls, "):
         Overrides(pooling="clss")  # type: ignore[arg-type]
+    options = ModelOptions(overrides=overrides, backend="torch", store=False)  # type: ignore[arg-type]
+    assert options.backend is Backend.TORCH
+    same = EncoderModel(str(folder), replace(options, overrides=Overrides(pooling=Pooling.CLS)))
+    np.testing.assert_array_equal(same.encode(texts, **where), vectors)
+    with pytest.raises(UsageError, match="backend is 'jax'; it can be auto, torch, "):
+        ModelOptions(backend="jax")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="loader is 'st'; it can be mteb"):
+        ModelOptions(loader="st")  # type: ignore[arg-type]
 
 
 def test_lower_casing_is_another_identity_than_it_was(tmp_path: Path, tiny_bge: Path) -> None:

@@ -287,10 +287,9 @@ def forbid_connections() -> None:
 def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progress | None) -> Model:
     """Open a model; the only place that translates `ModelSettings` to the records below."""
     from bge_eval.encode.prompts import read_prompts
-    from bge_eval.encode.settings import Backend, overrides_from
-    from bge_eval.models.kinds import Loader, ModelOptions
+    from bge_eval.encode.settings import overrides_from
+    from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.opening import open_model
-    from bge_eval.remote.apis import Api
     from bge_eval.remote.client import Limits
     from bge_eval.search.index import IndexOptions, Precision
 
@@ -314,9 +313,6 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
     for key in ("store", "adapter", "examples"):
         if isinstance(path := machine.get(key), str):
             machine[key] = Path(path).expanduser()
-    for key, kind in {"backend": Backend, "api": Api, "loader": Loader}.items():
-        if (value := machine.get(key)) is not None:
-            machine[key] = _choice(key, value, kind)
     if isinstance(file := values.get("prompts"), str | Path):
         values["prompts"] = read_prompts(Path(file))
     options = ModelOptions(
@@ -334,6 +330,7 @@ def _open_reranker(
 ) -> Reranker:
     """Open a reranker with those settings of the model that hold for both."""
     from bge_eval.encode.locate import locate
+    from bge_eval.encode.protocol import ProtocolName
     from bge_eval.rerank.families import RerankerOptions, load_reranker
 
     backend = settings.get("backend", "auto")
@@ -343,6 +340,7 @@ def _open_reranker(
         batch_tokens=settings.get("batch_tokens"),
         trust_remote_code=settings.get("trust_remote_code", False),
         backend=backend,
+        protocol=_choice("protocol", settings.get("protocol", "leaderboard"), ProtocolName),
     )
     files = locate(name, offline=offline, onnx=backend == "onnx")
     return load_reranker(files, options, progress)

@@ -19,6 +19,10 @@ def assert_close(values: Any, expected: Any, relative: float = 1e-5) -> None:
     np.testing.assert_allclose(values, expected, rtol=0, atol=relative * np.abs(expected).max())
 
 
+_CLASSES = {"bert": "BertTokenizer", "xlm-roberta": "XLMRobertaTokenizer"}
+"""transformers 4's classes of tokenizers."""
+
+
 class FlagEmbedding:
     """Asks FlagEmbedding in a process of its environment; see flagembedding_worker.py."""
 
@@ -62,7 +66,10 @@ class FlagEmbedding:
         shutil.copytree(folder, copy)
         config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
         tokenizer = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
-        tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        # There, only a named class puts special tokens around the ids of a pair.
+        classifier = config["architectures"][0].endswith("ForSequenceClassification")
+        named = _CLASSES.get(config["model_type"]) if classifier else None
+        tokenizer["tokenizer_class"] = named or "PreTrainedTokenizerFast"
         if config.get("type_vocab_size", 1) == 1:
             tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
         config["torch_dtype"] = config.pop("dtype", config.get("torch_dtype"))

@@ -14,6 +14,7 @@ import pytest
 
 from bge_eval.data.finding import find_source
 from bge_eval.encode.locate import locate
+from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.kinds import ModelOptions
@@ -133,6 +134,17 @@ def demo(output: Path, model: Any) -> Any:
     return mteb.TaskResult.from_disk(report.done[planned.name][0])
 
 
+_SCORES: dict[Path, Any] = {}
+"""Scores of the demonstration that several tests read, by the model's folder."""
+
+
+def demo_of(folder: Path, output: Path) -> Any:
+    """Scores of the demonstration by bge-eval, of a folder that no test changes."""
+    if folder not in _SCORES:
+        _SCORES[folder] = demo(output, open_model(str(folder), ModelOptions(device="cpu")))
+    return _SCORES[folder]
+
+
 def reference(wrapper: Any) -> Any:
     """Scores of the demonstration by mteb alone."""
     planned = plan(["demo"])[0]
@@ -154,7 +166,7 @@ def test_a_sparse_folder_scores_as_in_mteb(splade: Path, tmp_path: Path) -> None
     from sentence_transformers import SparseEncoder
 
     model = open_model(str(splade), ModelOptions(device="cpu"))
-    ours = demo(tmp_path, model)
+    ours = demo_of(splade, tmp_path)
     same(ours, reference(SparseEncoderWrapper(SparseEncoder(str(splade), device="cpu"))))
     assert "sentence-transformers" in model.packages
 
@@ -169,7 +181,7 @@ def test_a_multi_vector_folder_scores_as_in_mteb(
     folder = request.getfixturevalue(layout)
     model = open_model(str(folder), ModelOptions(device="cpu"))
     assert not model.encodes
-    ours = demo(tmp_path, model)
+    ours = demo_of(folder, tmp_path)
     same(ours, reference(MultiVectorWrapper(MultiVectorEncoder(str(folder), device="cpu"))))
 
 
@@ -224,11 +236,38 @@ def test_random_parts_are_refused(
 
 
 def test_options_that_it_does_not_honour(splade: Path) -> None:
-    from bge_eval.encode.settings import Overrides
-
     options = ModelOptions(overrides=Overrides(truncate_dim=8))
     with pytest.raises(UsageError, match="--truncate-dim cannot be used"):
         open_model(str(splade), options)
+
+
+def test_a_copy_is_recognised_or_asked_about(splade: Path, tmp_path: Path) -> None:
+    """A folder that runs whole has its prompts by the same evidence as every other."""
+    lines = open_model(str(splade), ModelOptions()).introduction()
+    assert any("the embedding store is not used" in line for line in lines)
+    lines = open_model(str(splade), ModelOptions(store=False)).introduction()
+    assert not any("store" in line for line in lines)
+
+    def opened(base: str, known_as: str | None = None) -> Any:
+        copy = tmp_path / base.rsplit("/", 1)[-1] / "tuned"
+        if not copy.exists():
+            shutil.copytree(splade, copy)
+            (copy / "README.md").write_text(f"---\nbase_model: {base}\n---\n")
+        return open_model(str(copy), ModelOptions(overrides=Overrides(known_as=known_as)))
+
+    with pytest.raises(UsageError, match=r"may be a copy of Qwen/Qwen3-Embedding-0\.6B.*none"):
+        opened("Qwen/Qwen3-Embedding-0.6B")
+    with pytest.raises(UsageError, match=r"through q3e_instruct_loader.*--loader mteb"):
+        opened("Qwen/Qwen3-Embedding-0.6B", "Qwen/Qwen3-Embedding-0.6B")
+    plain = opened("Qwen/Qwen3-Embedding-0.6B", "none")
+    assert "prompts_of" not in plain.identity(plan(["demo"])[0].task.metadata)
+    noted = opened("BAAI/bge-base-en-v1.5").introduction()
+    assert any("may be a copy of BAAI/bge-base-en-v1.5" in line for line in noted)
+    prompted = opened("BAAI/bge-base-en-v1.5", "BAAI/bge-base-en-v1.5")
+    identity = prompted.identity(plan(["demo"])[0].task.metadata)
+    assert identity["prompts_of"] == "BAAI/bge-base-en-v1.5"
+    prompt = prompted._loaded().model_prompts["query"]
+    assert prompt.startswith("Represent this sentence")
 
 
 def test_objects_of_a_module(
@@ -245,8 +284,7 @@ def test_objects_of_a_module(
     for function, folder in (("sparse", splade), ("vectors", multi_vector)):
         made = open_model(f"own_sparse_models:{function}", ModelOptions())
         ours = demo(tmp_path / function, made)
-        theirs = demo(tmp_path / f"{function}-2", open_model(str(folder), ModelOptions()))
-        same(ours, theirs)
+        same(ours, demo_of(folder, tmp_path / f"{function}-2"))
 
 
 def test_modules_with_code_of_their_own(tiny_bge: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bge_eval.encode.locate import locate
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import UsageError
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
@@ -24,6 +25,7 @@ from parity.tiny_rerankers import (
     shared_config,
     tokenizer,
 )
+from test_published_models import save_tokenizer, shrunk
 
 LAYERS = [2, 4, 6]
 """Layers of the layerwise reranker that give the score."""
@@ -148,6 +150,44 @@ def test_yes_logit(tmp_path: Path, flagembedding: FlagEmbedding, side: str) -> N
     assert np.ptp(expected) > 0.1
     assert_close(scored(folder), expected)
     assert_close(scored(folder, budget=1), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["bert", "xlm-roberta"])
+@pytest.mark.parametrize("max_length", [None, MAX_LENGTH])
+def test_the_cut_of_flag_reranker(
+    tmp_path: Path,
+    tiny_cross_encoder: Path,
+    flagembedding: FlagEmbedding,
+    kind: str,
+    max_length: int | None,
+) -> None:
+    """``--protocol model-card``: logits of pairs cut as FlagReranker cuts them."""
+    folder = tiny_cross_encoder if kind == "bert" else xlm_roberta(tmp_path / kind)
+    long = [("very long query " * 300, "a document " * 300), ("a query", "document " * 700)]
+    pairs = [*PAIRS, *long, ("word " * 900, "")]
+    stated = {} if max_length is None else {"max_length": max_length}
+    expected = flagembedding("cross_encoder", folder, pairs=pairs, **stated)
+    assert np.ptp(expected) > 0.1
+    for budget in (1, 4000):
+        options = RerankerOptions(
+            max_length=max_length,
+            batch_tokens=budget,
+            device="cpu",
+            protocol=ProtocolName.MODEL_CARD,
+        )
+        assert_close(load_reranker(locate(str(folder)), options).score(pairs), expected)
+
+
+def xlm_roberta(folder: Path) -> Path:
+    """bge-reranker-base's configuration, shrunk, with a tokenizer of bytes."""
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(2)
+    config = shrunk("BAAI/bge-reranker-base", num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    save_tokenizer(folder, config.pad_token_id)
+    return folder
 
 
 def tiny_gemma(folder: Path, side: str) -> Path:

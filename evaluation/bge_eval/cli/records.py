@@ -8,6 +8,7 @@ from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.encode.prompts import read_prompts
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Overrides
 from bge_eval.evaluation import Options
 from bge_eval.models.kinds import ModelOptions
@@ -85,6 +86,7 @@ def reranker_options(
         batch_tokens=machine.batch_tokens,
         trust_remote_code=model.trust_remote_code,
         backend=str(machine.backend),
+        protocol=model.prompting.protocol or ProtocolName.LEADERBOARD,
     )
 
 

@@ -105,6 +105,25 @@ _CHOICES: dict[str, type[StrEnum]] = {
 """The fields of `Overrides` that take one of a few values."""
 
 
+def take_choices(record: object, choices: Mapping[str, type[StrEnum]]) -> None:
+    """Replace texts in a new, frozen record by the values of their choices; None stays.
+
+    Args:
+        record: the record.
+        choices: field → its choices.
+
+    Raises:
+        UsageError: a value is none of its option's choices.
+    """
+    for name, kind in choices.items():
+        value = getattr(record, name)
+        if value is None:
+            continue
+        if value not in list(kind):
+            raise UsageError(f"{name} is '{value}'; it can be {', '.join(kind)}.")
+        object.__setattr__(record, name, kind(value))
+
+
 @dataclass(frozen=True, slots=True)
 class Overrides:
     """The user's options; None leaves the model's own value."""
@@ -140,13 +159,7 @@ class Overrides:
         Raises:
             UsageError: a value is none of its option's choices.
         """
-        for name, kind in _CHOICES.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if value not in list(kind):
-                raise UsageError(f"{name} is '{value}'; it can be {', '.join(kind)}.")
-            object.__setattr__(self, name, kind(value))
+        take_choices(self, _CHOICES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bge_eval.encode.protocol import ProtocolName
-from bge_eval.encode.settings import Backend, Dtype, Overrides
+from bge_eval.encode.settings import Backend, Dtype, Overrides, take_choices
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
@@ -83,6 +83,14 @@ class ModelOptions:
     """The index that searches, and over which representation of the vectors."""
     shared: bool = False
     """The options are for several models; each ignores those that its kind does not support."""
+
+    def __post_init__(self) -> None:
+        """Take the values of choices as text, too.
+
+        Raises:
+            UsageError: a value is none of its option's choices.
+        """
+        take_choices(self, {"backend": Backend, "api": Api, "loader": Loader})
 
 
 @dataclass(frozen=True, slots=True)

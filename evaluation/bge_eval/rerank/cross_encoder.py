@@ -15,8 +15,10 @@ import numpy.typing as npt
 from bge_eval.encode.config import read_modules, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from bge_eval.rerank.reranker import (
     Family,
     RerankerOptions,
@@ -72,7 +74,13 @@ class CrossEncoderReranker:
             "dtype": self._options.dtype,
             "max_length": self._options.max_length,
             **({"backend": "onnx"} if self._options.backend == "onnx" else {}),
+            **({"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}),
         }
+
+    @property
+    def _as_flag_reranker(self) -> bool:
+        """Return whether pairs are cut, and scored by their logits, as the model cards' were."""
+        return self._options.protocol is ProtocolName.MODEL_CARD
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs.
@@ -87,9 +95,14 @@ class CrossEncoderReranker:
             MissingError: the model cannot be loaded.
             DamagedError: the model outputs several numbers per pair, or a score that is not finite.
         """
+        import torch
+
         model = self._load()
         tokenizer = model.tokenizer
         limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
+        options: dict[str, Any] = {"show_progress_bar": False}
+        if self._as_flag_reranker:
+            options["activation_fn"] = torch.nn.Identity()
 
         def lengths_of(texts: list[str]) -> list[int]:
             encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
@@ -106,7 +119,7 @@ class CrossEncoderReranker:
             ):
                 part = [pairs[row] for row in batch.rows]
                 predicted = np.asarray(
-                    model.predict(part, batch_size=len(part), show_progress_bar=False), np.float64
+                    model.predict(part, batch_size=len(part), **options), np.float64
                 )
                 if predicted.ndim != 1:
                     raise DamagedError(
@@ -156,6 +169,8 @@ class CrossEncoderReranker:
             # mteb's wrapper makes a half-precision model return float32 scores, so that near
             # scores do not tie; without it scores would differ from mteb's.
             self._model = CrossEncoderWrapper(model).model
+            if self._as_flag_reranker:
+                self._cut_as_flag_reranker(self._model)
             self._replace_forward(self._model)
         return self._model
 
@@ -170,6 +185,12 @@ class CrossEncoderReranker:
                 f" positions of {self.files.name}."
             )
         model.tokenizer.model_max_length = positions
+
+    def _cut_as_flag_reranker(self, model: Any) -> None:
+        positions = token_positions(model[0].auto_model.config.to_dict())
+        length = longest_pair(self._options.max_length, positions)
+        model.max_seq_length = length
+        model.preprocess = flag_preprocess(model.tokenizer, length, self.files.name)
 
     def _replace_forward(self, model: CrossEncoder) -> None:
         """Run the forward pass in ONNX Runtime or OpenVINO, as the backend option asks."""

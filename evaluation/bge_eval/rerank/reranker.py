@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bge_eval.encode.config import module_kind, read_config, read_modules
 from bge_eval.encode.files import ModelFiles
+from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError
 from bge_eval.progress import Progress
 from bge_eval.rerank.kinds import RerankerKind
@@ -61,6 +62,9 @@ class RerankerOptions:
     """``--trust-remote-code``"""
     backend: str = "auto"
     """``--backend``; for cross-encoders only"""
+    protocol: ProtocolName = ProtocolName.LEADERBOARD
+    """``--protocol``: ``model-card`` cuts pairs as ``FlagReranker`` does; cross-encoders only,
+    since BGE's other rerankers cut so under every protocol"""
 
 
 @dataclass(frozen=True, slots=True)

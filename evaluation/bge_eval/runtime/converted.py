@@ -48,6 +48,8 @@ _TIMED_TOKENS = (4, 128)
 """Texts and tokens of the timed batch."""
 _MODEL, _WEIGHTS = "model.xml", "model.bin"
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_CHECKS = "weights checked by bge_eval.runtime.loading"
+"""Part of the cache's key: earlier conversions may be of weights that are refused today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +237,7 @@ def _key(files: ModelFiles, output: str) -> str:
     # Run times differ by machine, so each machine that shares a cache folder converts.
     machine = [openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"), str(os.cpu_count())]
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
-    parts = [files.name, files.revision, output, *versions, *machine]
+    parts = [files.name, files.revision, output, _CHECKS, *versions, *machine]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
