@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.data.integrity import refuse_unscorable
 from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, StorageError, UsageError, as_failure
@@ -323,6 +324,8 @@ class _Evaluation:
         task = planned.task
         profile = self.progress.fresh_profile()
         with source.loaded(task, self.progress):
+            if source.is_copy:
+                refuse_unscorable(task, source.origin)
             self._check_data(planned, source)
             path = self._find(stages[0], quiet=True)
             if path is None:

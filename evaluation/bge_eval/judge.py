@@ -5,6 +5,7 @@ Other modules pass mteb's tasks along; only this one runs them and reads what th
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import warnings
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.texts import excerpts
+from bge_eval.errors import DamagedError
 from bge_eval.models.base import Model
 from bge_eval.predictions import items_of
 from bge_eval.progress import Progress
@@ -75,6 +77,7 @@ def judge(model: Model, task: AbsTask, progress: Progress) -> Judged:
     if not searches(task):  # mteb calls encode and similarity
         with tempfile.TemporaryDirectory() as folder:
             result = _evaluated(model, task, progress, Path(folder))
+            _refuse_no_number(result)
             return Judged(result, {}, {}, {}, items_of(task, Path(folder)))
     recorder = _Recorder(model)
     return _judged(_evaluated(recorder, task, progress), recorder.runs, task)
@@ -197,6 +200,18 @@ def _evaluated_on_texts(
         date=datetime.now(tz=UTC),
         evaluation_phases=timer.phases or None,
     )
+
+
+def _refuse_no_number(result: TaskResult) -> None:
+    """Refuse a main score that is not a number: a correlation with equal similarities, say."""
+    for split, entries in result.scores.items():
+        for entry in entries:
+            if not math.isfinite(cast("Any", entry)["main_score"]):
+                raise DamagedError(
+                    f"{result.task_name} ({split}, {cast('Any', entry)['hf_subset']}): the main"
+                    " score is not a number. The model finds all pairs equally similar, or its"
+                    " vectors are damaged."
+                )
 
 
 def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:

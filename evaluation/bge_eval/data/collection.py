@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.answers import answer_task
 from bge_eval.data.layouts import recognise_collection
-from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line, quoted
 from bge_eval.measures.mteb_keys import measure_of_key, parse_key
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ _STS_KEYS = [
     for correlation in ("spearman", "pearson")
 ]
 _MAIN = {"Retrieval": "ndcg_at_10", "Reranking": "map_at_1000", "STS": "cosine_spearman"}
+_TAKEN = ("model_meta", "run")
+"""Names of other files in a folder of results."""
 _OPTIONS = {
     "name": str,
     "split": str,
@@ -101,7 +103,8 @@ def read_collection(folder: Path) -> Collection:
         if f"{role}_prompt" in options
     }
     measure = options.get("main_measure")
-    name = options.get("name") or re.sub(r"[^\w.-]", "_", folder.resolve().name)
+    own_name = re.sub(r"[^\w.-]", "_", folder.resolve().name).lstrip(".-")
+    name = options.get("name") or own_name[:100] or "own"
     return Collection(
         name=name,
         folder=folder,
@@ -186,7 +189,7 @@ def _options(path: Path) -> dict[str, Any]:
         return {}
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     for name, value in options.items():
         kind = _OPTIONS.get(name)
@@ -197,11 +200,15 @@ def _options(path: Path) -> dict[str, Any]:
             )
         if not isinstance(value, kind):
             raise DamagedError(f"{path}: {name} must be a {kind.__name__}, not {value!r}.")
-    if not re.fullmatch(r"[\w.-]+", options.get("name", "a")):
+    name = options.get("name", "a")
+    if not re.fullmatch(r"\w[\w.-]{0,99}", name) or name in _TAKEN:
         raise DamagedError(
-            f"{path}: the name '{options['name']}' becomes a file name: only letters, digits,"
-            " '.', '_' and '-' are allowed."
+            f"{path}: the name {quoted(name)} becomes a file name: at most 100 letters, digits,"
+            f" '.', '_' and '-' are allowed, the first a letter or digit, and not"
+            f" {' or '.join(_TAKEN)}."
         )
+    if options.get("languages") == []:
+        raise DamagedError(f"{path}: languages is empty. Leave it out, or name one: eng-Latn.")
     for language in options.get("languages", ()):
         if not isinstance(language, str) or not re.fullmatch(r"[a-z]{3}-[A-Z][a-z]{3}", language):
             raise DamagedError(

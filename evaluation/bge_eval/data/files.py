@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
-from bge_eval.errors import DamagedError
+from bge_eval.encode.config import LFS_POINTER
+from bge_eval.errors import DamagedError, one_line, quoted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,12 +32,19 @@ _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 def find_file(folder: Place, name: str) -> Place | None:
-    """Return ``name`` or ``name.gz`` below a folder; None if neither exists."""
-    for candidate in (name, f"{name}.gz"):
-        place = folder.joinpath(candidate)
-        if place.is_file():
-            return place
-    return None
+    """Return ``name`` or ``name.gz`` below a folder; None if neither exists.
+
+    Raises:
+        DamagedError: both exist, and it is unknown which of them counts.
+    """
+    places = [folder.joinpath(candidate) for candidate in (name, f"{name}.gz")]
+    present = [place for place in places if place.is_file()]
+    if len(present) > 1:
+        raise DamagedError(
+            f"{folder} holds {name} and {name}.gz, and only one can be read. Remove the one that"
+            " does not count."
+        )
+    return present[0] if present else None
 
 
 def fingerprint(files: Mapping[str, Place]) -> str:
@@ -68,6 +76,11 @@ def lines(place: Place) -> Iterator[tuple[int, str]]:
         try:
             for number, raw in enumerate(file, start=1):
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if number == 1 and raw.startswith(LFS_POINTER):
+                    raise DamagedError(
+                        f"{place} is a Git LFS pointer, not the file itself. Fetch it with `git lfs"
+                        " pull` in its repository, or copy the file."
+                    )
                 if line.strip():
                     yield number, line
         except UnicodeDecodeError as error:
@@ -89,14 +102,45 @@ def records(place: Place) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     for number, line in lines(place):
         try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DamagedError(f"{place}, line {number}: not JSON ({error}).") from error
-        if not isinstance(record, dict):
+            record = json.loads(line, object_pairs_hook=_without_doubles)
+        except _TwiceError as error:
             raise DamagedError(
-                f"{place}, line {number}: expected a JSON object, not {type(record).__name__}."
-            )
+                f"{place}, line {number}: the key {quoted(str(error))} is twice in one object."
+            ) from error
+        except ValueError as error:
+            reason = one_line(error, 100)
+            raise DamagedError(f"{place}, line {number}: not JSON ({reason}).") from error
+        except RecursionError as error:
+            raise DamagedError(
+                f"{place}, line {number}: not JSON of a data set: it is too deeply nested."
+            ) from error
+        if not isinstance(record, dict):
+            kind = "null" if record is None else type(record).__name__
+            raise DamagedError(f"{place}, line {number}: expected a JSON object, not {kind}.")
+        if "\\" in line and (name := _half_pair(record)) is not None:
+            raise DamagedError(f"{place}, line {number}: {name} holds half of a surrogate pair.")
         yield number, record
+
+
+class _TwiceError(Exception):
+    """A JSON object has a key twice; the message is the key."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its keys and values; JSON leaves open which of two equal keys counts."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _TwiceError(next(key for key in keys if keys.count(key) > 1))
+    return made
+
+
+def _half_pair(record: dict[str, Any]) -> str | None:
+    """Return the field whose text is no valid Unicode; None if there is none."""
+    for name, value in record.items():
+        if not _encodable(json.dumps({name: value}, ensure_ascii=False)):
+            return name if _encodable(name) else "the name of a field"
+    return None
 
 
 class NotPlainError(Exception):
@@ -187,12 +231,10 @@ def text_of(record: Mapping[str, Any], name: str, place: Place, number: int) -> 
     """Return a text field; only a title may be absent.
 
     Raises:
-        DamagedError: it is missing, not a string, or not valid Unicode.
+        DamagedError: it is missing, or not a string.
     """
     value = record.get(name)
     if isinstance(value, str):
-        if not value.isascii() and not _encodable(value):
-            raise DamagedError(f"{place}, line {number}: {name} holds half of a surrogate pair.")
         return value
     if value is None and name == "title":
         return ""

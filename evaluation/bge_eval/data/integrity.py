@@ -13,6 +13,7 @@ from bge_eval.errors import DamagedError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from mteb.abstasks import AbsTask
 
 _ROWS = 65536
 
@@ -35,6 +36,7 @@ def check_split(data: Mapping[str, Any], origin: str, *, dangling: bool) -> int:
     documents = _ids_once(data["corpus"], "document", origin)
     queries = _ids_once(data["queries"], "query", origin)
     qrels: Mapping[str, Mapping[str, int]] = data["relevant_docs"]
+    refuse_none_relevant(qrels, origin)
     if unknown := _unknown(qrels, queries):
         raise DamagedError(
             f"{origin}: {len(unknown)} judged queries are not among its queries, such as"
@@ -58,6 +60,51 @@ def check_split(data: Mapping[str, Any], origin: str, *, dangling: bool) -> int:
             " retrieved."
         )
     return len(dangling_ids)
+
+
+def refuse_none_relevant(qrels: Mapping[str, Mapping[str, int]], origin: object) -> None:
+    """Refuse judgements by which no document is relevant: every model would score 0.
+
+    Args:
+        qrels: query id → document id → grade.
+        origin: the file or folder, for the message.
+
+    Raises:
+        DamagedError: no grade is above 0.
+    """
+    if not any(grade > 0 for judged in qrels.values() for grade in judged.values()):
+        raise DamagedError(
+            f"{origin}: no document is relevant by these judgements (no grade is above 0), so"
+            " every model would score 0. Relevant documents have grades from 1."
+        )
+
+
+def refuse_unscorable(task: AbsTask, origin: str) -> None:
+    """Refuse pairs whose scores are no numbers or all the same: no correlation exists.
+
+    Args:
+        task: a task whose data are loaded; only STS is checked.
+        origin: the folder, for the message.
+
+    Raises:
+        DamagedError: a score is not finite, or all of a split are equal.
+    """
+    if task.metadata.type != "STS":
+        return
+    dataset: Any = task.dataset
+    subsets = dataset if task.metadata.is_multilingual else {"default": dataset}
+    for subset, splits in subsets.items():
+        for split in task.eval_splits:
+            scores = np.asarray(splits[split]["score"], np.float64)
+            where = f"{origin}, {split}" if subset == "default" else f"{origin}, {subset}, {split}"
+            if not np.isfinite(scores).all():
+                row = int(np.flatnonzero(~np.isfinite(scores))[0]) + 1
+                raise DamagedError(f"{where}: the score of row {row} is not a finite number.")
+            if len(scores) < 2 or (scores == scores[0]).all():
+                raise DamagedError(
+                    f"{where}: all scores of the {len(scores)} pairs are {scores[0]:g}, so no"
+                    " correlation with them exists. At least two must differ."
+                )
 
 
 def refuse_unwritable_ids(table: Dataset, what: str) -> None:

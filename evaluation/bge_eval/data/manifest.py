@@ -104,7 +104,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for entry in content["files"].values():
             _ = entry["size"], entry["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(
             f"{path} is no manifest of downloaded files ({type(error).__name__}:"
             f" {error}). Remove it, or download the data again."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bge_eval.data.files import Place, lines, records
+from bge_eval.data.integrity import refuse_none_relevant
 from bge_eval.errors import DamagedError
 from bge_eval.records import Qrels
 from bge_eval.results.judgements import Judgement, add_judgement, grade, judgements
@@ -38,8 +39,8 @@ def read_qrels(
         The qrels, and (document id, line) of every judged document that the corpus lacks.
 
     Raises:
-        DamagedError: a query is unknown, two judgements contradict each other, or the file has
-            none.
+        DamagedError: a query is unknown, two judgements contradict each other, the file has none,
+            or no document is relevant.
     """
     qrels: Qrels = {}
     dangling: list[tuple[str, int]] = []
@@ -55,6 +56,7 @@ def read_qrels(
             dangling.append((judgement.document, judgement.line))
     if not qrels:
         raise DamagedError(f"{place} holds no judgements.")
+    refuse_none_relevant(qrels, place)
     return qrels, dangling
 
 
@@ -115,4 +117,13 @@ def jsonl_judgements(place: Place) -> Iterator[Judgement]:
             raise DamagedError(f"{place}, line {number}: no {missing[0]}.")
         text = json.dumps(record["relevance"]).strip('"')
         score = grade(text, f"{place}, line {number}")
-        yield Judgement(number, str(record["qid"]), str(record["docid"]), score)
+        query, document = (_id(record, name, place, number) for name in ("qid", "docid"))
+        yield Judgement(number, query, document, score)
+
+
+def _id(record: Mapping[str, Any], name: str, place: Place, number: int) -> str:
+    value = record[name]
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        shown = json.dumps(value)[:40]
+        raise DamagedError(f"{place}, line {number}: {name} is {shown}, expected an id.")
+    return str(value)

@@ -12,7 +12,9 @@ folder for each. Rows keep their order, because few-shot sampling depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +98,7 @@ class RowsFolder:
 
         required = columns_of(task)
         return {
-            split: Dataset.from_dict(_columns(place, required))
+            split: Dataset.from_dict(_columns(place, required, sts=task.metadata.type == "STS"))
             for split, place in self.files(splits).items()
         }
 
@@ -156,13 +158,40 @@ def rows_marker(task: AbsTask) -> str:
 
 
 def rows_collection(folder: Path) -> tuple[str, list[str]] | None:
-    """Return the task type and the splits of a user's folder of rows: an STS task."""
+    """Return the task type and the splits of a user's folder of rows: an STS task.
+
+    Raises:
+        MissingError: these are the queries of a search task whose corpus is missing.
+        DamagedError: the first row has other columns.
+    """
     rows = RowsFolder.recognise(folder)
-    return ("STS", rows.splits()) if rows else None
+    if rows is None:
+        return None
+    splits = rows.splits()
+    if "queries" in splits or (folder / "qrels").is_dir():
+        raise MissingError(
+            f"{folder} has no corpus.jsonl (or corpus.jsonl.gz) beside its queries or judgements."
+        )
+    place = rows.files(splits[:1])[splits[0]]
+    for number, record in records(place):
+        if not {"sentence1", "sentence2", "score"} <= set(record):
+            raise DamagedError(
+                f"{place}, line {number}: its columns are {', '.join(map(repr, record)) or 'none'};"
+                " expected sentence1, sentence2 and score (STS), or query, positive and negative"
+                " (reranking)."
+            )
+        break
+    return "STS", splits
 
 
-def _columns(place: Place, required: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Read a file into column → values; required columns may have another name in the file."""
+def _columns(place: Place, required: tuple[str, ...], *, sts: bool = False) -> dict[str, list[Any]]:
+    """Read a file into column → values; required columns may have another name in the file.
+
+    Args:
+        place: the file.
+        required: the columns that the task reads.
+        sts: whether these are pairs of texts with a score.
+    """
     columns: dict[str, list[Any]] = {}
     names: dict[str, str] = {}
     for number, record in records(place):
@@ -178,7 +207,28 @@ def _columns(place: Place, required: tuple[str, ...]) -> dict[str, list[Any]]:
                     f"{place}, line {number}: no {key} (its keys are"
                     f" {', '.join(map(str, record))})."
                 )
+            _refuse_value(key, record[key], f"{place}, line {number}", columns[name], sts)
             values.append(record[key])
     if not columns:
         raise DamagedError(f"{place} is empty: expected one JSON object a line.")
     return columns
+
+
+def _refuse_value(name: str, value: Any, where: str, before: Sequence[Any], sts: bool) -> None:
+    """Refuse a value that is missing, of another kind than those before, or no score.
+
+    Raises:
+        DamagedError: the message names the column and its place.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    expected = ""
+    if sts and name == "score":
+        if not number or not math.isfinite(value):
+            expected = "a number"
+    elif sts and name in ("sentence1", "sentence2"):
+        if not isinstance(value, str):
+            expected = "a text"
+    elif before and not number and type(value) is not type(before[0]):
+        expected = f"of the kind of the lines above ({type(before[0]).__name__})"
+    if expected:
+        raise DamagedError(f"{where}: {name} is {json.dumps(value)[:40]}, expected {expected}.")

@@ -253,7 +253,7 @@ def read_prompts(path: Path) -> dict[str, str]:
         raise MissingError(f"The prompts file {path} does not exist.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     for name, text in content.items():
         if not isinstance(text, str):

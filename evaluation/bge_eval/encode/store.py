@@ -233,7 +233,7 @@ def _sizes(folder: Path) -> dict[str, int]:
     try:
         facts = json.loads((folder / "space.json").read_text(encoding="utf-8"))
         return {name: int(facts[name]) for name in ("dimension", "parameters") if name in facts}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -309,9 +309,9 @@ def stored_spaces(root: Path) -> list[StoredSpace]:
             texts = sum(count for file in files for count, _ in headers(file))
             size = sum(file.stat().st_size for file in files)
             used = path.parent.stat().st_mtime
-        except (OSError, ValueError):
+            dimension = int(facts.get("dimension", 0))
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             continue
-        dimension = int(facts.get("dimension", 0))
         spaces.append(
             StoredSpace(
                 path.parent,

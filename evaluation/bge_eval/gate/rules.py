@@ -119,7 +119,7 @@ def read_rules(path: Path) -> Rules:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingError(f"The rules file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     problems = [
         f"[{name}] is not a table of the rules.{did_you_mean(name, _TABLES)} The tables are"

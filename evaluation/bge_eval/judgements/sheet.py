@@ -114,9 +114,12 @@ def read_sheet(path: Path) -> list[Row]:
 def _records(path: Path, text: str, suffix: str) -> Sequence[dict[str, Any]]:
     try:
         if suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            if not all(isinstance(record, dict) for record in records):
+                raise ValueError("a line is no JSON object")
+            return records
         return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except (ValueError, csv.Error) as error:
+    except (ValueError, csv.Error, RecursionError) as error:
         raise DamagedError(f"{path} is no readable sheet ({error}).") from error
 
 

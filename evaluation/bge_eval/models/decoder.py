@@ -75,7 +75,7 @@ def read_examples(path: Path) -> dict[str, tuple[Example, ...]]:
         raise MissingError(f"--examples {path}: there is no such file.")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not JSON ({error}).") from error
     by_task = content if isinstance(content, dict) else {"": content}
     known = {"query", "response", "instruct"}

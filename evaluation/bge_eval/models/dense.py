@@ -24,7 +24,7 @@ from bge_eval.models.base import Model, model_meta
 from bge_eval.models.form import Form
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
-from bge_eval.runtime.checks import refuse_misshapen, refuse_unusable
+from bge_eval.runtime.checks import Spread, refuse_misshapen, refuse_unusable
 from bge_eval.search.engines import EXACT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
 from bge_eval.search.index import IndexOptions, Rows
@@ -231,16 +231,19 @@ class DenseModel(Model):
 
         index = self._engine(queries, top_k, ids_of)
         row, whole = 0, len(corpus)
+        spread = Spread(self.files.name)
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):
                 with self.progress.step("encode corpus", whole, "documents") as encoded:
                     vectors = self._vectors(texts, form, encoded)
                     refuse_misshapen(vectors, len(texts), queries.shape[1], self.files.name)
                     refuse_unusable(vectors, texts)
+                    spread.add(vectors, texts)
                     vectors = self._comparable(vectors)
                 index.add(vectors, row)
                 searched.advance(len(texts))
                 row += len(texts)
+        spread.refuse_constant()
         with self.progress.step("search"):
             results = index.results()
         _check_found(self._index.name, results, whole, query_ids)
@@ -291,6 +294,9 @@ class DenseModel(Model):
             vectors = self._vectors(texts, form, step, normalize=normalize)
         refuse_misshapen(vectors, len(texts), None, self.files.name)
         refuse_unusable(vectors, texts)
+        spread = Spread(self.files.name)
+        spread.add(vectors, texts)
+        spread.refuse_constant()
         return vectors
 
     def _comparable(self, vectors: Vectors) -> Vectors:

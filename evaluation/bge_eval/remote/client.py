@@ -263,7 +263,7 @@ class _IncompleteError(Exception):
 def _read(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _IncompleteError(f"its answer is no complete JSON ({error})") from error
 
 
@@ -272,7 +272,7 @@ def _message(content: bytes) -> str:
     text = content.decode("utf-8", "replace")
     try:
         problem = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     while isinstance(problem, dict):
         inner = next(

@@ -161,7 +161,7 @@ def _write_settings(staged: Path, target: Path, sources: Iterable[Path], tasks: 
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
                 task = json.loads(line)["task"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DamagedError(f"{path} is no readable file of mteb's ({error}).") from error
             exported_now = task in tasks
             if exported_now is (folder != target) and line not in lines:

@@ -3,15 +3,16 @@
 A line has three columns, ``query document grade``, as BEIR's files have, or TREC's four, ``query
 iteration document grade``; all lines have as many. Columns are separated by tabs, or by spaces
 where the first line has no tab. The first line may be a header, which is recognised by the name of
-its last column (`GRADE_NAMES`). A grade is a whole number; ``1.0`` is 1.
+its last column (`GRADE_NAMES`). A grade is a whole number from -10,000 to 10,000; ``1.0`` is 1.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, quoted
 from bge_eval.records import Qrels
 
 GRADE_NAMES = (
@@ -19,6 +20,9 @@ GRADE_NAMES = (
 )  # fmt: skip
 """Names of the last column of a header, in lower case."""
 _COLUMNS = (3, 4)
+_LARGEST_GRADE = 10_000
+"""trec_eval counts documents in an array as long as the largest grade; beyond memory it crashes."""
+_WHOLE = re.compile(r"[+-]?[0-9]{1,300}(\.0*)?", re.ASCII)
 _DOCUMENTS = ("doc", "corpus", "passage")
 
 
@@ -88,18 +92,21 @@ def grade(text: str, where: str) -> int:
     """Return a grade; ``1.0`` is 1.
 
     Raises:
-        DamagedError: it is not a whole number.
+        DamagedError: it is not a whole number, or too large for trec_eval.
     """
-    try:
-        value = float(text)
-        if value == int(value):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise DamagedError(
-        f"{where}: the grade '{text}' is not a whole number. (A header's last column is called"
-        f" {', '.join(GRADE_NAMES[:4])} …)"
-    )
+    shown = quoted(text, 40)
+    if not _WHOLE.fullmatch(text):
+        raise DamagedError(
+            f"{where}: the grade {shown} is not a whole number. (A header's last column is called"
+            f" {', '.join(GRADE_NAMES[:4])} …)"
+        )
+    value = int(text.partition(".")[0])
+    if abs(value) > _LARGEST_GRADE:
+        raise DamagedError(
+            f"{where}: the grade {shown} is too large. Grades go from {-_LARGEST_GRADE} to"
+            f" {_LARGEST_GRADE}; map them to fewer, such as 0 to 3."
+        )
+    return value
 
 
 def _check_header(cells: list[str], number: int, file: object) -> None:

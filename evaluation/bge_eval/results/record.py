@@ -181,7 +181,7 @@ def read_record(result: Path) -> RunRecord:
         return RunRecord()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error
     fields = Fields(path, content)
     own = fields.text(_OWN_CHECKSUM)

@@ -247,7 +247,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is no readable result ({error}).") from error
     if not isinstance(content, dict):
         raise DamagedError(f"{path} is no result file: expected a JSON object.")

@@ -15,6 +15,9 @@ from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.results.judgements import add_judgement, judgements
 from bge_eval.search.ranking import ranked
 
+_UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
+"""What reading a damaged file raises; a UnicodeDecodeError is a ValueError."""
+
 
 def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
     """Write a run: ``query Q0 document rank score tag``, tab-separated, best first.
@@ -57,7 +60,7 @@ def read_run(path: Path) -> Run:
                         f" {problem}."
                     )
                 documents[cells[2]] = score
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run
 
@@ -152,7 +155,15 @@ def read_excerpts(path: Path) -> Excerpts:
                     queries[item["query"]] = item["text"]
                 else:
                     documents[item["document"]] = Excerpt(item["title"], item["text"])
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise DamagedError(f"{path} holds no readable texts ({error}).") from error
     return Excerpts(queries, documents)
 
@@ -180,9 +191,11 @@ def read_per_query(path: Path) -> tuple[list[str], dict[str, list[float]]]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             header = file.readline().rstrip("\n").split("\t")
-            rows = (line.rstrip("\n").split("\t") for line in file)
-            return header[1:], {row[0]: [float(cell) for cell in row[1:]] for row in rows}
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, ValueError) as error:
+            table = [line.rstrip("\n").split("\t") for line in file]
+        if any(len(row) != len(header) for row in table):
+            raise ValueError("a line has another number of columns than the first")
+        return header[1:], {row[0]: [float(cell) for cell in row[1:]] for row in table}
+    except _UNREADABLE as error:
         raise DamagedError(f"{path} holds no readable scores ({error}).") from error
 
 

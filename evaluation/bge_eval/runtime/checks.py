@@ -9,6 +9,11 @@ import numpy as np
 from bge_eval.errors import DamagedError, quoted
 from bge_eval.records import Vectors
 
+_FEWEST = 3
+"""Different texts for which one vector is a fault; two may be equal where they are cut."""
+_SAME = 1e-6
+"""Largest difference of numbers that are the same but for rounding, relative to the largest."""
+
 
 def refuse_unusable(
     vectors: Vectors, texts: Sequence[str], dtype: str = "", *, zero: bool = False
@@ -40,6 +45,46 @@ def refuse_unusable(
             raise DamagedError(
                 f"The model's vector of the text {quoted(texts[row])} is zero: it has no"
                 " direction to compare. The model's weights or its tokenizer are damaged."
+            )
+
+
+class Spread:
+    """Whether different texts have different vectors: one vector for all is a broken model."""
+
+    def __init__(self, model: str) -> None:
+        """Begin with no vector.
+
+        Args:
+            model: the model's name, for the message.
+        """
+        self._model = model
+        self._first: Vectors | None = None
+        self._texts: set[str] = set()
+        self._differ = False
+
+    def add(self, vectors: Vectors, texts: Sequence[str]) -> None:
+        """Look at more vectors, ``(n, dim)`` float32, of as many texts."""
+        if self._differ or not len(vectors):
+            return
+        if self._first is None:
+            self._first = vectors[0].copy()
+        largest = float(np.abs(self._first).max())
+        self._differ = bool(np.abs(vectors - self._first).max() > _SAME * largest)
+        for text in texts:
+            if len(self._texts) < _FEWEST:
+                self._texts.add(text)
+
+    def refuse_constant(self) -> None:
+        """Refuse vectors that are all alike.
+
+        Raises:
+            DamagedError: three texts or more that differ have the same vector.
+        """
+        if not self._differ and len(self._texts) >= _FEWEST:
+            raise DamagedError(
+                f"{self._model} gave the same vector to all texts, such as"
+                f" {' and '.join(quoted(text, 40) for text in sorted(self._texts)[:2])}, so none"
+                " can be told from another. Its weights or its tokenizer are damaged."
             )
 
 

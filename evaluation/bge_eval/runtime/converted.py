@@ -214,7 +214,7 @@ def _read_facts(folder: Path) -> Facts | None:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         return Facts(**{**facts, "inputs": tuple(facts["inputs"])})
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

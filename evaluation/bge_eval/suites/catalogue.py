@@ -162,7 +162,15 @@ def _is_task(name: str) -> bool:
 def _folder_task(folder: Path) -> PlannedTask:
     if not folder.is_dir():
         raise UsageError(f"--tasks {folder}: there is no such folder.")
-    return _collection_task(read_collection(folder))
+    collection = read_collection(folder)
+    if _is_task(collection.name):
+        raise UsageError(
+            f"--tasks {folder}: mteb has a task {collection.name}, or a suite has, and a result of"
+            " this name would be ranked and exported as its own. Give this collection another name"
+            f' in {folder / "task.toml"}, such as name = "My{collection.name}". If the folder holds'
+            f" {collection.name} itself: --tasks {collection.name} --data-dir {folder.parent}."
+        )
+    return _collection_task(collection)
 
 
 def _class_task(name: str) -> PlannedTask:
