@@ -19,9 +19,9 @@ from bge_eval.errors import BgeEvalError, StorageError, UsageError, as_failure
 from bge_eval.judge import (
     Judged,
     average,
+    identity_of,
     judge,
     judge_reranked,
-    search_identity,
     searches,
 )
 from bge_eval.measures.mteb_keys import measure_of_key
@@ -31,7 +31,7 @@ from bge_eval.progress import Pace, Profile, Progress
 from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
-from bge_eval.results.identity import Identity, packages
+from bge_eval.results.identity import Identity
 from bge_eval.results.label import write_label
 from bge_eval.results.locks import BusyError, task_lock
 from bge_eval.results.saved import SavedResult
@@ -433,15 +433,7 @@ class _Evaluation:
         self, task: AbsTask, data: dict[str, Any], reranker: dict[str, Any] | None = None
     ) -> Identity:
         second = self.reranker.packages if reranker and self.reranker is not None else ()
-        return Identity(
-            task=task.metadata.name,
-            task_revision=str(task.metadata.dataset.get("revision", "")),
-            model=self.model.identity(task.metadata),
-            data=data,
-            search=search_identity(task, self.model.index_facts),
-            reranker=reranker,
-            packages=packages(*sorted({*self.model.packages, *second})),
-        )
+        return identity_of(self.model, task, data, reranker, second)
 
     def _second_stage(self, reranker: Reranker) -> dict[str, Any]:
         return {**reranker.identity(), "top_k": self.options.rerank_top_k}

@@ -9,11 +9,12 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.texts import excerpts
@@ -23,6 +24,7 @@ from bge_eval.predictions import items_of
 from bge_eval.progress import Progress
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.rerank.second_stage import SecondStage
+from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import Items
 
 if TYPE_CHECKING:
@@ -72,6 +74,50 @@ def search_identity(task: AbsTask, index: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def identity_of(
+    model: Model,
+    task: AbsTask,
+    data: dict[str, Any],
+    reranker: dict[str, Any] | None = None,
+    also: Sequence[str] = (),
+) -> Identity:
+    """Return everything that the scores of one stage of a task depend on.
+
+    Args:
+        model: the first stage.
+        task: the task.
+        data: the identity of its data.
+        reranker: the second stage, if it is the one.
+        also: packages beside the model's whose version can change a score.
+    """
+    return Identity(
+        task=task.metadata.name,
+        task_revision=str(task.metadata.dataset.get("revision", "")),
+        model=model.identity(task.metadata),
+        data=data,
+        search=search_identity(task, model.index_facts),
+        reranker=reranker,
+        packages=packages(*sorted({*model.packages, *also})),
+    )
+
+
+def visit_searches(model: Searching, task: AbsTask, progress: Progress) -> None:
+    """Let mteb prepare every search of a task whose data are loaded, and score none.
+
+    Args:
+        model: indexes and searches each corpus, in the order of an evaluation.
+        task: a task that searches.
+        progress: receives the time.
+    """
+    visitor = _Visitor(model)
+    with progress.step("measure"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The task .* is superseded by")
+        for split in task.eval_splits:
+            for subset in task.hf_subsets:
+                with suppress(_VisitedError):
+                    _scores_of(visitor, task, split, [subset])
+
+
 def judge(model: Model, task: AbsTask, progress: Progress) -> Judged:
     """Let mteb score a model on a task whose data are loaded."""
     if not searches(task):  # mteb calls encode and similarity
@@ -112,6 +158,39 @@ def average(task: AbsTask, parts: Sequence[Path]) -> TaskResult:
     results = [TaskResult.from_disk(path) for path in parts]
     averaged: TaskResult = cast("Any", task).combine_task_results(results)
     return averaged
+
+
+class Searching(Protocol):
+    """The part of mteb's SearchProtocol that a search calls."""
+
+    @property
+    def mteb_model_meta(self) -> Any:
+        """Return mteb's record of the model."""
+
+    @property
+    def index(self) -> Callable[..., None]:
+        """Return the function that keeps a corpus for the next search."""
+
+    @property
+    def search(self) -> Callable[..., Run]:
+        """Return the function that searches it."""
+
+
+class _VisitedError(Exception):
+    """A search was visited; mteb has nothing to score."""
+
+
+class _Visitor:
+    """Passes mteb's searches on and ends each evaluation before the scoring."""
+
+    def __init__(self, model: Searching) -> None:
+        self.mteb_model_meta = model.mteb_model_meta
+        self.index = model.index
+        self._search = model.search
+
+    def search(self, queries: Any, **kwargs: Any) -> Run:
+        self._search(queries, **kwargs)
+        raise _VisitedError
 
 
 class _Recorder:
@@ -185,14 +264,7 @@ def _evaluated_on_texts(
     for split in task.eval_splits:
         scores[split] = {}
         for names in together:
-            scores[split] |= task.evaluate(
-                model,
-                split,
-                subsets_to_run=names,
-                encode_kwargs={"show_progress_bar": False, "batch_size": 32},
-                prediction_folder=predictions,
-                timer=timer,
-            )
+            scores[split] |= _scores_of(model, task, split, names, predictions, timer)
     return TaskResult.from_task_results(
         task,
         scores,
@@ -212,6 +284,28 @@ def _refuse_no_number(result: TaskResult) -> None:
                     " score is not a number. The model finds all pairs equally similar, or its"
                     " vectors are damaged."
                 )
+
+
+def _scores_of(
+    model: Any,
+    task: AbsTask,
+    split: str,
+    subsets: list[str],
+    predictions: Path | None = None,
+    timer: Any = None,
+) -> Mapping[str, Any]:
+    """Return mteb's scores of some subsets of one split."""
+    from mteb.timing import TimingStack
+
+    scores: Mapping[str, Any] = task.evaluate(
+        model,
+        split,
+        subsets_to_run=subsets,
+        encode_kwargs={"show_progress_bar": False, "batch_size": 32},
+        prediction_folder=predictions,
+        timer=timer or TimingStack(),
+    )
+    return scores
 
 
 def _up_to_depth(head: TaskResult, whole: TaskResult, depth: int) -> TaskResult:

@@ -30,6 +30,7 @@ COMMANDS = {
         "Write saved results for others: mteb's public results repository, or a model card."
     ),
     "tasks": "List the suites, or a suite's tasks and whether each can be run offline from here.",
+    "shards": "Show which parts of which tasks are encoded (run --shard), missing or stale.",
     "check": (
         "Compare saved runs with a baseline; exit 1 if a score dropped, 3 if a task is missing."
     ),
@@ -165,10 +166,11 @@ def _judge() -> typer.Typer:
 
 
 def _store() -> typer.Typer:
-    from bge_eval.cli.store import prune, show_store
+    from bge_eval.cli.store import merge, prune, show_store
 
     group = typer.Typer(invoke_without_command=True, rich_markup_mode=None, cls=HelpfulGroup)
     group.callback()(_friendly(show_store))
+    group.command(cls=HelpfulCommand)(_friendly(merge))
     group.command(cls=HelpfulCommand)(_friendly(prune))
     return group
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.quiet import DEBUG
 
 if TYPE_CHECKING:
+    from bge_eval.errors import BgeEvalError
     from bge_eval.evaluation import Report
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.progress import Progress
@@ -94,9 +95,19 @@ def _exit_on_failure(reports: Sequence[Report], *, told: bool) -> None:
         told: the table shows the reasons, which are not repeated.
     """
     failed = [failure for report in reports for failure in report.failed.items()]
+    exit_with(failed, "The reason is under the table." if told else "")
+
+
+def exit_with(failures: Iterable[tuple[str, BgeEvalError]], told: str = "") -> None:
+    """Print tasks that failed and exit with the gravest of their codes; go on if there are none.
+
+    Args:
+        failures: tasks with their errors.
+        told: what is printed in place of every reason; "" prints the reasons.
+    """
+    failed = list(failures)
     for name, error in failed:
-        reason = "The reason is under the table." if told else error
-        print_error(f"{name} was not evaluated. {reason}")
+        print_error(f"{name} was not evaluated. {told or error}")
         if os.environ.get(DEBUG):
             traceback.print_exception(error)
     if failed:

@@ -50,6 +50,8 @@ def run(
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact
 
       bge-eval run experiment.toml --dry-run
+
+      bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir --shard 1/8 --store /shared/store
     """
     if tasks.experiment is not None:
         _run_experiment(tasks.experiment, context, printed, machine, dry_run=data.dry_run)
@@ -59,6 +61,11 @@ def run(
     from bge_eval.cli.console import TerminalProgress
 
     machine.check()
+    part = machine.scale.part(
+        reranks=reranker.reranker is not None,
+        overwrites=data.overwrite,
+        stores=not machine.no_store,
+    )
     measure_and_key(printed.metric)
     progress = TerminalProgress(quiet=printed.quiet)
     progress.note("Loading mteb and torch …")
@@ -77,6 +84,11 @@ def run(
     if data.dry_run:
         _print_previews(evaluation, models)
         return
+    if part is not None:
+        from bge_eval.cli.sharded import run_part
+
+        run_part(models, planned, evaluation.options, part, progress)
+        return
     reports = evaluation.run(models, fusion)
     outcome = Outcome(reports, planned, tasks.names, data.output)
     outcome.show(printed, progress, profile=machine.profile)
@@ -94,6 +106,11 @@ def _run_experiment(
     typed = typed_options(context)
     if "label" in typed:
         raise UsageError("--label names one row, and an experiment makes a row of each setting.")
+    if "shard" in typed:
+        raise UsageError(
+            "--shard is for one model and its tasks, not for an experiment: encode the parts of"
+            " each of its models, then run the experiment with the same --store."
+        )
     for name in ("overwrite", "no-store"):
         if name in typed:
             raise UsageError(

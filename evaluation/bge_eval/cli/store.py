@@ -1,4 +1,4 @@
-"""``bge-eval store``: list and remove stored embeddings."""
+"""``bge-eval store``: list, merge and remove stored embeddings."""
 
 from __future__ import annotations
 
@@ -119,6 +119,44 @@ def prune(flags: PruneFlags) -> None:
         number = len(removed_models)
         models = "1 converted model" if number == 1 else f"{number} converted models"
         stderr.print(f"Removed {models}, {freed}.", highlight=False)
+
+
+def merge(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Stores of other machines; they stay as they are.")
+    ],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="The store to add to. Default: in the user's cache folder."),
+    ] = None,
+) -> None:
+    """Add the embeddings that other machines have encoded.
+
+    Examples:
+      bge-eval store merge /mnt/node1/store /mnt/node2/store
+
+      bge-eval store merge ./store-1 ./store-2 --store ./store
+    """
+    from bge_eval.cli.console import stderr
+    from bge_eval.encode.merge import merge as add
+    from bge_eval.encode.store import default_store
+    from bge_eval.errors import DamagedError
+
+    root = store or default_store()
+    damaged: list[str] = []
+    for source in sources:
+        done = add(source.expanduser(), root)
+        damaged += done.damaged
+        stderr.print(
+            f"{source}: {done.added:,} vectors added, {done.present:,} were there already.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if damaged:
+        raise DamagedError(
+            "\n".join(damaged) + "\nThe rest was added. Run the part of that machine again to"
+            " encode what is missing, or merge another copy."
+        )
 
 
 def _table(spaces: Sequence[StoredSpace]) -> object:

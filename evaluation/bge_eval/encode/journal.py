@@ -91,10 +91,10 @@ def recover(folder: Path, note: Callable[[str], None]) -> list[Shard]:
         except Timeout:  # its process runs
             continue
         except OSError:  # a read-only folder
-            kept += _read(path, note)
+            kept += read_journal(path, note)
             continue
         try:
-            shards = _read(path, note)
+            shards = read_journal(path, note)
             try:
                 if shards:
                     write_shard(folder, *merged(shards))
@@ -111,8 +111,13 @@ def _lock_of(journal: Path) -> FileLock:
     return FileLock(journal.with_suffix(_LOCK), thread_local=False)
 
 
-def _read(path: Path, note: Callable[[str], None]) -> list[Shard]:
-    """Return the whole shards of a journal."""
+def read_journal(path: Path, note: Callable[[str], None]) -> list[Shard]:
+    """Return the whole shards of a journal.
+
+    Args:
+        path: the journal, of a process that has ended or still writes.
+        note: receives a message if it is damaged.
+    """
     shards: list[Shard] = []
     offset = 0
     try:

@@ -77,6 +77,8 @@ class Space:
         self._waiting: dict[tuple[int, int], Vectors] = {}
         self._journal: Journal | None = None
         self._closed = False
+        self.failure: OSError | None = None
+        """Why nothing more is stored; None while vectors are stored."""
         self._parameters = 0
         # The vectors' dimension and the model's parameters, as far as space.json states them.
         self.sizes = _sizes(folder)
@@ -119,6 +121,32 @@ class Space:
                 vectors[index], stored[index] = vector, True
         return stored, None if vectors is None else vectors[stored]
 
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the shards."""
+        return self._folder
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Return the packages that the vectors depend on, with their versions."""
+        return dict(self._facts.get("packages", {}))
+
+    def knows(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Return which keys are stored, ``(n,)`` bool."""
+        known = np.zeros(len(keys), np.bool_)
+        for place, shard in self._in_order():
+            pending = np.flatnonzero(~known)
+            if not len(pending):
+                break
+            hit, _ = shard.find(keys[pending])
+            if hit.any():
+                known[pending[hit]] = True
+                self._next = (place + 1) % max(len(self._paths), 1)
+        if self._waiting:
+            for index in np.flatnonzero(~known).tolist():
+                known[index] = (int(keys[index, 0]), int(keys[index, 1])) in self._waiting
+        return known
+
     def put(self, keys: Keys, vectors: Vectors, parameters: int = 0) -> None:
         """Store vectors, of a model of some parameters: in the journal, in a shard later."""
         if self._closed:
@@ -134,6 +162,10 @@ class Space:
             self._give_up(error)
         if len(self._waiting) * 4 * vectors.shape[1] >= _SHARD_BYTES:
             self.flush()
+
+    def adopt(self, shard: Path) -> None:
+        """Take up a shard that was written into the folder."""
+        self._paths.append(shard)
 
     def flush(self) -> None:
         """Make a shard of the journal."""
@@ -163,6 +195,7 @@ class Space:
     def _give_up(self, error: OSError) -> None:
         """Store nothing more; what is in the journal stays there."""
         self._closed = True
+        self.failure = error
         if self._journal is not None:
             self._journal.close(remove=False)
             self._journal = None

@@ -262,10 +262,7 @@ class DenseModel(Model):
         queries: Vectors,
         top_ranked: Mapping[str, Sequence[str]],
     ) -> Run:
-        wanted = {doc for query in query_ids for doc in top_ranked.get(query, ())}
-        rows = np.array(
-            [row for row, doc in enumerate(corpus["id"]) if doc in wanted], dtype=np.int64
-        )
+        rows = candidate_rows(corpus, query_ids, top_ranked)
         position = {doc: index for index, doc in enumerate(corpus[rows]["id"])} if len(rows) else {}
         vectors = np.zeros((len(rows), queries.shape[1]), np.float32)
         start = 0
@@ -348,6 +345,22 @@ class DenseModel(Model):
         """
         if self.overrides.query_prompt is None:
             refuse_other_loader(self.files.name, registry_entry(self.files.name))
+
+
+def candidate_rows(
+    corpus: Dataset, query_ids: Sequence[str], candidates: Mapping[str, Sequence[str]]
+) -> Rows:
+    """Return the rows of a corpus that are a candidate of some query, in their order.
+
+    Args:
+        corpus: with a column ``id``.
+        query_ids: the queries that are searched.
+        candidates: query id → candidate ids; a query without any has none.
+    """
+    wanted = {document for query in query_ids for document in candidates.get(query, ())}
+    return np.array(
+        [row for row, document in enumerate(corpus["id"]) if document in wanted], dtype=np.int64
+    )
 
 
 def _check_found(

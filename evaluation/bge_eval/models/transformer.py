@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from bge_eval.encode.copies import copy_notes, refuse_other_model, refuse_unclear
 from bge_eval.encode.locate import locate
+from bge_eval.encode.part import SeenKeys, Share
 from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
@@ -25,7 +27,7 @@ from bge_eval.encode.settings import (
 )
 from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import EmbeddingStore, default_store
-from bge_eval.errors import UsageError
+from bge_eval.errors import StorageError, UsageError
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
@@ -41,6 +43,19 @@ if TYPE_CHECKING:
     from bge_eval.encode.store import Space
     from bge_eval.progress import Step
     from bge_eval.runtime.text_encoder import TextEncoder
+
+
+@dataclass(slots=True)
+class ShareCounts:
+    """The texts of a call of `EncoderModel.encode_share` that no earlier call had."""
+
+    met: int
+    """Their number."""
+    encoded: int
+    """Those that were encoded now."""
+    stored: int
+    """Those whose vectors are in the store now."""
+
 
 _VECTOR_PACKAGES = ("tokenizers", "torch", "transformers")
 """Packages whose version may change a vector."""
@@ -211,10 +226,62 @@ class EncoderModel(DenseModel):
                 )
         return self._encoder
 
+    @property
+    def store(self) -> EmbeddingStore | None:
+        """Return the embedding store; None where nothing is stored."""
+        return self._store
+
     def flush(self) -> None:
         """Write the vectors that are not yet in the embedding store."""
         if self._store is not None:
             self._store.flush()
+
+    def space_of(self, form: Form) -> Space:
+        """Return the stored vectors of texts of a form.
+
+        Raises:
+            UsageError: the model stores no vectors.
+        """
+        space = self._space(form, self._inputs([], form)[1])
+        if space is None:
+            raise UsageError("--no-store keeps no vectors that several machines could share.")
+        return space
+
+    def encode_share(
+        self, texts: list[str], form: Form, share: Share | None, seen: SeenKeys, step: Step
+    ) -> ShareCounts:
+        """Encode and store what one part takes of a sequence of texts.
+
+        Args:
+            texts: the texts of all parts.
+            form: what is put around each.
+            share: the batches to encode; None encodes nothing.
+            seen: the texts of the run before these, with the same prompt; these are added.
+            step: receives the progress.
+
+        Raises:
+            StorageError: vectors cannot be stored, so encoding more would be in vain.
+        """
+        texts, prompt = self._inputs(texts, form)
+        distinct = Distinct(texts)
+        space = self.space_of(form)
+        keys = text_keys(distinct.texts)
+        new = seen.add(keys)
+        known = space.knows(keys)
+        counts = ShareCounts(int(new.sum()), 0, int((known & new).sum()))
+        step.advance(int(distinct.copies[known | ~new].sum()))
+        if share is None:
+            return counts
+        for rows, pooled in self._encoder_of(form).parts(
+            distinct.texts, prompt, step, copies=distinct.copies, wanted=new & ~known, share=share
+        ):
+            with self.progress.step("store"):
+                space.put(keys[rows], pooled, self.encoder.parameters)
+            if space.failure is not None:
+                raise StorageError(space.failure, space.folder, "Free space, and run it again.")
+            counts.encoded += len(rows)
+        counts.stored += counts.encoded
+        return counts
 
     def _vectors(
         self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from bge_eval.encode.body import read_body
 from bge_eval.encode.config import CONFIG, refuse_pointer, transformer_folder
 from bge_eval.encode.files import ModelFiles
+from bge_eval.encode.part import Share
 from bge_eval.encode.settings import Pooling, Settings
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress
@@ -159,6 +160,7 @@ class TextEncoder:
         *,
         copies: npt.NDArray[np.int64] | None = None,
         wanted: npt.NDArray[np.bool_] | None = None,
+        share: Share | None = None,
     ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
         """Encode texts batch by batch, so that every batch can be stored when it is finished.
 
@@ -172,6 +174,7 @@ class TextEncoder:
             step: reports texts and tokens of every batch.
             copies: ``(n_texts,)``: how many input texts each one counts for in ``step``.
             wanted: ``(n_texts,)``: the texts to encode; None encodes all.
+            share: the batches of them to encode; None encodes all.
 
         Yields:
             The rows of one batch, ``(batch,)``, and their ``(batch, dim)`` float32 pooled vectors,
@@ -184,7 +187,12 @@ class TextEncoder:
         copies = np.ones(len(texts), np.int64) if copies is None else copies
         wanted = np.ones(len(texts), np.bool_) if wanted is None else wanted
         windows = [slice(start, start + WINDOW) for start in range(0, len(texts), WINDOW)]
-        windows = [window for window in windows if wanted[window].any()]
+        windows = [
+            window
+            for window in windows
+            if wanted[window].any()
+            and (share is None or share.takes_some_of(window.start // WINDOW))
+        ]
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
             ahead = [pool.submit(self._tokenised, texts[each], prompt) for each in windows[:1]]
             for place, window in enumerate(windows):
@@ -193,7 +201,8 @@ class TextEncoder:
                 ahead += [pool.submit(self._tokenised, texts[each], prompt) for each in following]
                 with self.progress.step("tokenise"):
                     encoded = now.result()
-                batches = self._batches(encoded, skipped, wanted[window])
+                of_window = share and share.beginning(share.first + window.start // WINDOW)
+                batches = self._batches(encoded, skipped, wanted[window], of_window)
                 for batch, pooled in self.forward.run(batches):
                     rows = window.start + batch.rows
                     of_rows = [texts[row] for row in rows.tolist()]
@@ -216,13 +225,14 @@ class TextEncoder:
         encoded: Mapping[str, list[list[int]]],
         skipped: int,
         wanted: npt.NDArray[np.bool_],
+        share: Share | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of similar length within the token budget, longest texts first."""
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
         left = bool(self.tokenizer.padding_side == "left")
-        for together in batches_by_length(lengths, self.batch_tokens):
+        for number, together in enumerate(batches_by_length(lengths, self.batch_tokens)):
             rows = together[wanted[together]]
-            if not len(rows):
+            if not len(rows) or (share is not None and not share.takes(0, number)):
                 continue
             longest = max(int(lengths[rows[0]]), 1)
             features = {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bge_eval.cli.options.scale import ScaleFlags
 from bge_eval.encode.settings import Backend
 from bge_eval.errors import UsageError
 
@@ -60,6 +61,7 @@ class MachineFlags:
         bool,
         typer.Option("--profile", help="Print seconds and rates by phase.", rich_help_panel=_PANEL),
     ] = False
+    scale: ScaleFlags = field(default_factory=ScaleFlags)
 
     def check(self) -> None:
         """Refuse options that contradict each other.

@@ -1,0 +1,70 @@
+"""``bge-eval run --shard``: encode one part, and say what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bge_eval.cli.opening import introduce
+from bge_eval.cli.outcome import exit_with
+from bge_eval.encode.part import Part
+from bge_eval.encode.store import default_store
+from bge_eval.errors import BgeEvalError, UsageError
+from bge_eval.evaluation import Options
+from bge_eval.models.base import Model
+from bge_eval.models.transformer import EncoderModel
+from bge_eval.progress import Progress
+from bge_eval.scale.sharded import encode_part
+from bge_eval.suites.catalogue import PlannedTask
+
+
+def run_part(
+    models: Sequence[Model],
+    tasks: Sequence[PlannedTask],
+    options: Options,
+    part: Part,
+    progress: Progress,
+) -> None:
+    """Encode one part with every model that encodes.
+
+    Args:
+        models: the models of ``--model``; of several, those without vectors are left out.
+        tasks: the tasks.
+        options: data folders and output folder.
+        part: the part.
+        progress: told what is done and what comes next.
+
+    Raises:
+        UsageError: none of the models has stored vectors.
+        typer.Exit: a task failed.
+    """
+    encoders = [model for model in models if isinstance(model, EncoderModel)]
+    for model in models:
+        if model not in encoders:
+            progress.note(f"{model}: has no stored vectors; the run without --shard evaluates it.")
+    if not encoders:
+        raise UsageError(
+            "--shard divides the encoding of texts whose vectors are stored. This model stores no"
+            " vectors: run it without --shard."
+        )
+    failed: dict[str, BgeEvalError] = {}
+    store: Path = default_store()
+    for model in encoders:
+        introduce(model, progress)
+        report = encode_part(model, tasks, options, part, progress)
+        failed |= report.failed
+        store = model.store.root if model.store is not None else store
+        if report.evaluated:
+            progress.note(f"Evaluated whole by this part: {', '.join(report.evaluated)}")
+    exit_with(failed.items())
+    progress.note(_next(part, store))
+
+
+def _next(part: Part, store: Path) -> str:
+    """Return what to do after a part."""
+    option = "" if store == default_store() else f" --store {store}"
+    return (
+        f"Part {part} is done; its vectors are in {store}. Next: bge-eval shards{option} shows what"
+        f" is missing; bge-eval store merge DIR{option} adds the store of another machine; the same"
+        " command without --shard then finds everything encoded."
+    )
