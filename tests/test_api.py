@@ -137,6 +137,7 @@ def test_every_setting_has_its_name_and_choices() -> None:
         "index_params",
         "vectors",
         "rescore_top",
+        "index_depth",
     }
     kinds = {"pooling": Pooling, "similarity": Similarity, "dtype": Dtype, "backend": Backend}
     kinds |= {"protocol": ProtocolName, "loader": Loader, "api": Api}

@@ -160,7 +160,7 @@ def test_a_kept_index_is_read_for_other_search_parameters(
     narrow = IndexOptions("IVF50,Flat", (("nprobe", 1.0),))
     wide = IndexOptions("IVF50,Flat", (("nprobe", 50.0),))
     first = searched(narrow, clustered, folder=tmp_path)
-    (kept,) = tmp_path.iterdir()
+    (kept,) = tmp_path.glob("*.faiss")
     before = kept.stat().st_mtime_ns
     monkeypatch.setattr("bge_eval.search.faiss_index._built", None)  # building would fail
     again = searched(narrow, clustered, folder=tmp_path)
@@ -176,7 +176,7 @@ def test_a_damaged_kept_index_is_built_again(
 ) -> None:
     options = IndexOptions("SQ8")
     first = searched(options, clustered, folder=tmp_path)
-    (kept,) = tmp_path.iterdir()
+    (kept,) = tmp_path.glob("*.faiss")
     kept.write_bytes(kept.read_bytes()[:100])
     notes: list[str] = []
     again = searched(options, clustered, folder=tmp_path, note=notes.append)

@@ -15,6 +15,7 @@ reads this list and checks every import::
 
     cli           the commands: parsing and printing; pytest's fixture
     api           the Python API: evaluate, load_model, Results
+    curve         what shorter, compressed and indexed vectors cost: scores, recall, memory, speed
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
     experiment    the file of an experiment: settings, grids, what is chosen on another split
     scale         beyond one machine: parts of corpora, what is done of them, a cluster

@@ -95,6 +95,8 @@ class ModelSettings(TypedDict, total=False):
     """How vectors are stored."""
     rescore_top: int | None
     """How many of each query's first documents are scored again with the full vectors."""
+    index_depth: int | None
+    """How many documents faiss's index is asked for. Default: 1000, mteb's deepest cutoff."""
     device: str | None
     """``"cpu"``, ``"cuda:0"``, ``"cuda:0,cuda:1"``, ``"mps"``. Default: every GPU."""
     backend: Literal["auto", "torch", "openvino", "onnx"]
@@ -308,6 +310,7 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
         values.pop("index_params", {}),
         _choice("vectors", values.pop("vectors", "float32"), Precision),
         values.pop("rescore_top", None),
+        values.pop("index_depth", None),
     )
     machine = {key: values.pop(key) for key in _MODEL_OPTIONS if key in values}
     for key in ("store", "adapter", "examples"):

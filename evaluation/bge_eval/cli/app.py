@@ -22,6 +22,9 @@ COMMANDS = {
     "table": (
         "Print saved results: models as rows, tasks or task types as columns, and the averages."
     ),
+    "curve": (
+        "Tell what shorter, compressed and indexed vectors cost: score, recall, memory and speed."
+    ),
     "compare": "Compare systems query by query: differences, intervals, p-values.",
     "rescore": "Compute measures from runs and judgements, without a model.",
     "mistakes": "Group the queries on which a run fails, and write training data from them.",

@@ -27,7 +27,7 @@ from bge_eval.records import Run, Vectors
 from bge_eval.runtime.checks import Spread, refuse_misshapen, refuse_unusable
 from bge_eval.search.engines import EXACT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
-from bge_eval.search.index import IndexOptions, Rows
+from bge_eval.search.index import Engine, IndexOptions, Rows
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class DenseModel(Model):
         """
         super().__init__(progress)
         self._index = index
-        self._engine = engine(index, cache_folder() / "indexes", self.progress.note)
+        self._engine: Engine = engine(index, cache_folder() / "indexes", self.progress.note)
         self.files = files
         self.prompts = prompts
         self.overrides = overrides
@@ -112,6 +112,14 @@ class DenseModel(Model):
     def form(self, task: TaskMetadata, role: Role | None) -> Form:
         """Return what is put around the texts of one role in one task."""
         return Form(self.prompt(task, role))
+
+    def search_by(self, start: Engine) -> None:
+        """Search by another engine from now on, which must give the named index's results.
+
+        Args:
+            start: the engine; see `bge_eval.search.index.Engine`.
+        """
+        self._engine = start
 
     # ── prompts and identity ────────────────────────────────────────────────────────────────
 

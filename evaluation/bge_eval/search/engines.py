@@ -35,9 +35,9 @@ def engine(
         UsageError: faiss knows no such index or parameter, or options contradict each other.
         MissingError: faiss is not installed.
     """
+    if options.is_exact:
+        return ExactSearch
     if options.name == "flat":
-        if options.is_exact:
-            return ExactSearch
         return partial(StagedSearch, QuantisedSearch(options.precision), options, note)
     check_factory(options)
     return partial(StagedSearch, FaissIndex(options, folder, note), options, note)

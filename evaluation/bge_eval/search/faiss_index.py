@@ -7,10 +7,12 @@ trained on a sample of the corpus and kept, so that other search parameters need
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,10 @@ _WIDE = 4096
 """Dimensions with which a factory string is tried before the model's are known."""
 _BUILD = frozenset({"efConstruction"})
 """Parameters that shape an index while it is built; all others are for the search."""
+_CODES = {Precision.INT8: "SQ8_direct_signed", Precision.FLOAT16: "SQfp16"}
+"""faiss's codes that hold a representation's values exactly, in as many bytes as they need."""
+_WHOLE = re.compile(r"(?P<lists>HNSW\d+|IVF\d+(_HNSW\d+)?)?,?(?P<codes>Flat)?")
+"""Factory strings of indexes that hold vectors whole."""
 _BINARY = re.compile(r"B(HNSW|IVF|Flat|Hash)\w*")
 
 
@@ -52,6 +58,49 @@ def check_factory(options: IndexOptions) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenIndex:
+    """A faiss index over a whole corpus, ready to be searched."""
+
+    index: Any
+    """faiss's index."""
+    quantiser: Quantiser
+    """Represents queries as the documents were represented."""
+    is_binary: bool
+    """Whether it holds bits and compares by Hamming distance."""
+    bytes: int
+    """Its size as faiss writes it: codes, lists, links and centroids."""
+    build_seconds: float | None
+    """Wall seconds of training and adding; None for a kept index that does not state them."""
+
+    def represent(self, queries: Vectors) -> Any:
+        """Return queries as `search` takes them: ``(n, dim)`` float32, or ``(n, dim / 8)`` uint8.
+
+        Args:
+            queries: ``(n_queries, dim)`` float32.
+        """
+        values = self.quantiser.represent(queries)
+        return _bits(values) if self.is_binary else np.ascontiguousarray(values)
+
+    def search(self, represented: Any, k: int) -> Candidates:
+        """Return for each query the rows and scores of up to k documents.
+
+        The score of a binary index is the dimension minus twice the Hamming distance.
+
+        Args:
+            represented: queries from `represent`.
+            k: documents for each query.
+        """
+        scores, rows = self.index.search(represented, k)
+        if self.is_binary:
+            scores = (8 * represented.shape[1] - 2 * scores).astype(np.float32)
+        # faiss fills up short lists with row -1.
+        return [
+            (row[row >= 0].astype(np.int64), score[row >= 0])
+            for row, score in zip(rows, scores, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class FaissIndex:
     """Builds or reads a faiss index over a corpus and searches it."""
 
@@ -65,56 +114,82 @@ class FaissIndex:
     def candidates(self, queries: Vectors, vectors: Vectors, k: int, ids_of: IdsOf) -> Candidates:
         """Return for each query the rows and scores of up to k documents.
 
-        The arguments are those of `bge_eval.search.staged.CandidateSearch.candidates`. The score of
-        a binary index is the dimension minus twice the Hamming distance.
+        The arguments are those of `bge_eval.search.staged.CandidateSearch.candidates`.
+
+        Raises:
+            UsageError: the corpus is too small for the index.
+        """
+        self._tell_of_a_narrow_search(k)
+        opened = self.opened(vectors)
+        return opened.search(opened.represent(queries), k)
+
+    def opened(self, vectors: Vectors) -> OpenIndex:
+        """Return the kept index of these vectors, or a new one, with the search's parameters set.
+
+        Args:
+            vectors: ``(n_documents, dim)`` float32, perhaps on disk; read chunk by chunk.
 
         Raises:
             UsageError: the corpus is too small for the index.
         """
         quantiser = Quantiser.fitted(self._precision(), vectors)
-        index = self._index(vectors, quantiser)
+        path = None if self.folder is None else self._path(self.folder, vectors)
+        index = None if path is None else self._read(path)
+        seconds = None
+        if index is None:
+            start = time.perf_counter()
+            index = _built(self.options, vectors, quantiser)
+            seconds = time.perf_counter() - start
+            if path is not None:
+                self._keep(index, path, seconds)
+        elif path is not None:
+            seconds = _stated_seconds(path)
         for name, value in self.options.params:
             if name not in _BUILD:
                 _set(index, self.options, name, value)
-        wanted = quantiser.represent(queries)
-        if _is_binary(self.options):
-            distances, rows = index.search(_bits(wanted), k)
-            scores = (queries.shape[1] - 2 * distances).astype(np.float32)
-        else:
-            scores, rows = index.search(np.ascontiguousarray(wanted), k)
-        # faiss fills up short lists with row -1.
-        return [
-            (row[row >= 0].astype(np.int64), score[row >= 0])
-            for row, score in zip(rows, scores, strict=True)
-        ]
+        binary = _is_binary(self.options)
+        return OpenIndex(index, quantiser, binary, _size(index, path, binary), seconds)
 
     def _precision(self) -> Precision:
         return Precision.BINARY if _is_binary(self.options) else self.options.precision
 
-    def _index(self, vectors: Vectors, quantiser: Quantiser) -> Any:
-        """Return the kept index of these vectors, or a new one."""
+    def _tell_of_a_narrow_search(self, k: int) -> None:
+        width = dict(self.options.params).get("efSearch", k)
+        if width < k:
+            self.note(
+                f"HNSW searches at least as wide as it is asked for documents: efSearch={width:g}"
+                f" has no effect on lists of {k:,}. --index-depth asks for fewer."
+            )
+
+    def _read(self, path: Path) -> Any:
+        """Return the kept index of a file; None if there is none that can be read."""
         import faiss
 
-        path = None if self.folder is None else self._path(self.folder, vectors)
-        binary = _is_binary(self.options)
-        if path is not None and path.is_file():
-            read = faiss.read_index_binary if binary else faiss.read_index
-            try:
-                return read(str(path), faiss.IO_FLAG_MMAP)
-            except RuntimeError:
-                self.note(f"The kept index {path.name} cannot be read and is built again.")
-        index = _built(self.options, vectors, quantiser)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-            write = faiss.write_index_binary if binary else faiss.write_index
-            try:
-                write(index, str(part))
-                part.replace(path)
-            except (RuntimeError, OSError) as error:
-                part.unlink(missing_ok=True)
-                self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")
-        return index
+        if not path.is_file():
+            return None
+        read = faiss.read_index_binary if _is_binary(self.options) else faiss.read_index
+        try:
+            return read(str(path), faiss.IO_FLAG_MMAP)
+        except RuntimeError:
+            self.note(f"The kept index {path.name} cannot be read and is built again.")
+            return None
+
+    def _keep(self, index: Any, path: Path, seconds: float) -> None:
+        """Write an index, and beside it the seconds of its building."""
+        import faiss
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        write = faiss.write_index_binary if _is_binary(self.options) else faiss.write_index
+        facts = {"build_seconds": round(seconds, 6), "threads": faiss.omp_get_max_threads()}
+        try:
+            part.write_text(json.dumps(facts), encoding="utf-8")
+            part.replace(path.with_suffix(".json"))
+            write(index, str(part))
+            part.replace(path)
+        except (RuntimeError, OSError) as error:
+            part.unlink(missing_ok=True)
+            self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")
 
     def _path(self, folder: Path, vectors: Vectors) -> Path:
         """Return the file of an index of exactly these vectors, built in exactly this way."""
@@ -124,9 +199,27 @@ class FaissIndex:
         for _, chunk in chunks(vectors, lambda chunk: chunk):
             digest.update(np.ascontiguousarray(chunk).data)
         build = [item for item in self.options.params if item[0] in _BUILD]
-        facts = (self.options.name, build, self._precision(), vectors.shape, faiss.__version__)
+        name = _stored_as(self.options)
+        facts = (name, build, self._precision(), vectors.shape, faiss.__version__)
         digest.update(repr(facts).encode())
         return folder / f"{digest.hexdigest()[:32]}.faiss"
+
+
+def _stated_seconds(path: Path) -> float | None:
+    """Return the seconds in which a kept index was built; None where nothing states them."""
+    try:
+        return float(json.loads(path.with_suffix(".json").read_text("utf-8"))["build_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _size(index: Any, path: Path | None, binary: bool) -> int:
+    """Return the bytes of an index, from its file where it has one."""
+    import faiss
+
+    if path is not None and path.is_file():
+        return path.stat().st_size
+    return int((faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes)
 
 
 def _built(options: IndexOptions, vectors: Vectors, quantiser: Quantiser) -> Any:
@@ -163,7 +256,7 @@ def _made(options: IndexOptions, dimension: int) -> Any:
         if _is_binary(options):
             name = options.name if _BINARY.fullmatch(options.name) else f"B{options.name}"
             return faiss.index_binary_factory(dimension, name)
-        index = faiss.index_factory(dimension, options.name, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimension, _stored_as(options), faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise UsageError(
             f"faiss makes no index of '{options.name}' for inner products of {dimension}"
@@ -172,7 +265,18 @@ def _made(options: IndexOptions, dimension: int) -> Any:
         ) from error
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise UsageError(f"--index {options.name} does not compare by inner product.")
+    if _stored_as(options) != options.name and hasattr(index, "by_residual"):
+        index.by_residual = False  # a difference from a centroid is no whole number
     return index
+
+
+def _stored_as(options: IndexOptions) -> str:
+    """Return the factory string with codes of the representation, where vectors are held whole."""
+    whole = _WHOLE.fullmatch(options.name)
+    codes = _CODES.get(options.precision)
+    if whole is None or codes is None:
+        return options.name
+    return f"{whole['lists']},{codes}" if whole["lists"] else codes
 
 
 def _is_binary(options: IndexOptions) -> bool:

@@ -43,6 +43,8 @@ class IndexOptions:
     """The representation of documents and queries."""
     rescore: int | None = None
     """How many of a query's first documents are scored again with the full vectors."""
+    depth: int | None = None
+    """How many documents the index is asked for; None for as many as the measures need, 1000."""
 
     @classmethod
     def checked(
@@ -51,6 +53,7 @@ class IndexOptions:
         params: Mapping[str, float],
         precision: Precision = Precision.FLOAT32,
         rescore: int | None = None,
+        depth: int | None = None,
     ) -> IndexOptions:
         """Return the record of options as a user gives them.
 
@@ -63,7 +66,12 @@ class IndexOptions:
                 f"--index-param {', '.join(params)} has no effect on the exact search. Name an"
                 " index of faiss, such as --index HNSW32."
             )
-        options = cls(name, tuple(sorted(params.items())), precision, rescore)
+        if depth is not None and name == "flat":
+            raise UsageError(
+                "--index-depth has no effect on --index flat, which compares every document. Name"
+                " an index of faiss, such as --index HNSW32."
+            )
+        options = cls(name, tuple(sorted(params.items())), precision, rescore, depth)
         if rescore is not None and replace(options, rescore=None).is_exact:
             raise UsageError(
                 "--rescore-top has no effect on the exact search over full vectors. Name another"
@@ -87,6 +95,8 @@ class IndexOptions:
             facts["calibration"] = f"{CALIBRATION} documents of the corpus, seed 0"
         if self.rescore is not None:
             facts["rescore_top"] = self.rescore
+        if self.depth is not None:
+            facts["index_depth"] = self.depth
         return facts
 
     def experiment(self) -> dict[str, str | int | float]:

@@ -8,7 +8,9 @@ one chunk.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +34,39 @@ class CandidateSearch(Protocol):
         """
 
 
+class CollectedCorpus:
+    """The vectors of a corpus, collected in a temporary file."""
+
+    def __init__(self, dimension: int) -> None:
+        """Start without documents.
+
+        Args:
+            dimension: length of the vectors.
+        """
+        self._dimension = dimension
+        self._rows = 0
+        self._file = tempfile.TemporaryFile(prefix="bge-eval-")  # noqa: SIM115
+
+    def add(self, vectors: Vectors, first_row: int) -> None:
+        """Append a chunk of the corpus; see `bge_eval.search.index.Index.add`."""
+        if first_row != self._rows:
+            raise ValueError(f"chunk of row {first_row} after {self._rows} rows")
+        np.ascontiguousarray(vectors, np.float32).tofile(self._file)
+        self._rows += len(vectors)
+
+    @contextmanager
+    def opened(self) -> Iterator[Vectors]:
+        """Yield the vectors, ``(n_documents, dim)`` float32 on disk, and remove the file."""
+        with self._file:
+            self._file.flush()
+            shape = (self._rows, self._dimension)
+            yield (
+                np.memmap(self._file, np.float32, "r", shape=shape)
+                if self._rows
+                else np.empty(shape, np.float32)
+            )
+
+
 class StagedSearch:
     """Collects a corpus on disk and searches it when it is complete."""
 
@@ -48,70 +83,96 @@ class StagedSearch:
 
         Args:
             search: finds the candidates.
-            options: the index; ``rescore`` is read here.
+            options: the index; ``depth`` and ``rescore`` are read here.
             note: receives remarks.
             queries: ``(n_queries, dim)`` float32.
             k: documents to keep for each query.
             ids_of: gives document ids for row numbers.
         """
-        self._search = search
-        self._options = options
-        self._note = note
+        self._stages = Stages(search, options, note)
         self._queries = np.ascontiguousarray(queries, np.float32)
         self._k = k
         self._ids_of = ids_of
-        self._rows = 0
-        self._file = tempfile.TemporaryFile(prefix="bge-eval-")  # noqa: SIM115
+        self._corpus = CollectedCorpus(queries.shape[1])
 
     def add(self, vectors: Vectors, first_row: int) -> None:
         """Append a chunk of the corpus to the file; see `bge_eval.search.index.Index.add`."""
-        if first_row != self._rows:
-            raise ValueError(f"chunk of row {first_row} after {self._rows} rows")
-        np.ascontiguousarray(vectors, np.float32).tofile(self._file)
-        self._rows += len(vectors)
+        self._corpus.add(vectors, first_row)
 
     def results(self) -> Candidates:
         """Search, and return for each query the rows and scores of its best documents."""
-        with self._file:
-            return self._searched()
+        with self._corpus.opened() as vectors:
+            return self._stages.search(self._queries, vectors, self._k, self._ids_of)
 
-    def _searched(self) -> Candidates:
-        if not self._rows:
-            return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in self._queries]
-        self._file.flush()
-        shape = (self._rows, self._queries.shape[1])
-        vectors: Vectors = np.memmap(self._file, np.float32, "r", shape=shape)
-        depth = min(max(self._k, self._options.rescore or 0), self._rows)
-        results = self._search.candidates(self._queries, vectors, depth, self._ids_of)
-        self._tell_of_short_lists(results, min(self._k, self._rows))
-        if self._options.rescore is not None:
-            results = [
-                self._rescored(query, vectors, rows, scores)
-                for query, (rows, scores) in zip(self._queries, results, strict=True)
-            ]
-        return results
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The two stages: candidates, then perhaps exact scores."""
+
+    candidates: CandidateSearch
+    """Finds the candidates."""
+    options: IndexOptions
+    """The index; ``depth`` and ``rescore`` are read here."""
+    note: Callable[[str], None]
+    """Receives remarks."""
+
+    def search(self, queries: Vectors, vectors: Vectors, k: int, ids_of: IdsOf) -> Candidates:
+        """Return for each query the rows and scores of its best documents.
+
+        Args:
+            queries: ``(n_queries, dim)`` float32.
+            vectors: ``(n_documents, dim)`` float32, perhaps on disk.
+            k: documents to keep for each query, as far as the index is asked for so many.
+            ids_of: gives document ids for row numbers.
+        """
+        if not len(vectors):
+            return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+        k = min(k, self.options.depth or k)
+        results = self.candidates.candidates(queries, vectors, self.asked(k, len(vectors)), ids_of)
+        self._tell_of_short_lists(results, min(k, len(vectors)))
+        top = self.options.rescore
+        if top is None:
+            return results
+        return [
+            rescored(query, vectors, result, top=top, k=k)
+            for query, result in zip(queries, results, strict=True)
+        ]
+
+    def asked(self, k: int, documents: int) -> int:
+        """Return how many candidates a query needs, for a list of k documents of a corpus."""
+        return min(max(k, self.options.rescore or 0), documents)
 
     def _tell_of_short_lists(self, results: Candidates, wanted: int) -> None:
         """Tell of queries with fewer documents than wanted."""
         few = [len(rows) for rows, _ in results if len(rows) < wanted]
         if few:
-            self._note(
-                f"{self._options.name} gave {len(few):,} of {len(results):,} queries fewer than"
+            self.note(
+                f"{self.options.name} gave {len(few):,} of {len(results):,} queries fewer than"
                 f" {wanted:,} documents (as few as {min(few):,}). Search wider to find more:"
                 " --index-param nprobe=16 for IVF, efSearch=1000 for HNSW."
             )
 
-    def _rescored(
-        self, query: Vectors, vectors: Vectors, rows: Rows, scores: Vectors
-    ) -> tuple[Rows, Vectors]:
-        """Score the first candidates exactly; the others follow in their order."""
-        order = np.argsort(-scores, kind="stable")
-        head = order[: self._options.rescore]
-        tail = order[len(head) : self._k]
-        exact = np.asarray(vectors[rows[head]]) @ query
-        if not len(tail):
-            best = np.argsort(-exact, kind="stable")[: self._k]
-            return rows[head][best], exact[best]
-        gap = np.spacing(np.abs(exact).max() + 1) * 4
-        below = exact.min() - gap * np.arange(1, len(tail) + 1, dtype=np.float32)
-        return np.concatenate([rows[head], rows[tail]]), np.concatenate([exact, below])
+
+def rescored(
+    query: Vectors, vectors: Vectors, candidates: tuple[Rows, Vectors], *, top: int, k: int
+) -> tuple[Rows, Vectors]:
+    """Score the first candidates of a query exactly; the others follow in their order.
+
+    Args:
+        query: ``(dim,)`` float32.
+        vectors: ``(n_documents, dim)`` float32, the full vectors.
+        candidates: rows and scores.
+        top: how many candidates are scored.
+        k: documents to keep.
+    """
+    rows, scores = candidates
+    order = np.argsort(-scores, kind="stable")
+    head = order[:top]
+    tail = order[len(head) : k]
+    exact = np.asarray(vectors[rows[head]]) @ query
+    if not len(tail):
+        best = np.argsort(-exact, kind="stable")[:k]
+        return rows[head][best], exact[best]
+    gap = np.spacing(np.abs(exact).max() + 1) * 4
+    below = exact.min() - gap * np.arange(1, len(tail) + 1, dtype=np.float32)
+    return np.concatenate([rows[head], rows[tail]]), np.concatenate([exact, below])

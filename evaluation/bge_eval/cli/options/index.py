@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -52,6 +53,18 @@ class IndexFlags:
         ),
     ] = None
 
+    index_depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Ask faiss's index for N documents of each query, as your system does; HNSW"
+            " searches at least as wide. Default: 1000, mteb's deepest cutoff.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+
     @property
     def options(self) -> IndexOptions:
         """The record of the index.
@@ -59,13 +72,32 @@ class IndexFlags:
         Raises:
             UsageError: a parameter is no ``name=value``, or options have no effect.
         """
-        params: dict[str, float] = {}
-        for text in self.index_param or []:
-            name, equals, value = text.partition("=")
-            try:
-                params[name.strip()] = float(value)
-            except ValueError:
-                equals = ""
-            if not equals or not name.strip():
-                raise UsageError(f"--index-param takes NAME=VALUE, such as efSearch=64: '{text}'.")
-        return IndexOptions.checked(self.index, params, self.vectors, self.rescore_top)
+        return IndexOptions.checked(
+            self.index,
+            parse_params(self.index_param or [], "--index-param"),
+            self.vectors,
+            self.rescore_top,
+            self.index_depth,
+        )
+
+
+def parse_params(texts: Sequence[str], option: str) -> dict[str, float]:
+    """Return the parameters of an index from texts such as ``efSearch=64``.
+
+    Args:
+        texts: each one parameter.
+        option: the option that they were given with, for the message.
+
+    Raises:
+        UsageError: a text is no ``name=value``.
+    """
+    params: dict[str, float] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        try:
+            params[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip():
+            raise UsageError(f"{option} takes NAME=VALUE, such as efSearch=64: '{text}'.")
+    return params

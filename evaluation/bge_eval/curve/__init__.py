@@ -1,0 +1,1 @@
+"""What shorter, compressed and indexed vectors cost: scores, recall, memory and speed."""
