@@ -19,6 +19,7 @@ reads this list and checks every import::
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
     experiment    the file of an experiment: settings, grids, what is chosen on another split
     scale         beyond one machine: parts of corpora, what is done of them, a cluster
+    training      checkpoints of a training that runs: complete ones, links to the best
     evaluation    the one short function: find the data, score, save
     judge         the only border to mteb's task machinery
     predictions   pairs and texts of tasks that search nothing, with what a model predicts for them

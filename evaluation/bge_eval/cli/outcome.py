@@ -45,26 +45,28 @@ class Outcome:
         Raises:
             typer.Exit: a task failed.
         """
-        files = [
-            path for report in self.reports for paths in report.done.values() for path in paths
-        ]
-        if files:
+        if files := self.files:
             self._print(files, printed, profile)
             progress.note(f"Results are in {self.output}. {_next_commands(self.output)}")
         # CSV has no place for reasons.
         _exit_on_failure(self.reports, told=bool(files) and printed.form is not Format.CSV)
+
+    @property
+    def files(self) -> list[Path]:
+        """The result files, model by model."""
+        return [path for report in self.reports for paths in report.done.values() for path in paths]
 
     def _print(self, files: Sequence[Path], printed: PrintFlags, profile: bool) -> None:
         from bge_eval.cli.console import stderr, stdout
         from bge_eval.cli.profile import show_profiles
         from bge_eval.cli.show import show
 
-        board = replace(self._board(files, printed.metric), gaps=_reasons(self.reports))
+        board = replace(self.board(printed.metric), gaps=_reasons(self.reports))
         show(board, printed.form, stdout)
         if profile:
             show_profiles(files, stderr)
 
-    def _board(self, files: Sequence[Path], metric: str) -> Leaderboard:
+    def board(self, metric: str) -> Leaderboard:
         """Return the table of the results that this run made or reused."""
         from bge_eval.cli.columns import labelled, measure_and_key, named, suite_title
         from bge_eval.leaderboard.reading import leaderboard
@@ -72,7 +74,7 @@ class Outcome:
         measure, key = measure_and_key(metric)
         columns = [task.name for task in self.tasks]
         title = suite_title(self.names)
-        board = leaderboard(files, measure=measure, key=key, tasks=columns, title=title)
+        board = leaderboard(self.files, measure=measure, key=key, tasks=columns, title=title)
         return named(labelled(board), key)
 
 

@@ -1,0 +1,267 @@
+"""``bge-eval watch``: evaluate the checkpoints of a training as they appear."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bge_eval.cli.grouped import grouped
+from bge_eval.cli.options.data import DataFlags
+from bge_eval.cli.options.index import IndexFlags
+from bge_eval.cli.options.machine import MachineFlags
+from bge_eval.cli.options.model import FamilyFlags, ModelFlags, PromptFlags, SettingFlags
+from bge_eval.cli.options.printed import PrintFlags
+from bge_eval.cli.options.reranker import RerankerFlags
+from bge_eval.cli.options.served import ServerFlags
+from bge_eval.cli.options.watching import WatchFlags
+from bge_eval.cli.quiet import prepare
+from bge_eval.errors import NotReadyError, StorageError
+from bge_eval.training.checkpoints import Checkpoint, find_checkpoints, keep_links
+
+if TYPE_CHECKING:
+    from bge_eval.cli.outcome import Outcome
+    from bge_eval.evaluation import Report
+    from bge_eval.progress import Progress
+    from bge_eval.suites.catalogue import PlannedTask
+
+
+@grouped
+def watch(
+    folder: Annotated[Path, typer.Argument(help="The trainer's output folder.")],
+    watching: WatchFlags,
+    settings: SettingFlags,
+    prompting: PromptFlags,
+    searching: IndexFlags,
+    family: FamilyFlags,
+    data: DataFlags,
+    printed: PrintFlags,
+    machine: MachineFlags,
+) -> None:
+    """Evaluate every checkpoint of a training once, as soon as it is complete.
+
+    The table and the best checkpoint are printed at the end; what is saved is what bge-eval run
+    saves, so the same command continues. Exit code 1: --patience ran out.
+
+    Examples:
+      bge-eval watch ./checkpoints --tasks SciFact --data-dir ./datasets --device cpu
+
+      bge-eval watch ./checkpoints --tasks SciFact --until-steps 5000 --keep-best 2
+
+      bge-eval watch ./checkpoints --tasks SciFact --idle 600 --patience 3 --signal stop-training
+    """
+    prepare(offline=data.offline)
+    machine.check()
+    watching.check(data)
+    found = find_checkpoints(folder)
+    from bge_eval.cli.columns import measure_and_key
+    from bge_eval.cli.console import TerminalProgress
+
+    measure_and_key(printed.metric)
+    progress = TerminalProgress(quiet=printed.quiet)
+    if data.dry_run:
+        _list(found)
+        return
+    flags = ModelFlags(settings=settings, prompting=prompting, searching=searching, family=family)
+    watcher = _Watcher(folder, watching, flags, data, machine, progress)
+    stopped = watcher.run()
+    watcher.show(printed)
+    if stopped:
+        raise typer.Exit(1)
+
+
+@dataclass(slots=True)
+class _Watcher:
+    """Evaluates checkpoints until one of the reasons to stop."""
+
+    folder: Path
+    watching: WatchFlags
+    model: ModelFlags
+    data: DataFlags
+    machine: MachineFlags
+    progress: Progress
+    reports: dict[Checkpoint, Report] = field(default_factory=dict)
+    seen: set[Checkpoint] = field(default_factory=set)
+
+    def run(self) -> bool:
+        """Evaluate what comes; return whether the patience ran out."""
+        last = time.monotonic()
+        while not self._is_stopped():
+            checkpoint = self._next()
+            if checkpoint is not None:
+                self._evaluate(checkpoint)
+                if self._is_patience_over():
+                    return True
+                last = time.monotonic()
+                continue
+            until, idle = self.watching.until_steps, self.watching.idle
+            if until is not None and any(each.step >= until for each in self.reports):
+                self.progress.note(f"The checkpoint of step {until} is evaluated.")
+                return False
+            if idle is not None and time.monotonic() - last >= idle:
+                self.progress.note(f"No new checkpoint for {idle:g} seconds.")
+                return False
+            time.sleep(self.watching.every)
+        return False
+
+    def show(self, printed: PrintFlags) -> None:
+        """Print the table, and the best checkpoint with what cannot be told from it."""
+        from bge_eval.cli.outcome import Outcome
+
+        if not self.reports:
+            self.progress.note(f"There was no complete checkpoint in {self.folder}.")
+            return
+        names = self.watching.task_names
+        outcome = Outcome(list(self.reports.values()), self._plan(), names, self.data.output)
+        if (ranking := self._ranking()) and (line := _evidence(outcome, self.reports, ranking)):
+            self.progress.note(line)
+        outcome.show(printed, self.progress, profile=self.machine.profile)
+
+    def _is_stopped(self) -> bool:
+        file = self.watching.stop_file
+        if file is not None and file.exists():
+            self.progress.note(f"{file} exists: nothing more is evaluated.")
+            return True
+        return False
+
+    def _next(self) -> Checkpoint | None:
+        """Return a complete checkpoint that was not evaluated, None if there is none."""
+        waiting = [each for each in find_checkpoints(self.folder) if each not in self.seen]
+        if self.watching.newest_first:
+            waiting.reverse()
+        return next((each for each in waiting if each.is_complete()), None)
+
+    def _plan(self) -> list[PlannedTask]:
+        from bge_eval.suites.catalogue import plan
+
+        watching = self.watching
+        return plan(watching.task_names, watching.subset or [], watching.lang or [])
+
+    def _evaluate(self, checkpoint: Checkpoint) -> None:
+        from bge_eval.cli.evaluating import Evaluation
+        from bge_eval.cli.opening import Opener
+        from bge_eval.cli.records import evaluate_options
+        from bge_eval.evaluation import Report
+
+        self.seen.add(checkpoint)
+        model = replace(self.model, model=[str(checkpoint.folder)])
+        none = RerankerFlags()
+        opener = Opener(model, none, ServerFlags(), self.machine, self.data.offline, self.progress)
+        try:
+            models, _ = opener.open()
+            options = evaluate_options(self.data, none)
+            (report,) = Evaluation(self._plan(), options, None, self.progress).run(models, None)
+        except NotReadyError as error:
+            if not checkpoint.folder.is_dir():
+                self.progress.note(f"{checkpoint.name} was removed before it was evaluated.")
+                return
+            report = Report(failed={checkpoint.name: error})
+        if report.failed and not checkpoint.folder.is_dir():
+            self.progress.note(f"{checkpoint.name} was removed while it was evaluated.")
+            return
+        self.reports[checkpoint] = report
+        self._after(checkpoint)
+
+    def _after(self, checkpoint: Checkpoint) -> None:
+        """Print how the checkpoint stands, and renew the links to the best."""
+        ranking = self._ranking()
+        if checkpoint not in ranking:
+            self.progress.note(f"{checkpoint.name} has no score.")
+            return
+        scores = self._scores()
+        best = ranking[0]
+        self.progress.note(
+            f"{checkpoint.name}: {scores[checkpoint]:.5f}; best: {best.name} {scores[best]:.5f}"
+        )
+        if self.watching.keep_best is not None:
+            kept = ranking[: self.watching.keep_best]
+            keep_links(kept, self.watching.links_in(self.data.output))
+
+    def _scores(self) -> dict[Checkpoint, float]:
+        """Return the mean main score of every checkpoint that has all tasks."""
+        from bge_eval.results.saved import SavedResult
+
+        scores = {}
+        for checkpoint, report in self.reports.items():
+            if report.done and not report.failed and not report.left:
+                last = [SavedResult(paths[-1]).main_score() for paths in report.done.values()]
+                scores[checkpoint] = sum(last) / len(last)
+        return scores
+
+    def _ranking(self) -> list[Checkpoint]:
+        """Return the checkpoints with scores, best first; of equal ones the earlier step."""
+        scores = self._scores()
+        return sorted(scores, key=lambda each: (-scores[each], each.step))
+
+    def _is_patience_over(self) -> bool:
+        patience, ranking = self.watching.patience, self._ranking()
+        if patience is None or not ranking:
+            return False
+        later = sorted(each.step for each in ranking if each.step > ranking[0].step)
+        if len(later) < patience:
+            return False
+        text = f"{len(later)} checkpoints after {ranking[0].name} are no better."
+        self.progress.note(text)
+        if self.watching.signal is not None:
+            _write(self.watching.signal, text)
+        return True
+
+
+def _evidence(
+    outcome: Outcome, reports: Mapping[Checkpoint, Report], ranking: Sequence[Checkpoint]
+) -> str:
+    """Return a sentence that names the best checkpoint, and those that cannot be told from it.
+
+    Args:
+        outcome: the results of all checkpoints.
+        reports: what each checkpoint's evaluation has left.
+        ranking: the checkpoints with scores, best first.
+    """
+    from bge_eval.leaderboard.significance import Evidence
+    from bge_eval.measures.mteb_keys import MAIN_KEY
+
+    board = outcome.board("main")
+    tasks = [column.task for column in board.columns]
+    standings = Evidence(board, MAIN_KEY).mean({task: 1 / len(tasks) for task in tasks})
+    by_folder = {next(iter(row.results.values())).parent: n for n, row in enumerate(board.rows)}
+    rows = {}
+    for checkpoint, report in reports.items():
+        paths = [path for paths in report.done.values() for path in paths]
+        if paths and paths[0].parent in by_folder:
+            rows[checkpoint] = standings[by_folder[paths[0].parent]]
+    others = [(each, rows.get(each)) for each in ranking[1:]]
+    tied = [each.name for each, row in others if row and (row.tied or row.rank == 1)]
+    below = [
+        each.name for each, row in others if row and row.tested and not row.tied and row.rank > 1
+    ]
+    line = f"Best: {ranking[0].name}."
+    if tied:
+        line += f" It cannot be told from {', '.join(tied)} (p of 0.05 or more, corrected)."
+    if below:
+        line += f" It is better than {', '.join(below)} (p below 0.05, corrected)."
+    return line
+
+
+def _list(checkpoints: Iterable[Checkpoint]) -> None:
+    """Print the checkpoints and whether each is complete."""
+    from bge_eval.cli.console import stdout
+    from bge_eval.cli.formats.terminal import terminal_table
+
+    rows = [
+        (each.name, str(each.step), "complete" if each.is_complete() else "being written")
+        for each in checkpoints
+    ]
+    stdout.print(terminal_table(("checkpoint", "step", "state"), rows, left=(0, 2)))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write the signal that a training reads."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(error, path, "Choose another --signal.") from error
