@@ -19,7 +19,7 @@ from bge_eval.errors import BgeEvalError, as_failure
 
 COMMANDS = {
     "run": "Evaluate a model on tasks, save the results, print the table.",
-    "watch": "Evaluate the checkpoints of a training as they appear, and name the best.",
+    "watch": "Evaluate every checkpoint of a training once, as soon as it is complete.",
     "table": (
         "Print saved results: models as rows, tasks or task types as columns, and the averages."
     ),

@@ -12,13 +12,12 @@ import typer
 
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
-from bge_eval.cli.options.index import IndexFlags
 from bge_eval.cli.options.machine import MachineFlags
-from bge_eval.cli.options.model import FamilyFlags, ModelFlags, PromptFlags, SettingFlags
+from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.printed import PrintFlags
 from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
-from bge_eval.cli.options.watching import WatchFlags
+from bge_eval.cli.options.watching import CheckpointFlags, WatchFlags
 from bge_eval.cli.quiet import prepare
 from bge_eval.errors import NotReadyError, StorageError
 from bge_eval.training.checkpoints import Checkpoint, find_checkpoints, keep_links
@@ -34,10 +33,7 @@ if TYPE_CHECKING:
 def watch(
     folder: Annotated[Path, typer.Argument(help="The trainer's output folder.")],
     watching: WatchFlags,
-    settings: SettingFlags,
-    prompting: PromptFlags,
-    searching: IndexFlags,
-    family: FamilyFlags,
+    running: CheckpointFlags,
     data: DataFlags,
     printed: PrintFlags,
     machine: MachineFlags,
@@ -66,8 +62,7 @@ def watch(
     if data.dry_run:
         _list(found)
         return
-    flags = ModelFlags(settings=settings, prompting=prompting, searching=searching, family=family)
-    watcher = _Watcher(folder, watching, flags, data, machine, progress)
+    watcher = _Watcher(folder, watching, running.model, data, machine, progress)
     stopped = watcher.run()
     watcher.show(printed)
     if stopped:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bge_eval.cli.options.data import DataFlags
+from bge_eval.cli.options.index import IndexFlags
+from bge_eval.cli.options.model import FamilyFlags, ModelFlags, PromptFlags, SettingFlags
 from bge_eval.cli.options.tasks import complete_tasks, split_names
 from bge_eval.errors import UsageError
 
@@ -126,3 +128,23 @@ class WatchFlags:
             raise UsageError("--signal has no effect without --patience. Add it.")
         if data.label is not None:
             raise UsageError("--label names one row, and watch makes a row of each checkpoint.")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFlags:
+    """How each checkpoint is run: the options of a model, without its name."""
+
+    settings: SettingFlags = field(default_factory=SettingFlags)
+    prompting: PromptFlags = field(default_factory=PromptFlags)
+    searching: IndexFlags = field(default_factory=IndexFlags)
+    family: FamilyFlags = field(default_factory=FamilyFlags)
+
+    @property
+    def model(self) -> ModelFlags:
+        """The options of a model that has no name yet."""
+        return ModelFlags(
+            settings=self.settings,
+            prompting=self.prompting,
+            searching=self.searching,
+            family=self.family,
+        )
