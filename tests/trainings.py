@@ -56,3 +56,44 @@ def train_sentence_transformer(
 def losses(trainer: Any) -> list[float]:
     """Return the loss of every step, as the trainer logged it."""
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def train_transformer(model: Path, output: Path, *, callbacks: Any = None, **settings: Any) -> Any:
+    """Train for six steps with transformers' own Trainer, with dropout, and return the trainer."""
+    import torch
+    from datasets import Dataset
+    from transformers import (
+        AutoTokenizer,
+        BertForMaskedLM,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainingArguments,
+    )
+
+    torch.manual_seed(3)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    texts = Dataset.from_dict(dict(tokenizer([text for pair in PAIRS for text in pair])))
+    arguments = TrainingArguments(
+        output_dir=str(output),
+        max_steps=6,
+        per_device_train_batch_size=4,
+        learning_rate=0.01,
+        logging_steps=1,
+        save_steps=2,
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=3,
+        **settings,
+    )
+    trainer = Trainer(
+        model=BertForMaskedLM.from_pretrained(model),
+        args=arguments,
+        train_dataset=texts,
+        eval_dataset=texts,
+        data_collator=DataCollatorForLanguageModeling(tokenizer),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.train()
+    return trainer

@@ -14,6 +14,7 @@ The rooms, from the top floor to the ground. A room imports only from the floors
 reads this list and checks every import::
 
     cli           the commands: parsing and printing; pytest's fixture
+    integrations  callbacks for the training loops of transformers and sentence-transformers
     api           the Python API: evaluate, load_model, Results
     curve         what shorter, compressed and indexed vectors cost: scores, recall, memory, speed
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations

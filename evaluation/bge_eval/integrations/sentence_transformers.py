@@ -1,0 +1,71 @@
+"""An evaluator for sentence-transformers' trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from bge_eval.integrations.during import Metrics, as_tasks, device_of
+
+
+class SentenceTransformerEvaluator(BaseEvaluator):
+    """Evaluates a model on tasks whenever ``SentenceTransformerTrainer`` evaluates.
+
+    The metrics are ``eval_bge_<task>`` for each task and ``eval_bge_mean``, so
+    ``metric_for_best_model="eval_bge_mean"`` chooses the checkpoint that
+    ``load_best_model_at_end`` loads. On several GPUs the trainer calls it once and shares the
+    metrics.
+    """
+
+    def __init__(
+        self,
+        tasks: str | Path | Sequence[str | Path],
+        *,
+        data_dir: str | Path | Sequence[str | Path] = (),
+        output: str | Path | None = None,
+        prefix: str = "bge",
+        **settings: Any,
+    ) -> None:
+        """Check the names of the tasks.
+
+        Args:
+            tasks: suites, tasks and folders, as ``--tasks`` takes them.
+            data_dir: your folders of data sets.
+            output: the folder of results. Default: ``bge-eval`` in the trainer's output folder.
+            prefix: what the names of metrics begin with.
+            **settings: settings of the model in place of its own; see `bge_eval.ModelSettings`.
+
+        Raises:
+            UsageError: a name is unknown.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._tasks = as_tasks(tasks, data_dir, output, prefix, settings)
+        self.primary_metric: str = self._tasks.mean
+
+    def __call__(
+        self,
+        model: Any,
+        output_path: str | None = None,
+        epoch: float = -1,
+        steps: int = -1,
+    ) -> Metrics:
+        """Return every task's main score, 0 to 1, and their mean.
+
+        Args:
+            model: a ``SentenceTransformer``; it stays as it is.
+            output_path: ``eval`` in the trainer's output folder; None for ``results/runs``.
+            epoch: unused; part of the interface.
+            steps: the trainer's step.
+
+        Raises:
+            BgeEvalError: a task could not be evaluated.
+        """
+
+        def save(folder: Path) -> None:
+            model.save_pretrained(str(folder), create_model_card=False)
+
+        trainer = Path(output_path).parent if output_path else Path("results/runs")
+        return self._tasks.scores_of_model(save, trainer, steps, device_of(model))
