@@ -242,6 +242,46 @@ def test_an_approximate_run_never_passes_for_an_exact_one(
     assert len(digests) == 4
     again = bge_eval(*command, *approximate)
     assert "already done" in again.stderr
+    _is_told_from_exact(bge_eval, tmp_path)
+
+
+def _is_told_from_exact(bge_eval: CommandLine, folder: Path) -> None:
+    """Check that gate, model card, fusion and saved runs name or refuse the indexes' results."""
+    results = {path.parent.name: path for path in folder.rglob("BgeEvalDemo.json")}
+    exact = next(path for path in results.values() if "experiments" not in path.parts)
+    graph = next(path for name, path in results.items() if "HNSW16" in name)
+    baseline = folder / "baseline.json"
+    assert bge_eval("check", exact, "--update", "--baseline", baseline).returncode == 0
+    checked = bge_eval("check", graph, "--baseline", baseline)
+    assert checked.returncode == 3
+    told = " ".join((checked.stdout + checked.stderr).split())
+    assert "searched differently (baseline flat, run HNSW16, efSearch=300" in told
+    assert bge_eval("check", graph, "--baseline", baseline, "--other-data").returncode in (0, 1)
+    card = bge_eval("export", graph, "--experiments", "--model-index", "-")
+    assert card.returncode == 2 and "a model card states exact scores" in card.stderr
+    exported = bge_eval("export", graph, "--experiments", "-o", folder / "exported")
+    assert exported.returncode == 3
+    parts = ("-m", f"run:{graph.parent}", "-m", f"run:{exact.parent}")
+    command = ("run", "demo", "--offline", "-q", "-o", folder / "again", "--format", "json")
+    fused = json.loads(bge_eval(*command, "--fuse", "rrf", *parts).stdout)["rows"]
+    assert "HNSW16" in fused[0]["settings"] and "fusion" in fused[0]["model"]
+    bge_eval(*command, "-m", f"run:{graph.parent}")
+    for path in (folder / "again").rglob("run.json"):
+        assert "HNSW16" in json.loads(path.read_text())["identity"]["search"]["index"]
+
+
+def test_an_identity_tells_whether_its_search_is_exact() -> None:
+    from bge_eval.results.identity import Identity, index_name
+
+    for facts, name in (
+        (IndexOptions(), ""),
+        (IndexOptions(precision=Precision.INT8), "flat, vectors=int8"),
+        (IndexOptions("SQ8", rescore=9), "SQ8, rescore_top=9"),
+    ):
+        search = {**facts.identity(), "top_k": 1000, "drop_identical_ids": False}
+        identity = Identity("T", "", {}, {}, search)
+        assert identity.is_exact is not bool(name)
+        assert index_name(search) == (name or "flat")
 
 
 def test_models_without_an_index_refuse_one(bge_eval: CommandLine, tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ class CheckFlags:
     ] = None
     other_data: Annotated[
         bool,
-        typer.Option("--other-data", help="Compare although the baseline has other data."),
+        typer.Option(
+            "--other-data", help="Compare although the baseline has other data or another index."
+        ),
     ] = False
     junit: Annotated[
         Path | None, typer.Option(help="Write the verdict as JUnit XML too.", show_default=False)

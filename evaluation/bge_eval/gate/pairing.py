@@ -9,7 +9,7 @@ from typing import Any
 from bge_eval.gate.entry import Entry
 from bge_eval.gate.outcome import Note
 from bge_eval.gate.rules import Rule
-from bge_eval.results.identity import differences
+from bge_eval.results.identity import differences, index_name
 
 _DATA = ("data.fingerprint", "data.splits", "data.subsets")
 """Identity keys that make scores incomparable when they differ."""
@@ -40,17 +40,21 @@ def pairing_problem(before: Entry, after: Entry | None, *, other_data: bool) -> 
     Args:
         before: the baseline's entry.
         after: the run's entry, if there is one.
-        other_data: accept a run on data other than the baseline's.
+        other_data: accept a run on other data than the baseline's, or of another index.
     """
     if after is None:
         return "No saved run of this task."
     if other_data or not before.identity or not after.identity:
         return ""
-    changed = [
-        name
-        for name in differences(dict(before.identity), dict(after.identity))
-        if name.startswith(_DATA)
-    ]
+    names = differences(dict(before.identity), dict(after.identity))
+    searches = [index_name(entry.identity.get("search", {})) for entry in (before, after)]
+    if searches[0] != searches[1]:
+        return (
+            f"Baseline and run were searched differently (baseline {searches[0]}, run"
+            f" {searches[1]}), so a difference is not the model's alone. Give runs of the same"
+            " index, or pass --other-data to compare anyway."
+        )
+    changed = [name for name in names if name.startswith(_DATA)]
     if not changed:
         return ""
     old, new = _values(before.identity, after.identity, changed[0])

@@ -20,7 +20,8 @@ from bge_eval.errors import UsageError
 from bge_eval.models.base import Model, model_meta
 from bge_eval.progress import Progress
 from bge_eval.records import Run
-from bge_eval.results.identity import packages
+from bge_eval.results.identity import index_name, packages
+from bge_eval.search.engines import EXACT
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -96,6 +97,14 @@ class FusedModel(Model):
             ],
         }
 
+    @property
+    def index_facts(self) -> Mapping[str, Any]:
+        """Return the exact search, or where a part's is another one the searches of all parts."""
+        facts = [dict(part.index_facts) for part in self._parts]
+        if all(each == EXACT.identity() for each in facts):
+            return EXACT.identity()
+        return {"index": "+".join(map(index_name, facts)), "parts": facts}
+
     def check_data(self, task: str, data: Mapping[str, Any]) -> None:
         """Check the data of every part; see `Model.check_data`."""
         for part in self._parts:
@@ -167,10 +176,12 @@ class FusedModel(Model):
                 "use_instructions": False,
             }
         )
-        if len(set(self._weights)) == 1:
-            return meta
-        weights = ",".join(f"{weight:g}" for weight in self._weights)
-        return meta.model_copy(update={"experiment_kwargs": {"weights": weights}})
+        experiment = {}
+        if len(set(self._weights)) > 1:
+            experiment["weights"] = ",".join(f"{weight:g}" for weight in self._weights)
+        if self.index_facts != EXACT.identity():
+            experiment["index"] = str(self.index_facts["index"])
+        return meta.model_copy(update={"experiment_kwargs": experiment}) if experiment else meta
 
 
 def check_parts(count: int, weights: Sequence[float] | None) -> None:

@@ -29,6 +29,7 @@ from bge_eval.results.identity import Identity, packages
 from bge_eval.results.record import RunRecord, find_record
 from bge_eval.results.saved import read_json
 from bge_eval.results.trec import read_run
+from bge_eval.search.engines import EXACT
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def open_runs(place: Path, progress: Progress | None = None) -> SavedRuns:
     if retrieved and recorded:
         return RecordedRuns(folder, meta, progress)
     return TrecRuns(place, progress)
+
+
+_OF_TASK = ("top_k", "drop_identical_ids")
+"""Keys of an identity's ``search`` that the task decides, not the index."""
 
 
 class SavedRuns(Model):
@@ -137,6 +142,11 @@ class RecordedRuns(SavedRuns):
         super().__init__(progress)
         self._folder = folder
         records = [find_record(path) for path in sorted(folder.glob("*.json"))]
+        searches = [
+            dict(record.identity.search) for record in records if record and record.identity
+        ]
+        kept = next(filter(None, searches), EXACT.identity())
+        self._searched = {name: kept[name] for name in kept if name not in _OF_TASK}
         versions = [record.identity.packages for record in records if record and record.identity]
         self._packages = tuple(sorted({name for each in versions for name in each} - {*packages()}))
         self._own = {name: meta.get(name) for name in ("name", "revision", "experiment_kwargs")}
@@ -160,6 +170,11 @@ class RecordedRuns(SavedRuns):
         if any(saved.packages.get(name) != version for name, version in installed):
             model["retrieved_with"] = saved.packages
         return model
+
+    @property
+    def index_facts(self) -> Mapping[str, Any]:
+        """Return the index that made the runs."""
+        return self._searched
 
     def check_data(self, task: str, data: Mapping[str, Any]) -> None:
         """Compare the fingerprints of the run's data and the task's; see `Model.check_data`."""

@@ -18,6 +18,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.results.saved import SavedResult
 
 _SETTINGS = "run_settings.jsonl"
+_APPROXIMATE = "searched by an index or over compressed vectors, whose scores are not the model's"
 
 
 @dataclass(slots=True)
@@ -54,7 +55,9 @@ def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = 
     selected: list[tuple[SavedResult, Path]] = []
     for result in results:
         name = f"{result.task} of {result.label}"
-        if result.task not in mteb_tasks:
+        if is_approximate(result):
+            report.left_out.setdefault(_APPROXIMATE, []).append(name)
+        elif result.task not in mteb_tasks:
             report.left_out.setdefault("mteb has no such task", []).append(name)
         elif result.experiment and not experiments:
             why = "not the model's own settings (--experiments takes them along)"
@@ -116,6 +119,11 @@ def model_index(results: Sequence[SavedResult]) -> str:
     from huggingface_hub import ModelCardData
     from mteb.results import TaskResult
 
+    if approximate := [result.label for result in results if is_approximate(result)]:
+        raise UsageError(
+            f"{approximate[0]} was searched by an index or over compressed vectors; a model card"
+            " states exact scores. Choose another with --models."
+        )
     labels = sorted({f"{result.label} at {result.path.parent.name[:8]}" for result in results})
     if len(labels) > 1:
         raise UsageError(
@@ -136,6 +144,11 @@ def model_index(results: Sequence[SavedResult]) -> str:
         ]
     name = exported[0].model.rpartition("/")[2]
     return str(ModelCardData(model_name=name, eval_results=entries).to_yaml()) + "\n"
+
+
+def is_approximate(result: SavedResult) -> bool:
+    """Return whether an index searched that is not exact, or compressed vectors were searched."""
+    return result.identity is not None and not result.identity.is_exact
 
 
 def _from_folder(result: SavedResult) -> bool:

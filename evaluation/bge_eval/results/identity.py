@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,6 +20,10 @@ SCORING_PACKAGES = (
     "pytrec-eval-terrier",
 )
 """Packages whose version can change a score."""
+
+
+_INDEX_FACTS = ("vectors", "rescore_top", "index_depth", "parts")
+"""Keys of an identity's ``search`` by which it is no exact search over float32 vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,11 @@ class Identity:
         return str(self.search.get("index") or "")
 
     @property
+    def is_exact(self) -> bool:
+        """Return whether every document was compared, by vectors as the model gives them."""
+        return self.index in ("", "flat") and not any(self.search.get(n) for n in _INDEX_FACTS)
+
+    @property
     def depth(self) -> int:
         """Return the number of documents retrieved for a query, 0 if nothing is searched."""
         return int(self.search.get("top_k") or 0)
@@ -91,6 +100,19 @@ class Identity:
         """Return a digest of the identity, 16 hexadecimal digits."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def index_name(search: Mapping[str, Any]) -> str:
+    """Return for people how documents were searched, e.g. ``HNSW32, efSearch=64, vectors=int8``.
+
+    Args:
+        search: the identity's ``search``; see `bge_eval.search.index.IndexOptions.identity`.
+    """
+    params = search.get("index_params") or {}
+    facts = {name: search[name] for name in _INDEX_FACTS if name in search}
+    parts = [str(search.get("index") or "flat")]
+    parts += [f"{name}={value}" for name, value in {**params, **facts}.items()]
+    return ", ".join(parts)
 
 
 def packages(*others: str) -> dict[str, str]:
