@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+import numpy as np
 import pytest
 import typer
 from make_checkpoints import PAGE, page
@@ -264,11 +265,36 @@ def test_retromae_by_its_name(tmp_path: Path, minilm_folder: Path) -> None:
         opened(folder)
 
 
+def test_dupmae_as_in_retromaes_beir_script(tmp_path: Path, minilm_folder: Path) -> None:
+    """Pre-training saves a masked language model; the script reads its first token alone.
+
+    ``examples/retriever/BEIR/beir_test.py`` with ``--pooling_strategy cls --score_function dot``.
+    """
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    torch.manual_seed(8)
+    folder = tmp_path / "dupmae"
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    saved = BertForMaskedLM(BertConfig(num_hidden_layers=2, initializer_range=0.3, **sizes)).eval()
+    saved.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder)
+    tokenizer.save_pretrained(folder)
+    texts = ["bees live in hives", "", "where do bees live? " * 20, "蜜蜂 🐝"]
+    with torch.no_grad():
+        batch = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+        expected = saved(**batch, output_hidden_states=True).hidden_states[-1][:, 0]
+    model = opened(folder, pooling="cls", normalize=False)
+    vectors = model.encoder.encode(texts)
+    np.testing.assert_allclose(vectors, expected.numpy(), atol=2e-5)
+    scores = model.similarity(torch.from_numpy(vectors), torch.from_numpy(vectors))
+    np.testing.assert_allclose(scores, (expected @ expected.T).numpy(), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("BAAI/bge-reranker-v2-gemma", "is a reranker"),
-        ("BAAI/LLARA-passage", "does not run BAAI/LLARA-passage: the mean of eight end tokens"),
         ("Shitao/bge-quora", "Run Shitao/bge-quora with: --known-as BAAI/bge-base-en-v1.5"),
         ("BAAI/bge-visualized", "with: --model BAAI/bge-visualized-base --loader mteb"),
     ],

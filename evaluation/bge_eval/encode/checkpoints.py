@@ -42,6 +42,13 @@ class Run(StrEnum):
     """bge-eval does not run it."""
 
 
+class InputForm(StrEnum):
+    """A form of inputs that is more than a prompt."""
+
+    LLARA = "llara"
+    """A question after the text, and the mean of its last tokens."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One or more published checkpoints that are run alike."""
@@ -64,6 +71,8 @@ class Checkpoint:
     """Prompt of every query."""
     document: str | None = None
     """Prompt of every document."""
+    form: InputForm | None = None
+    """Form of the inputs, where it is more than a prompt."""
     pooling: str | None = None
     """Pooling, where the repository has no sentence-transformers files."""
     normalize: bool | None = None
@@ -98,6 +107,8 @@ def checkpoints() -> tuple[Checkpoint, ...]:
         if unknown := row.keys() - known:
             raise ValueError(f"{path}: unknown key {', '.join(sorted(unknown))}")
         typed: dict[str, Any] = {"kind": CheckpointKind(row["kind"]), "run": Run(row["run"])}
+        if "form" in row:
+            typed["form"] = InputForm(row["form"])
         typed |= {name: tuple(row.get(name, ())) for name in ("names", "readme")}
         read.append(Checkpoint(**{**row, **typed}))
     return tuple(read)

@@ -263,7 +263,8 @@ def copy_notes(copy: Copy, prompts: Prompts, overrides: Overrides) -> tuple[str,
 def takes_instructions(name: str) -> bool:
     """Return whether a model's texts get instructions, or mteb runs it in a way of its own."""
     entry, registered = checkpoint(name), registry_entry(name)
-    if entry is not None and (entry.instruction is not None or entry.query is not None):
+    own = (entry.instruction, entry.query, entry.form) if entry is not None else ()
+    if any(item is not None for item in own):
         return True
     if registered is None or registered.loader is None:
         return False

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bge_eval.errors import UsageError
-from bge_eval.models import bm25, by_library, decoder, foreign, m3, saved_runs, served, transformer
+from bge_eval.models import (
+    bm25,
+    by_library,
+    decoder,
+    foreign,
+    llara,
+    m3,
+    saved_runs,
+    served,
+    transformer,
+)
 from bge_eval.models.kinds import SERVER_OPTIONS, ModelOptions, flags, refuse, set_options
 from bge_eval.progress import Progress
 from bge_eval.remote.client import is_address
@@ -21,6 +31,7 @@ KINDS = (
     foreign.MTEB,
     foreign.STATIC,
     by_library.KIND,
+    llara.KIND,
     m3.KIND,
     decoder.KIND,
     transformer.KIND,
