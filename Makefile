@@ -104,7 +104,7 @@ bench-quick: install ## the same, small, in the main environment (under three mi
 TORTURE_ARGS ?=
 
 torture: install ## kill 50 runs at random moments, inject faults, write benchmarks/RELIABILITY.md
-	$(BIN)/python benchmarks/torture/torture.py --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
+	$(BIN)/python benchmarks/torture.py --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
 
 docs: install ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[docs]'

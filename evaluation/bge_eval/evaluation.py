@@ -121,7 +121,10 @@ def evaluate(
         note=progress.note,
     )
     evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
-    return _reported(evaluation, [task for task in tasks if _has_data(task, sources)], sources)
+    try:
+        return _reported(evaluation, [task for task in tasks if _has_data(task, sources)], sources)
+    finally:
+        model.flush()
 
 
 def _reported(

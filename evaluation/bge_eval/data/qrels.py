@@ -16,6 +16,8 @@ from bge_eval.records import Qrels
 from bge_eval.results.judgements import Judgement, add_judgement, grade, judgements
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from bge_eval.progress import Progress
 
 
@@ -58,6 +60,33 @@ def read_qrels(
         raise DamagedError(f"{place} holds no judgements.")
     refuse_none_relevant(qrels, place)
     return qrels, dangling
+
+
+def note_contradictions(table: Dataset, qrels: Qrels, origin: str, progress: Progress) -> None:
+    """Tell of documents that a dataset repository judges twice with different grades.
+
+    mteb counts the last grade, and so do its published scores.
+
+    Args:
+        table: the rows ``query-id``, ``corpus-id``, ``score``.
+        qrels: what mteb's loader made of them.
+        origin: the repository, for the message.
+        progress: receives the note.
+    """
+    if len(table) == sum(map(len, qrels.values())):
+        return
+    columns = (table[name] for name in ("query-id", "corpus-id", "score"))
+    other = [
+        (str(query), str(document))
+        for query, document, score in zip(*columns, strict=True)
+        if qrels[str(query)][str(document)] != int(score)
+    ]
+    if other:
+        query, document = other[0]
+        progress.note(
+            f"{origin}: {len(other)} judgements are contradicted by later ones, such as that of"
+            f" '{query}' and '{document}'; the last one counts, as in mteb."
+        )
 
 
 def report_dangling(

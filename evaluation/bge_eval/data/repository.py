@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bge_eval.data.candidates import CANDIDATE_COLUMNS, split_of_candidates
 from bge_eval.data.files import Place
 from bge_eval.data.integrity import check_split
 from bge_eval.data.plausibility import is_published_gap
+from bge_eval.data.qrels import note_contradictions
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
 from bge_eval.data.snapshot import Snapshot
@@ -24,6 +25,7 @@ from bge_eval.data.sources import (
 )
 from bge_eval.errors import MissingError
 from bge_eval.progress import Progress
+from bge_eval.records import Qrels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -185,7 +187,13 @@ def _load_retrieval(
             return snapshot.split(config, self.split)
 
         def _load_dataset_split(self, config: str, num_proc: int | None) -> Dataset:
-            return snapshot.load(config, self._get_split(config), scratch)
+            self._last = snapshot.load(config, self._get_split(config), scratch)
+            return self._last
+
+        def _load_qrels(self, num_proc: int | None) -> Qrels:
+            qrels = cast("Qrels", super()._load_qrels(num_proc))
+            note_contradictions(self._last, qrels, f"{snapshot.folder}, '{self.split}'", progress)
+            return qrels
 
     data: dict[str, Any] = {}
     for subset in task.hf_subsets if task.metadata.is_multilingual else ["default"]:

@@ -93,6 +93,9 @@ class Model(ABC):
             UsageError: a saved run was made on other data.
         """
 
+    def flush(self) -> None:  # noqa: B027 (most models store nothing)
+        """Write the vectors that are not yet in the embedding store."""
+
     # ── mteb's SearchProtocol ───────────────────────────────────────────────────────────────
 
     def index(self, corpus: Dataset, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ It encodes (mteb's EncoderProtocol) and searches (SearchProtocol), in
 
 from __future__ import annotations
 
-import atexit
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -122,6 +122,9 @@ class EncoderModel(DenseModel):
             choose_backend(options.backend, self.files, self.settings, options.device)
         )
         self._store = _open_store(options.store, self.progress)
+        if self._store is not None:
+            # At exit, or as soon as nobody holds the model: a process may open many.
+            weakref.finalize(self, self._store.flush)
         self._encoder: TextEncoder | None = None
         self._stored_sizes: dict[str, int] = {}
         self._copy = config.copy
@@ -382,9 +385,7 @@ def _open_store(store: bool | Path, progress: Progress) -> EmbeddingStore | None
     if store is False:
         return None
     root = default_store() if store is True else store
-    opened = EmbeddingStore(root, progress.note)
-    atexit.register(opened.flush)
-    return opened
+    return EmbeddingStore(root, progress.note)
 
 
 def _open(name: str, options: ModelOptions, progress: Progress | None) -> EncoderModel:
