@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import platform
 import random
 import shutil
 import signal
@@ -21,7 +22,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,20 @@ SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signa
 _SERVER = multiprocessing.get_context("forkserver")
 _TIMES = {"created", "seconds", "counts", "tokens", "memory", "settings", "checksums", "checksum"}
 """Fields of run.json that tell how long a run took and how much of it was stored before."""
+_NOTES = (
+    "Half of the kills come at a random time, the others at the beginning of a random phase. Two of"
+    " the runs were not killed: in one the clock went a minute back at every look, the other was"
+    " stopped half of the time. Compared are all files of the results, byte for byte, except the"
+    " fields of JSON files that are time, memory or counts of new vectors.",
+    "",
+    "The faults are those of `tests/test_faults.py` and `tests/test_store.py`: no permission, no"
+    " folder, a limit on the size of files, damaged results, shards and journals, two processes at"
+    " once, encoders, rerankers, indexes and servers that return nonsense.",
+    "",
+    "Endurance: 100 calls of `bge_eval.evaluate` in one process, each with a collection of its own"
+    " (40 documents, 5 queries) and a model and a reranker that are opened anew"
+    " (`python benchmarks/endurance.py`).",
+)
 _MTEB_TIMES = {"evaluation_time", "date", "evaluation_phases"}
 
 
@@ -53,10 +69,28 @@ class Outcome:
     lost_seconds: float = 0.0
     """Longest time from the last stored batch to a kill within the encoding."""
 
+    def plus(self, other: Outcome) -> Outcome:
+        """Return this outcome and another, of a run of this program before."""
+        return Outcome(
+            self.kills + other.kills,
+            self.phases + other.phases,
+            self.runs + other.runs,
+            self.different + other.different,
+            max(self.lost_seconds, other.lost_seconds),
+        )
 
-def make_data(folder: Path, documents: int, queries: int) -> None:
+
+def outcome_of(path: Path) -> Outcome:
+    """Return an outcome that was written; an empty one where the file is missing."""
+    if not path.exists():
+        return Outcome()
+    stored = json.loads(path.read_text())
+    return Outcome(Counter(stored.pop("kills")), Counter(stored.pop("phases")), **stored)
+
+
+def make_data(folder: Path, documents: int, queries: int, seed: int = 1) -> None:
     """Write a collection of random words in the BEIR layout."""
-    chosen = random.Random(1)
+    chosen = random.Random(seed)
     words = [f"w{number}" for number in range(500)]
     (folder / "qrels").mkdir(parents=True)
     lines = [
@@ -131,21 +165,21 @@ class Rack:
         if done.returncode:
             raise RuntimeError(done.stderr)
 
-    def start(self, place: Path) -> ForkServerProcess:
+    def start(self, place: Path, *, backwards: bool = False) -> ForkServerProcess:
         """Start the command in a forked process."""
         place.mkdir(exist_ok=True)
         (place / "phases").write_text("")
         (place / "log").unlink(missing_ok=True)
-        arguments = (self.words(place), place / "phases", place / "log")
+        arguments = (self.words(place), place / "phases", place / "log", backwards)
         process = _SERVER.Process(target=_run, args=arguments)
         process.start()
         return process
 
 
-def _run(words: Sequence[str], phases: Path, log: Path) -> None:
+def _run(words: Sequence[str], phases: Path, log: Path, backwards: bool) -> None:
     import torture_child
 
-    torture_child.run(words, phases, log)
+    torture_child.run(words, phases, log, backwards=backwards)
 
 
 def content(output: Path) -> dict[str, Any]:
@@ -173,7 +207,9 @@ def phases(place: Path) -> list[str]:
     return (place / "phases").read_text().split("\n")[:-1]
 
 
-def torture(rack: Rack, kills: int, seed: int, minutes: float = 600) -> Outcome:
+def torture(
+    rack: Rack, kills: int, seed: int, minutes: float = 600, *, hardships: bool = True
+) -> Outcome:
     """Kill the command so many times, or for so long; compare every run that comes to its end."""
     end = time.monotonic() + 60 * minutes
     chosen, outcome = random.Random(seed), Outcome()
@@ -182,6 +218,8 @@ def torture(rack: Rack, kills: int, seed: int, minutes: float = 600) -> Outcome:
     rack.run(place)
     expected, events = content(place / "out"), len(phases(place))
     whole = _seconds(rack, expected, outcome)
+    if hardships:
+        _hardships(rack, expected, outcome)
     number = 0
     while sum(outcome.kills.values()) < kills and time.monotonic() < end:
         number += 1
@@ -203,6 +241,21 @@ def _seconds(rack: Rack, expected: Mapping[str, Any], outcome: Outcome) -> float
     process.join()
     _compare(expected, place, outcome)
     return time.monotonic() - start
+
+
+def _hardships(rack: Rack, expected: Mapping[str, Any], outcome: Outcome) -> None:
+    """Run with a clock that goes backwards, and stopped half of the time."""
+    for place in (rack.home / "clock", rack.home / "slow"):
+        process = rack.start(place, backwards=place.name == "clock")
+        while process.exitcode is None and process.pid is not None:
+            if place.name == "slow":
+                _send(process.pid, signal.SIGSTOP)
+                time.sleep(0.1)
+                _send(process.pid, signal.SIGCONT)
+            time.sleep(0.1)
+        if process.exitcode:
+            raise RuntimeError((place / "log").read_text())
+        _compare(expected, place, outcome)
 
 
 def _killed(
@@ -229,7 +282,7 @@ def _killed(
         begun = phases(place)
         stored = max((p.stat().st_mtime for p in place.glob("store/*/*.journal")), default=None)
         lost = time.time() - stored if stored and begun and "encode" in begun[-1] else 0.0
-        os.kill(process.pid, SIGNALS[name])
+        _send(process.pid, SIGNALS[name])
         outcome.kills[name] += 1
         outcome.phases[begun[-1] if begun else "start"] += 1
         outcome.lost_seconds = max(outcome.lost_seconds, lost)
@@ -238,6 +291,11 @@ def _killed(
     if code not in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
         raise RuntimeError(f"{place.name} ends with {code}: {(place / 'log').read_text()}")
     return code == 0
+
+
+def _send(process: int, name: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(process, name)
 
 
 def _sleep_until(happened: Any, process: ForkServerProcess, longest: float) -> None:
@@ -275,14 +333,39 @@ def fault_tests() -> tuple[int, int]:
     return total - wrong, total
 
 
-def page(outcome: Outcome, faults: tuple[int, int] | None, seed: int) -> str:
+def endurance() -> list[str]:
+    """Evaluate 100 tasks in a process of their own; return rows of the page.
+
+    Raises:
+        RuntimeError: memory, files or threads grew.
+    """
+    command = [sys.executable, str(Path(__file__).with_name("endurance.py"))]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
+    return [line for line in done.stdout.splitlines() if line.startswith("|")]
+
+
+def machine() -> str:
+    """Return the processor's name, and how many cores this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def page(
+    outcome: Outcome, faults: tuple[int, int] | None, endured: Sequence[str], seed: int
+) -> str:
     """Return the text of RELIABILITY.md."""
     kills = ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items()))
     where = ", ".join(f"{name} {count}" for name, count in outcome.phases.most_common())
     lines = [
         "# Reliability",
         "",
-        f"Made by `make torture` (seed {seed}). Every run is the real command: an encoder and a"
+        f"Made by `make torture` (seed {seed}) on {machine()}. Every run is the real command: an encoder and a"
         " reranker of random weights on 500 documents and 10 queries.",
         "",
         "| | |",
@@ -294,7 +377,7 @@ def page(outcome: Outcome, faults: tuple[int, int] | None, seed: int) -> str:
     ]
     if faults is not None:
         lines.append(f"| faults injected, and handled as stated | {faults[0]} of {faults[1]} |")
-    lines += ["", f"Kills by phase: {where}.", ""]
+    lines += [*endured, "", f"Kills by phase: {where}.", "", *_NOTES, ""]
     return "\n".join(lines)
 
 
@@ -305,6 +388,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=600, help="begin no other run after")
     parser.add_argument("--seed", type=int, default=14)
     parser.add_argument("--no-faults", action="store_true", help="kill only")
+    parser.add_argument(
+        "--total", type=Path, help="a file of kills before, to which these are added"
+    )
+    parser.add_argument("--no-endurance", action="store_true", help="leave out the 100 tasks")
     parser.add_argument("--write", type=Path, help="the page to write; prints without")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bge-eval-torture-") as name:
@@ -313,8 +400,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome = torture(
             Rack(home, *make_models(home)), options.kills, options.seed, options.minutes
         )
+    if options.total:
+        outcome = outcome.plus(outcome_of(options.total))
+        options.total.write_text(json.dumps(asdict(outcome)))
     faults = None if options.no_faults else fault_tests()
-    text = page(outcome, faults, options.seed)
+    endured = [] if options.no_endurance else endurance()
+    text = page(outcome, faults, endured, options.seed)
     if options.write:
         options.write.write_text(text)
     print(text)

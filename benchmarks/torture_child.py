@@ -8,9 +8,11 @@ command in a process that starts from nothing.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,14 +25,30 @@ from bge_eval.cli.app import main
 from bge_eval.progress import Progress
 
 
-def run(words: Sequence[str], phases: Path, log: Path | None = None) -> None:
+def turn_clock_back() -> None:
+    """Let the clock go a minute back at every look."""
+    start, looks = time.time_ns(), itertools.count(1)
+
+    def earlier() -> int:
+        return start - next(looks) * 60 * 10**9
+
+    time.time_ns = earlier
+    time.time = lambda: earlier() / 1e9
+
+
+def run(
+    words: Sequence[str], phases: Path, log: Path | None = None, *, backwards: bool = False
+) -> None:
     """Run the command.
 
     Args:
         words: the words after ``bge-eval``.
         phases: the file that receives the name of every phase as it begins.
         log: the file that takes stdout and stderr; None leaves them.
+        backwards: the clock goes back while the command runs.
     """
+    if backwards:
+        turn_clock_back()
     if log is not None:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -324,6 +325,20 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, tiny_bge: Path, n
     again.flush()
     assert not list(tmp_path.glob("*/*.journal")) and not list(tmp_path.glob("*/*.lock"))
     assert stored_spaces(tmp_path)[0].texts == 400
+
+
+def test_a_finished_evaluation_holds_no_journal(tiny_bge: Path, small_scifact: Path) -> None:
+    """A process may evaluate many models: each would keep two files open, and its vectors."""
+    store = small_scifact.parent / "store"
+    model = EncoderModel(str(tiny_bge), ModelOptions(store=store, backend=Backend.TORCH))
+    options = Options(small_scifact.parent / "output", (small_scifact,), offline=True)
+    assert not evaluate(model, plan(["SciFact"]), options).failed
+    assert list(store.glob("*/*.shard")) and not list(store.glob("*/*.journal"))
+    model._encode(["a text of nobody's task"], Form(), "encode")
+    assert list(store.glob("*/*.journal"))
+    del model
+    gc.collect()
+    assert not list(store.glob("*/*.journal"))
 
 
 def test_the_journal_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
