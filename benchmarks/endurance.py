@@ -38,8 +38,8 @@ def use() -> Use:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return Use(
         pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
-        len(os.listdir("/proc/self/fd")),
-        len(os.listdir("/proc/self/task")),
+        len(list(Path("/proc/self/fd").iterdir())),
+        len(list(Path("/proc/self/task").iterdir())),
         time.process_time(),
     )
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from torture import TASK, Rack, make_data, make_models, torture
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
