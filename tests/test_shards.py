@@ -53,12 +53,15 @@ def opened(model: Path, store: Path) -> EncoderModel:
     return EncoderModel(str(model), options)
 
 
-def encode(model: Path, store: Path, collection: Path, part: str) -> None:
+def encode(
+    model: Path, store: Path, collection: Path, part: str, *, searches: bool = False
+) -> None:
     done = encode_part(
         opened(model, store),
         plan([str(collection)]),
         Options(output=store / "unused", offline=True),
         parse_part(part, {}),
+        searches=searches,
     )
     assert not done.failed and len(done.markers) == 1
 
@@ -115,6 +118,40 @@ def test_parts_with_stores_of_their_own_give_the_result_of_one_machine(
     assert model._encoder is None  # everything was found: no weights were loaded
 
 
+def test_parts_are_searched_where_they_are_encoded(
+    tiny_bge: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five chunks; texts of one part that are first in another, and equal scores at the cut."""
+    from bge_eval.search import exact
+
+    monkeypatch.setattr(exact, "_CHUNK_ROWS", (1024, 1024))
+    expected = run(opened(tiny_bge, tmp_path / "single"), collection, tmp_path / "single-out")
+    for part in ("3/3", "1/3", "2/3"):
+        own = tmp_path / f"own-{part[0]}"
+        encode(tiny_bge, own, collection, part, searches=True)
+        model = opened(tiny_bge, tmp_path / "searches")
+        model.merges_searches = True
+        if part != "2/3" and (tmp_path / "searches").exists():
+            failed = evaluate(
+                model, plan([str(collection)]), Options(output=tmp_path / "no", offline=True)
+            ).failed
+            assert "of 3 parts only" in str(failed["generated"])
+        searches = list(own.rglob("*.npz"))
+        assert len(searches) == 1
+        target = tmp_path / "searches" / searches[0].relative_to(own)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(searches[0], target)  # the vectors of the documents stay where they are
+    model = opened(tiny_bge, tmp_path / "searches")
+    model.merges_searches = True
+    assert run(model, collection, tmp_path / "out") == expected
+    target.write_bytes(target.read_bytes()[:-100])
+    model = opened(tiny_bge, tmp_path / "searches")
+    model.merges_searches = True
+    options = Options(output=tmp_path / "again", offline=True)
+    failure = evaluate(model, plan([str(collection)]), options).failed["generated"]
+    assert isinstance(failure, DamagedError) and str(target) in str(failure)
+
+
 @pytest.mark.slow
 def test_a_shared_store_that_two_processes_fill_and_one_is_killed(
     tiny_bge: Path, collection: Path, single: Path, tmp_path: Path
@@ -153,7 +190,9 @@ def test_a_shared_store_that_two_processes_fill_and_one_is_killed(
 
 
 def test_every_batch_belongs_to_one_part() -> None:
-    for count, windows, together in itertools.product((1, 2, 3, 7), (0, 1, 2, 5, 22), (1, 11)):
+    for count, windows, together in itertools.product(
+        (1, 2, 3, 7), (0, 1, 2, 5, 22), (None, 1, 11)
+    ):
         shares = [Share(Part(n + 1, count), windows, 0, together) for n in range(count)]
         loads = [0] * count
         for window, batch in itertools.product(range(windows), range(40)):
@@ -164,7 +203,7 @@ def test_every_batch_belongs_to_one_part() -> None:
             assert all(may for may, does in zip(some, takes, strict=True) if does)
             later = [s.beginning(window).takes(0, batch) for s in shares]
             assert later == takes
-        if together == 1:
+        if together is None:
             assert max(loads) - min(loads) <= 40 + count  # one window of 40 batches
 
 
@@ -261,6 +300,8 @@ def test_a_part_of_other_versions_is_stale(
         (["--shard", "1/2", "--no-store"], "--no-store"),
         (["--shard", "1/2", "--overwrite"], "--overwrite"),
         (["--shard", "1/2", "--reranker", "x/y"], "--reranker"),
+        (["--search-shards", "--index", "HNSW16"], "--search-shards"),
+        (["--search-shards", "--model", "bm25"], "--search-shards"),
         (["--shard", "1/2", "--model", "bm25"], "stores no vectors"),
     ],
 )

@@ -84,10 +84,15 @@ def run(
     if data.dry_run:
         _print_previews(evaluation, models)
         return
+    if machine.scale.search_shards:
+        from bge_eval.cli.sharded import merge_searches
+
+        merge_searches(models)
     if part is not None:
         from bge_eval.cli.sharded import run_part
 
-        run_part(models, planned, evaluation.options, part, progress)
+        searches = machine.scale.search_shards
+        run_part(models, planned, evaluation.options, part, progress, searches=searches)
         return
     reports = evaluation.run(models, fusion)
     outcome = Outcome(reports, planned, tasks.names, data.output)
@@ -106,10 +111,10 @@ def _run_experiment(
     typed = typed_options(context)
     if "label" in typed:
         raise UsageError("--label names one row, and an experiment makes a row of each setting.")
-    if "shard" in typed:
+    if parts := [name for name in ("shard", "search-shards") if name in typed]:
         raise UsageError(
-            "--shard is for one model and its tasks, not for an experiment: encode the parts of"
-            " each of its models, then run the experiment with the same --store."
+            f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
+            " of each of its models, then run the experiment with the same --store."
         )
     for name in ("overwrite", "no-store"):
         if name in typed:

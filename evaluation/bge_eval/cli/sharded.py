@@ -24,6 +24,8 @@ def run_part(
     options: Options,
     part: Part,
     progress: Progress,
+    *,
+    searches: bool,
 ) -> None:
     """Encode one part with every model that encodes.
 
@@ -33,6 +35,7 @@ def run_part(
         options: data folders and output folder.
         part: the part.
         progress: told what is done and what comes next.
+        searches: search each part too.
 
     Raises:
         UsageError: none of the models has stored vectors.
@@ -51,13 +54,28 @@ def run_part(
     store: Path = default_store()
     for model in encoders:
         introduce(model, progress)
-        report = encode_part(model, tasks, options, part, progress)
+        report = encode_part(model, tasks, options, part, progress, searches=searches)
         failed |= report.failed
         store = model.store.root if model.store is not None else store
         if report.evaluated:
             progress.note(f"Evaluated whole by this part: {', '.join(report.evaluated)}")
     exit_with(failed.items())
     progress.note(_next(part, store))
+
+
+def merge_searches(models: Sequence[Model]) -> None:
+    """Let models merge the searches of the parts instead of searching.
+
+    Raises:
+        UsageError: a model has no stored vectors, or no exact search.
+    """
+    for model in models:
+        if not isinstance(model, EncoderModel) or not model.searches_exactly:
+            raise UsageError(
+                "--search-shards merges exact searches of stored vectors, and"
+                f" {model.mteb_model_meta.name} has none: leave it out, or --index and --vectors."
+            )
+        model.merges_searches = True
 
 
 def _next(part: Part, store: Path) -> str:

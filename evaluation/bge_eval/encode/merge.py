@@ -31,7 +31,7 @@ class Merged:
 
 
 def merge(source: Path, target: Path, note: Callable[[str], None] = lambda text: None) -> Merged:
-    """Add the vectors and the markers of one store to another; the source stays as it is.
+    """Add the vectors, markers and searches of one store to another; the source stays as it is.
 
     Files are verified as they are read. What a killed process left in a journal is taken too, and
     so is what a running process has written until now. Repeating a merge adds nothing.
@@ -48,7 +48,11 @@ def merge(source: Path, target: Path, note: Callable[[str], None] = lambda text:
         StorageError: the target cannot be written.
     """
     folders = sorted(path.parent for path in source.glob("*/space.json"))
-    markers = sorted((source / "parts").glob("*/*.json"))
+    markers = sorted(
+        path
+        for path in (source / "parts").rglob("[!.]*")
+        if path.suffix in (".json", ".npz") and path.is_file()
+    )
     if not folders and not markers:
         raise MissingError(
             f"{source} is no store of embeddings: it has no folder with a space.json. Name the"

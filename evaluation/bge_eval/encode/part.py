@@ -97,12 +97,17 @@ class Share:
     """The number of windows of the sequence."""
     first: int = 0
     """The number of the window that begins the texts at hand."""
-    together: int = 1
-    """Windows that are dealt together; more than 1 deals every one of them whole."""
+    together: int | None = None
+    """Windows that are dealt together and whole; None deals them one by one, the last divided."""
 
     def beginning(self, window: int) -> Share:
         """Return the share of texts that begin with a later window."""
         return Share(self.part, self.windows, window, self.together)
+
+    @property
+    def takes_all(self) -> bool:
+        """Return whether windows are dealt together, and these are the part's own."""
+        return self.together is not None and self.part.takes(self.first // self.together)
 
     def takes(self, window: int, batch: int) -> bool:
         """Return whether the part encodes a batch.
@@ -112,14 +117,14 @@ class Share:
             batch: the batch, counted from 0 in its window.
         """
         place = self.first + window
-        if self.together > 1:
+        if self.together is not None:
             return self.part.takes(place // self.together)
         return self.part.takes(place if place < self._whole else place + batch)
 
     def takes_some_of(self, window: int) -> bool:
         """Return whether the part may encode a batch of a window."""
         place = self.first + window
-        return (self.together == 1 and place >= self._whole) or self.takes(window, 0)
+        return (self.together is None and place >= self._whole) or self.takes(window, 0)
 
     @property
     def _whole(self) -> int:
@@ -141,6 +146,16 @@ class SeenKeys:
         """Start with no text."""
         self._sorted: list[npt.NDArray[np.uint64]] = []
 
+    def has(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Return which texts were added before: ``(n,)`` bool."""
+        halves = keys[:, 0]
+        there = np.zeros(len(halves), np.bool_)
+        for known in self._sorted:
+            place = np.searchsorted(known, halves)
+            place[place == len(known)] = 0
+            there |= known[place] == halves
+        return there
+
     def add(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Add distinct texts and return which are new: ``(n,)`` bool.
 
@@ -149,11 +164,7 @@ class SeenKeys:
                 have the same half with a chance of 3 in 100.
         """
         halves = keys[:, 0]
-        new = np.ones(len(halves), np.bool_)
-        for known in self._sorted:
-            place = np.searchsorted(known, halves)
-            place[place == len(known)] = 0
-            new &= known[place] != halves
+        new = ~self.has(keys)
         self._sorted.append(np.sort(halves[new]))
         # Runs of doubling length: each text is merged a few times, each look-up visits few runs.
         while len(self._sorted) > 1 and len(self._sorted[-2]) <= 2 * len(self._sorted[-1]):

@@ -44,7 +44,7 @@ COMMON = frozenset(
 """Options that are the same in all settings, whose results make one table."""
 PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile"})
 """Options about what is printed, which the command line states for all settings."""
-_ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard"}
+_ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards"}
 """Options that a file cannot state."""
 _TABLES = ("models", "rerankers", "grid", "choose")
 

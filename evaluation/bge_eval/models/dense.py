@@ -27,7 +27,7 @@ from bge_eval.records import Run, Vectors
 from bge_eval.runtime.checks import Spread, refuse_misshapen, refuse_unusable
 from bge_eval.search.engines import EXACT, engine
 from bge_eval.search.exact import chunk_rows, unit_rows
-from bge_eval.search.index import Engine, IndexOptions, Rows
+from bge_eval.search.index import Engine, IdsOf, IndexOptions, Rows
 from bge_eval.search.ranking import best
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class DenseModel(Model):
     def index_facts(self) -> Mapping[str, Any]:
         """Return the index, its parameters and the representation of the vectors."""
         return self._index.identity()
+
+    @property
+    def searches_exactly(self) -> bool:
+        """Return whether the search is exact over float32 vectors."""
+        return self._index.is_exact
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
@@ -237,7 +242,20 @@ class DenseModel(Model):
         def ids_of(rows: Rows) -> list[str]:
             return list(ids[rows]["id"])
 
-        index = self._engine(queries, top_k, ids_of)
+        results = self._found(corpus, form, queries, top_k, ids_of)
+        _check_found(self._index.name, results, len(corpus), query_ids)
+        rows = np.unique(np.concatenate([rows for rows, _ in results]))
+        id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
+        return {
+            query: _ordered([id_by_row[row] for row in rows.tolist()], scores.tolist())
+            for query, (rows, scores) in zip(query_ids, results, strict=True)
+        }
+
+    def _found(
+        self, corpus: Dataset, form: Form, queries: Vectors, k: int, ids_of: IdsOf
+    ) -> list[tuple[Rows, Vectors]]:
+        """Search the corpus and return for each query the rows and scores of its best k."""
+        index = self._engine(queries, k, ids_of)
         row, whole = 0, len(corpus)
         spread = Spread(self.files.name)
         with self.progress.step("search", whole, "documents") as searched:
@@ -253,14 +271,7 @@ class DenseModel(Model):
                 row += len(texts)
         spread.refuse_constant()
         with self.progress.step("search"):
-            results = index.results()
-        _check_found(self._index.name, results, whole, query_ids)
-        rows = np.unique(np.concatenate([rows for rows, _ in results]))
-        id_by_row = dict(zip(rows.tolist(), ids_of(rows), strict=True))
-        return {
-            query: _ordered([id_by_row[row] for row in rows.tolist()], scores.tolist())
-            for query, (rows, scores) in zip(query_ids, results, strict=True)
-        }
+            return index.results()
 
     def _score_candidates(
         self,

@@ -1,20 +1,23 @@
-"""Encode one part of what a task searches, into the store, and search nothing."""
+"""Encode one part of what a task searches, into the store, and perhaps search that part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.part import Part, SeenKeys, Share
 from bge_eval.encode.prompts import Role
+from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import Space
 from bge_eval.errors import UsageError
 from bge_eval.models.dense import candidate_rows
 from bge_eval.models.form import Form
+from bge_eval.models.searched import SearchedParts
 from bge_eval.models.transformer import EncoderModel, ShareCounts
 from bge_eval.runtime.batches import WINDOW
-from bge_eval.search.exact import chunk_rows
+from bge_eval.runtime.text_encoder import Distinct
+from bge_eval.search.exact import ExactSearch, chunk_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,12 +31,14 @@ class PartialEncoding:
     is encoded only where it comes first.
     """
 
-    def __init__(self, model: EncoderModel, part: Part) -> None:
+    def __init__(self, model: EncoderModel, part: Part, *, searches: bool = False) -> None:
         """Encode with a model that has a store.
 
         Args:
             model: the encoder.
             part: the part to encode.
+            searches: search the part too. Then whole chunks are dealt, and every part encodes the
+                queries.
 
         Raises:
             UsageError: the model stores no vectors.
@@ -45,6 +50,7 @@ class PartialEncoding:
             )
         self._model = model
         self._part = part
+        self._searches = searches
         self._seen: dict[Space, SeenKeys] = {}
         self._corpus: Dataset | None = None
         self._counts: dict[Space, ShareCounts] = {}
@@ -68,6 +74,7 @@ class PartialEncoding:
         queries: Dataset,
         *,
         task_metadata: TaskMetadata,
+        top_k: int,
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
@@ -76,38 +83,88 @@ class PartialEncoding:
         corpus, self._corpus = self._corpus, None
         asked = query_texts(queries)
         with self._model.progress.step("encode queries", len(asked), "texts") as step:
-            share = Share(Part(1, 1), 1) if self._part.number == 1 else None
+            own = self._searches or self._part.number == 1
+            share = Share(Part(1, 1), 1) if own else None
             self._take(asked, self._model.form(task_metadata, Role.QUERY), share, step)
         form = self._model.form(task_metadata, Role.DOCUMENT)
         rows = None if top_ranked is None else candidate_rows(corpus, queries["id"], top_ranked)
         whole = len(corpus) if rows is None else len(rows)
         chunk = chunk_rows(self._model.encoder.dimension)
-        shares = _shares(self._part, whole, chunk)
+        searches = self._searches and rows is None
+        shares = _shares(self._part, whole, chunk, together=searches)
+        again = self._repeated(corpus, form, chunk, shares) if searches else None
         with self._model.progress.step("encode corpus", whole, "documents") as step:
-            for texts in document_texts(corpus, rows, chunk):
-                self._take(texts, form, next(shares), step)
+            texts_and_shares = zip(document_texts(corpus, rows, chunk), shares, strict=False)
+            for texts, share in texts_and_shares:
+                self._take(texts, form, share, step, again)
+        if searches:
+            self._search(corpus, task_metadata, asked, top_k, chunk, shares)
         return {}
 
-    def _take(self, texts: list[str], form: Form, share: Share | None, step: Any) -> None:
+    def _repeated(
+        self, corpus: Dataset, form: Form, chunk: int, shares: Sequence[Share]
+    ) -> SeenKeys:
+        """Return the texts of the part's chunks, some of which other chunks may have first."""
+        own = SeenKeys()
+        for texts, share in zip(document_texts(corpus, None, chunk), shares, strict=False):
+            if share.takes_all:
+                texts, _ = self._model.inputs(texts, form)
+                own.add(text_keys(Distinct(texts).texts))
+        return own
+
+    def _search(
+        self,
+        corpus: Dataset,
+        task_metadata: TaskMetadata,
+        asked: list[str],
+        top_k: int,
+        chunk: int,
+        shares: Sequence[Share],
+    ) -> None:
+        """Search the part's chunks, whose vectors are all in the store, and keep the best."""
+        model = self._model
+        queries = model.vectors_of(asked, model.form(task_metadata, Role.QUERY))
+        form = model.form(task_metadata, Role.DOCUMENT)
+        ids = corpus.select_columns(["id"])
+        search = ExactSearch(queries, top_k, lambda rows: list(ids[rows]["id"]))
+        with model.progress.step("search", len(corpus), "documents") as step:
+            row = 0
+            for texts, share in zip(document_texts(corpus, None, chunk), shares, strict=False):
+                if share.takes_all:
+                    search.add(model.vectors_of(texts, form), row)
+                row += len(texts)
+                step.advance(len(texts))
+            parts = SearchedParts(model.space_of(form), corpus, queries, top_k)
+            parts.save(self._part, search.kept())
+
+    def _take(
+        self,
+        texts: list[str],
+        form: Form,
+        share: Share | None,
+        step: Any,
+        again: SeenKeys | None = None,
+    ) -> None:
         space = self._model.space_of(form)
         seen = self._seen.setdefault(space, SeenKeys())
-        done = self._model.encode_share(texts, form, share, seen, step)
+        done = self._model.encode_share(texts, form, share, seen, step, again=again)
         counts = self._counts.setdefault(space, ShareCounts(0, 0, 0))
         counts.met += done.met
         counts.encoded += done.encoded
         counts.stored += done.stored
 
 
-def _shares(part: Part, documents: int, chunk: int) -> Iterator[Share]:
-    """Yield the share of a part in every chunk of a corpus.
+def _shares(part: Part, documents: int, chunk: int, *, together: bool) -> list[Share]:
+    """Return the share of a part in every chunk of a corpus.
 
     Args:
         part: the part.
         documents: the number of documents.
         chunk: documents of a chunk.
+        together: deal whole chunks.
     """
     of_chunk = -(-chunk // WINDOW)
     whole, rest = divmod(documents, chunk)
-    share = Share(part, whole * of_chunk + -(-rest // WINDOW))
-    for number in range(whole + 1):
-        yield share.beginning(number * of_chunk)
+    windows = whole * of_chunk + -(-rest // WINDOW)
+    share = Share(part, windows, 0, of_chunk if together else None)
+    return [share.beginning(number * of_chunk) for number in range(whole + 1)]

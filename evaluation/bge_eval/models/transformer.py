@@ -38,11 +38,13 @@ from bge_eval.runtime.pooling import PLAIN
 from bge_eval.runtime.text_encoder import Distinct, finished
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from mteb.abstasks.task_metadata import TaskMetadata
 
     from bge_eval.encode.store import Space
     from bge_eval.progress import Step
     from bge_eval.runtime.text_encoder import TextEncoder
+    from bge_eval.search.index import IdsOf, Rows
 
 
 @dataclass(slots=True)
@@ -125,6 +127,8 @@ class EncoderModel(DenseModel):
         if self._store is not None:
             # At exit, or as soon as nobody holds the model: a process may open many.
             weakref.finalize(self, self._store.flush)
+        self.merges_searches = False
+        """Whether the parts of each corpus were searched elsewhere, and are merged here."""
         self._encoder: TextEncoder | None = None
         self._stored_sizes: dict[str, int] = {}
         self._copy = config.copy
@@ -250,8 +254,24 @@ class EncoderModel(DenseModel):
             raise UsageError("--no-store keeps no vectors that several machines could share.")
         return space
 
+    def inputs(self, texts: list[str], form: Form) -> tuple[list[str], str]:
+        """Return the texts in their form, and the prompt that the encoder puts before them."""
+        return self._inputs(texts, form)
+
+    def vectors_of(self, texts: list[str], form: Form) -> Vectors:
+        """Return the vectors of texts as a search compares them: ``(n_texts, dim)`` float32."""
+        with self.progress.step("encode") as step:
+            return self._comparable(self._vectors(texts, form, step))
+
     def encode_share(
-        self, texts: list[str], form: Form, share: Share | None, seen: SeenKeys, step: Step
+        self,
+        texts: list[str],
+        form: Form,
+        share: Share | None,
+        seen: SeenKeys,
+        step: Step,
+        *,
+        again: SeenKeys | None = None,
     ) -> ShareCounts:
         """Encode and store what one part takes of a sequence of texts.
 
@@ -261,6 +281,7 @@ class EncoderModel(DenseModel):
             share: the batches to encode; None encodes nothing.
             seen: the texts of the run before these, with the same prompt; these are added.
             step: receives the progress.
+            again: texts whose batches are encoded here in any case.
 
         Raises:
             StorageError: vectors cannot be stored, so encoding more would be in vain.
@@ -276,7 +297,13 @@ class EncoderModel(DenseModel):
         if share is None:
             return counts
         for rows, pooled in self._encoder_of(form).parts(
-            distinct.texts, prompt, step, copies=distinct.copies, wanted=new & ~known, share=share
+            distinct.texts,
+            prompt,
+            step,
+            copies=distinct.copies,
+            wanted=new & ~known,
+            share=share,
+            needed=None if again is None else again.has(keys),
         ):
             with self.progress.step("store"):
                 space.put(keys[rows], pooled, self.encoder.parameters)
@@ -315,6 +342,18 @@ class EncoderModel(DenseModel):
                 with self.progress.step("store"):
                     space.put(keys[rows], pooled, self.encoder.parameters)
         return distinct.spread(finished(vectors, self.settings, normalize))
+
+    def _found(
+        self, corpus: Dataset, form: Form, queries: Vectors, k: int, ids_of: IdsOf
+    ) -> list[tuple[Rows, Vectors]]:
+        """Search the corpus, or merge the searches of its parts."""
+        if not self.merges_searches:
+            return super()._found(corpus, form, queries, k, ids_of)
+        from bge_eval.models.searched import SearchedParts
+
+        with self.progress.step("search"):
+            searched = SearchedParts(self.space_of(form), corpus, queries, k)
+            return searched.merged(ids_of)
 
     def _used_sizes(self, stored: Mapping[str, int]) -> dict[str, int]:
         """Return the sizes of a space's model, with the dimension after truncation."""

@@ -161,6 +161,7 @@ class TextEncoder:
         copies: npt.NDArray[np.int64] | None = None,
         wanted: npt.NDArray[np.bool_] | None = None,
         share: Share | None = None,
+        needed: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[tuple[npt.NDArray[np.int64], Vectors]]:
         """Encode texts batch by batch, so that every batch can be stored when it is finished.
 
@@ -175,6 +176,7 @@ class TextEncoder:
             copies: ``(n_texts,)``: how many input texts each one counts for in ``step``.
             wanted: ``(n_texts,)``: the texts to encode; None encodes all.
             share: the batches of them to encode; None encodes all.
+            needed: ``(n_texts,)``: texts whose batches are encoded beside the share.
 
         Yields:
             The rows of one batch, ``(batch,)``, and their ``(batch, dim)`` float32 pooled vectors,
@@ -191,7 +193,11 @@ class TextEncoder:
             window
             for window in windows
             if wanted[window].any()
-            and (share is None or share.takes_some_of(window.start // WINDOW))
+            and (
+                share is None
+                or share.takes_some_of(window.start // WINDOW)
+                or (needed is not None and needed[window].any())
+            )
         ]
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
             ahead = [pool.submit(self._tokenised, texts[each], prompt) for each in windows[:1]]
@@ -202,7 +208,8 @@ class TextEncoder:
                 with self.progress.step("tokenise"):
                     encoded = now.result()
                 of_window = share and share.beginning(share.first + window.start // WINDOW)
-                batches = self._batches(encoded, skipped, wanted[window], of_window)
+                beside = None if needed is None else needed[window]
+                batches = self._batches(encoded, skipped, wanted[window], of_window, beside)
                 for batch, pooled in self.forward.run(batches):
                     rows = window.start + batch.rows
                     of_rows = [texts[row] for row in rows.tolist()]
@@ -226,13 +233,15 @@ class TextEncoder:
         skipped: int,
         wanted: npt.NDArray[np.bool_],
         share: Share | None = None,
+        needed: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[Batch]:
         """Yield batches of similar length within the token budget, longest texts first."""
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
         left = bool(self.tokenizer.padding_side == "left")
         for number, together in enumerate(batches_by_length(lengths, self.batch_tokens)):
             rows = together[wanted[together]]
-            if not len(rows) or (share is not None and not share.takes(0, number)):
+            own = share is None or share.takes(0, number)
+            if not len(rows) or not (own or (needed is not None and needed[rows].any())):
                 continue
             longest = max(int(lengths[rows[0]]), 1)
             features = {

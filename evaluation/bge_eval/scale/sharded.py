@@ -43,6 +43,8 @@ def encode_part(
     options: Options,
     part: Part,
     progress: Progress | None = None,
+    *,
+    searches: bool = False,
 ) -> PartReport:
     """Encode one part of every task's corpus into the model's store, and mark what is done.
 
@@ -55,6 +57,7 @@ def encode_part(
         options: data folders and output folder.
         part: the part.
         progress: receives every step; the model's own by default.
+        searches: search each part too, for a later run that merges the searches.
 
     Raises:
         UsageError: the model stores no vectors.
@@ -62,7 +65,9 @@ def encode_part(
         StorageError: vectors or results cannot be written.
     """
     progress = progress or model.progress
-    encoding = _Encoding(model, PartialEncoding(model, part), part, options, progress)
+    encoding = _Encoding(
+        model, PartialEncoding(model, part, searches=searches), part, options, progress
+    )
     sources = find_sources(
         tasks,
         options.data_dirs,

@@ -15,7 +15,9 @@ document identifies them, and their scores are made equal in the end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,6 +62,47 @@ def unit_rows(vectors: Vectors) -> Vectors:
     norms[norms == 0] = 1
     scaled: Vectors = np.divide(vectors, norms, dtype=np.float32)
     return scaled
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The best documents of one query in a part of a corpus, scored as they came."""
+
+    rows: Rows
+    """``(n,)``: their rows in the whole corpus."""
+    scores: Vectors
+    """``(n,)`` float32."""
+    prints: Prints
+    """``(n,)``: the fingerprints of their vectors."""
+
+
+def merged(parts: Sequence[Sequence[Kept]], k: int, ids_of: IdsOf) -> list[tuple[Rows, Vectors]]:
+    """Merge the searches of the parts of a corpus, as one search of the whole would have ended.
+
+    Args:
+        parts: for each part, the best k documents of every query.
+        k: documents to keep for each query.
+        ids_of: gives document ids for row numbers; called only to order equal scores.
+
+    Returns:
+        For each query the rows and scores of its best documents, in any order.
+    """
+    results = []
+    for of_query in zip(*parts, strict=True):
+        rows = np.concatenate([kept.rows for kept in of_query])
+        scores = np.concatenate([kept.scores for kept in of_query])
+        prints = np.concatenate([kept.prints for kept in of_query])
+        if len(rows) > k:
+            cut = np.partition(scores, len(scores) - k)[len(scores) - k]
+            tied = np.flatnonzero(scores == cut)
+            ids = ids_of(rows[tied])
+            by_id = sorted(range(len(tied)), key=ids.__getitem__, reverse=True)
+            above = np.flatnonzero(scores > cut)
+            best = np.sort(np.concatenate([above, tied[by_id[: k - len(above)]]]))
+            rows, scores, prints = rows[best], scores[best], prints[best]
+        _equalise(scores, prints)
+        results.append((rows, scores))
+    return results
 
 
 class ExactSearch:
@@ -110,14 +153,26 @@ class ExactSearch:
 
     def results(self) -> list[tuple[Rows, Vectors]]:
         """Return for each query the rows and scores of its best documents, in any order."""
-        if self._pool is not None:
-            self._pool.shutdown()
         copies = self._copies()
-        results = [result for part in self._parts for result in part.results()]
+        results = self._kept()
         if copies is not None:
             for rows, scores in results:
                 _equalise(scores, copies[rows])
         return results
+
+    def kept(self) -> list[Kept]:
+        """Return each query's best documents of a part of a corpus, to be merged with others."""
+        prints = np.zeros(
+            max((row + len(each) for row, each in self._prints), default=0), np.uint32
+        )
+        for first, each in self._prints:
+            prints[first : first + len(each)] = each
+        return [Kept(rows, scores, prints[rows]) for rows, scores in self._kept()]
+
+    def _kept(self) -> list[tuple[Rows, Vectors]]:
+        if self._pool is not None:
+            self._pool.shutdown()
+        return [result for part in self._parts for result in part.results()]
 
     def _copies(self) -> Prints | None:
         """Return by row the fingerprint if it is not unique, else 0; None if all are unique."""

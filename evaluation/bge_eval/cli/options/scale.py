@@ -28,6 +28,16 @@ class ScaleFlags:
         ),
     ] = None
 
+    search_shards: Annotated[
+        bool,
+        typer.Option(
+            "--search-shards",
+            help="With --shard, search the part where it is encoded; without, merge those searches"
+            " instead of searching here.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+
     def part(self, *, reranks: bool, overwrites: bool, stores: bool) -> Part | None:
         """Return the part to encode, None without ``--shard``.
 
