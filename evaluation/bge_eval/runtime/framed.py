@@ -76,8 +76,9 @@ class FramedEncoder(TextEncoder):
         skipped: int,
         wanted: npt.NDArray[np.bool_],
         share: Share | None = None,
+        needed: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[Batch]:
-        for batch in super()._batches(encoded, skipped, wanted, share):
+        for batch in super()._batches(encoded, skipped, wanted, share, needed):
             mask = batch.pooled
             from_end = np.cumsum(mask[:, ::-1], axis=1)[:, ::-1]
             yield replace(batch, pooled=mask * (from_end <= self._last))
