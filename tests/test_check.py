@@ -580,7 +580,7 @@ def test_the_gate_in_a_test_suite(runs: Path, baseline: Baseline, tmp_path: Path
             bge_eval.check({str(baseline.path)!r}, folder)
 
         def test_not_evaluated(bge_eval):
-            bge_eval.run({BUILTIN!r}, "demo", pooling="max", data_dir=["a", "b"])
+            bge_eval.run({BUILTIN!r}, "demo", pooling="most", data_dir=["a", "b"])
         """
     place = tmp_path / "suite"
     place.mkdir()

@@ -392,7 +392,7 @@ def test_runs_of_other_tools(bge_eval: CommandLine, root: Path, tmp_path: Path) 
     qrels.write_text(qrels.read_text() + "q0 0 gold0 0\n")
     twice = bge_eval("compare", other, other, "--qrels", qrels)
     assert twice.returncode == 3
-    assert "document 'gold0' of query 'q0' was already judged 1, now 0" in twice.stderr
+    assert "line 41: 'q0' and 'gold0' were already judged 1, now 0" in twice.stderr
 
 
 @pytest.mark.parametrize(

@@ -190,8 +190,8 @@ class _Sender(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         stop, served.hang_up_after = served.hang_up_after, None
+        served.sent += len(body[:stop])  # before the client can have read them
         self.wfile.write(body[:stop])
-        served.sent += len(body[:stop])
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

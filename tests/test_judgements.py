@@ -214,7 +214,7 @@ def test_judging_from_export_to_score(bge_eval_here: CommandLine, bees: Path) ->
         ask = ["judge", "ask", "sheet.csv", "--server", server.url, "--run", "bm25"]
         done = bge_eval_here(*ask, "--output", "judged.csv")
         assert done.returncode == 0, done.stderr
-        assert "Cohen's kappa 1.000" in done.stdout
+        assert "Cohen's kappa 1.000" in " ".join(done.stdout.split())
         bodies = server.asked("/v1/chat/completions")
         assert len(bodies) == len(read_sheet(Path("sheet.csv")))
         assert {body["temperature"] for body in bodies} == {0}

@@ -122,7 +122,8 @@ def test_what_nobody_thought_of_costs_one_task(
     done = bge_eval_here(*run, "own_tasks:Faulty", "own_tasks:Phrases")
     assert done.returncode == 1
     assert "1.00000" in done.stdout and "no average, 1 missing: Faulty" in done.stdout
-    assert "Faulty was not evaluated. ZeroDivisionError: division by zero" in done.stderr
+    assert "Faulty was not evaluated" in done.stderr
+    assert "ZeroDivisionError: division by zero" in " ".join(done.stdout.split())
     assert "Traceback" not in done.stderr
     debugged = bge_eval_here("--debug", *run, "own_tasks:Faulty")
     assert "return 1 / 0" in debugged.stderr

@@ -36,10 +36,12 @@ def check_weights(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
+    """Return the files that are loaded: those of torch only where there are no safetensors."""
     files = [folder / name for name in _SINGLE if (folder / name).is_file()]
     for name in _INDEXES:
         files += [path for path in _shards(folder / name) if path not in files]
-    return files
+    safetensors = [path for path in files if path.suffix == ".safetensors"]
+    return safetensors or files
 
 
 def _shards(index: Path) -> list[Path]:
