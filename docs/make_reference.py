@@ -33,7 +33,21 @@ def commands_page() -> str:
         result = CliRunner().invoke(app, [*words, "--help"], prog_name="bge-eval")
         lines = [line.rstrip() for line in result.output.strip().splitlines()]
         parts.append(f"## bge-eval {' '.join(words)}\n\n```text\n" + "\n".join(lines) + "\n```\n")
+        if names := variables(typer.main.get_command(app), words):
+            parts.append(f"In the environment: {', '.join(f'`{name}`' for name in names)}.\n")
     return "\n".join(parts)
+
+
+def variables(group: Any, words: tuple[str, ...]) -> list[str]:
+    """Return the environment variables of a command's options; none for a group."""
+    from bge_eval.cli.defaults import option_name, variable
+
+    for word in words:
+        group = group.commands[word]
+    if hasattr(group, "commands"):
+        return []
+    options = [each for each in group.params if each.param_type_name == "option"]
+    return [variable(words, option_name(option)) for option in options]
 
 
 def command_names(group: Any, before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from bge_eval.cli.defaults import (
+    find_defaults,
+    refuse_unknown_variables,
+    set_variables,
+    words_of,
+)
+from bge_eval.cli.formats.printable import print_error
+from bge_eval.errors import BgeEvalError
 
 _EXAMPLE = "bge-eval "
 _NAMES = 24
@@ -31,7 +42,25 @@ _TYPES = {
 
 
 class HelpfulCommand(TyperCommand):
-    """A command whose help has its options by panel and its examples as lines to copy."""
+    """A command whose help has its options by panel and its examples as lines to copy.
+
+    Its options take their defaults from the environment and from the project's file.
+    """
+
+    def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
+        """Return the context with the defaults of this command."""
+        words = words_of(info_name, parent)
+        options = [each for each in self.params if each.param_type_name == "option"]
+        try:
+            set_variables(options, words)
+            if not extra.get("resilient_parsing"):
+                refuse_unknown_variables(words, options)
+                defaults = find_defaults(Path.cwd())
+                extra["default_map"] = defaults.values(words, options)
+        except BgeEvalError as error:
+            print_error(str(error))
+            raise typer.Exit(error.exit_code) from None
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write the docstring: prose is wrapped, a long example continues after a backslash."""

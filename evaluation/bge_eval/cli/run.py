@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bge_eval.cli.defaults import show_configuration
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.machine import MachineFlags
@@ -53,6 +54,9 @@ def run(
 
       bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir --shard 1/8 --store /shared/store
     """
+    if printed.show_config:
+        show_configuration(context)
+        return
     if tasks.experiment is not None:
         _run_experiment(tasks.experiment, context, printed, machine, dry_run=data.dry_run)
         return

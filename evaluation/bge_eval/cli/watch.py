@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bge_eval.cli.defaults import show_configuration
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.machine import MachineFlags
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 @grouped
 def watch(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="The trainer's output folder.")],
     watching: WatchFlags,
     running: CheckpointFlags,
@@ -50,6 +52,9 @@ def watch(
 
       bge-eval watch ./checkpoints --tasks SciFact --idle 600 --patience 3 --signal stop-training
     """
+    if printed.show_config:
+        show_configuration(context)
+        return
     prepare(offline=data.offline)
     machine.check()
     watching.check(data)

@@ -42,7 +42,7 @@ COMMON = frozenset(
     | {"allow-dangling-qrels", "allow-other-data", "store"}
 )
 """Options that are the same in all settings, whose results make one table."""
-PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile"})
+PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-config"})
 """Options about what is printed, which the command line states for all settings."""
 _ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards"}
 """Options that a file cannot state."""

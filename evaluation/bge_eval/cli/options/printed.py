@@ -22,3 +22,10 @@ class PrintFlags:
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no notes; errors stay.")
     ] = False
+    show_config: Annotated[
+        bool,
+        typer.Option(
+            "--show-config",
+            help="Print every option, its value and where it comes from; compute nothing.",
+        ),
+    ] = False
