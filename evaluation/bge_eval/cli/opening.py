@@ -18,7 +18,7 @@ from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import open_runs
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api
-from bge_eval.remote.client import is_address
+from bge_eval.remote.client import is_address, without_secrets
 from bge_eval.rerank.families import load_reranker
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.served import ServedReranker
@@ -133,7 +133,7 @@ class Opener:
         """Ask a server for its reranker and print what it answers."""
         if self.server.reranker_api is None:
             raise UsageError(
-                f"--reranker {url} is a server: name its interface, --reranker-api"
+                f"--reranker {without_secrets(url)} is a server: name its interface, --reranker-api"
                 f" {', '.join(kind for kind in Api if kind is not Api.OPENAI)}."
             )
         reranker = ServedReranker(

@@ -172,6 +172,13 @@ def _decode(task: str, item: Mapping[str, Any]) -> Entry:
         raise ValueError(f"a score of {task} is missing or not finite")
     _refuse_disagreement(task, item["main_measure"], scores, queries)
     cost = item["cost"]
+    for kind, values in (
+        (str, (item["model"], item["main_measure"], item["created"], cost["machine"])),
+        (dict, (item["identity"], cost)),
+        (int | float | None, (cost["seconds"], cost["tokens"], cost["memory_bytes"])),
+    ):
+        if wrong := [value for value in values if not isinstance(value, kind)]:
+            raise TypeError(f"{task}: {wrong[0]!r} is of a wrong kind")
     return Entry(
         task=task,
         model=item["model"],

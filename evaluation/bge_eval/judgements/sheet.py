@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.results.judgements import grade as whole_grade
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that a spreadsheet takes for a formula."""
@@ -93,7 +94,10 @@ def read_sheet(path: Path) -> list[Row]:
     if not path.is_file():
         raise MissingError(f"There is no sheet of judgements {path}.")
     suffix = _suffix(path)
-    text = path.read_text(encoding="utf-8-sig")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"{path} is no readable sheet ({error}).") from error
     rows: list[Row] = []
     seen: set[tuple[str, str, str]] = set()
     for number, record in enumerate(
@@ -140,7 +144,8 @@ def _row(path: Path, number: int, record: dict[str, Any]) -> Row:
     return Row(
         str(record["task"]), str(record["query_id"]), str(record["document_id"]),
         str(record.get("query") or ""), str(record.get("document") or ""),
-        int(text) if text else None, str(record.get("judge") or ""), control,
+        whole_grade(text, f"{path}, row {number}") if text else None,
+        str(record.get("judge") or ""), control,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from bge_eval.leaderboard.rows import (
 )
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, read_record
-from bge_eval.results.saved import read_json, read_scores
+from bge_eval.results.saved import read_meta, read_scores
 
 _WHOLE = "default"
 """mteb's name of the one subset of a task that has no others."""
@@ -81,7 +81,7 @@ def leaderboard(
     for file in files:
         folder = file.path.parent
         if folder not in metas:
-            metas[folder] = read_json(folder / "model_meta.json")
+            metas[folder] = read_meta(folder)
             labels[folder] = read_label(folder)
         row = replace(_heading(metas[folder], file.record), title=labels[folder])
         entry = _entry(file, row, by_task[file.path.stem], key, aggregates)

@@ -53,6 +53,8 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         MissingError: the model, or a package that it needs, cannot be found.
         DamagedError: its files cannot be used.
     """
+    if not name.strip():
+        raise UsageError("--model is empty. Name a model: a hub id, a local folder, bm25 …")
     if not is_address(name) and not options.shared:
         _refuse_server_options(name, options)
     kind = next(kind for kind in KINDS if kind.recognises(name, options))

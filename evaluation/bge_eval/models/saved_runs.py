@@ -27,7 +27,7 @@ from bge_eval.progress import Progress
 from bge_eval.records import Run, SplitKey
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.record import RunRecord, find_record
-from bge_eval.results.saved import read_json
+from bge_eval.results.saved import read_meta
 from bge_eval.results.trec import read_run
 from bge_eval.search.engines import EXACT
 from bge_eval.search.ranking import best
@@ -62,7 +62,7 @@ def open_runs(place: Path, progress: Progress | None = None) -> SavedRuns:
             " task, such as SciFact.run or SciFact.run.tsv.gz."
         )
     meta_file = folder / "model_meta.json"
-    meta = read_json(meta_file) if meta_file.is_file() else {}
+    meta = read_meta(folder) if meta_file.is_file() else {}
     # A reranked run is treated like one of another tool: it is no longer the model's own.
     retrieved = bool(meta) and "reranker" not in (meta.get("experiment_kwargs") or {})
     recorded = place.is_dir() or find_record(folder / f"{_label(place)}.json") is not None

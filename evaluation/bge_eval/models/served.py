@@ -18,7 +18,7 @@ from bge_eval.models.kinds import Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Served, Wire, WrongAnswerError, address, wire
-from bge_eval.remote.client import Client, TooLargeError, damaged, is_address
+from bge_eval.remote.client import Client, TooLargeError, damaged, is_address, without_secrets
 from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 from bge_eval.runtime.text_encoder import Distinct
@@ -165,6 +165,10 @@ class ServedEncoder:
                     f"a vector of {len(row)} dimensions where others have {dimension}, of the text"
                     f" {quoted(text)}"
                 )
+            if any(isinstance(value, list | dict | str) for value in row):
+                raise WrongAnswerError(
+                    f"a vector that is no list of numbers, of the text {quoted(text)}"
+                )
             if None in row:
                 raise WrongAnswerError(
                     "a vector that is not finite (null in place of a number), of the text"
@@ -202,7 +206,8 @@ class ServedModel(DenseModel):
         """
         if options.api is None:
             raise UsageError(
-                f"--model {url} is a server: name its interface, --api {', '.join(Api)}."
+                f"--model {without_secrets(url)} is a server: name its interface,"
+                f" --api {', '.join(Api)}."
             )
         progress = progress or Progress()
         overrides = options.overrides

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import threading
 import time
 import weakref
@@ -308,7 +309,11 @@ def _checked(url: str, *, offline: bool) -> str:
             "A server's address must hold no user name, password or query: keys come from the"
             " environment. Expected http://host:port or https://host/path."
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        known = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port beyond 65535, or in words
+        known = False
+    if parts.scheme not in ("http", "https") or not known:
         raise UsageError(f"'{url}' is not a server's address; expected http://host:port.")
     if offline and parts.hostname not in _LOOPBACK:
         raise UsageError(
@@ -332,6 +337,13 @@ def _key(host: str, url: str, variable: str) -> str:
             )
         return key
     return ""
+
+
+def without_secrets(url: str) -> str:
+    """Return an address for a message, without user name, password, query and fragment."""
+    head, _, rest = url.partition("://")
+    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{head}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def is_address(name: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bge_eval.errors import DamagedError, one_line
+from bge_eval.errors import DamagedError, one_line, quoted
 from bge_eval.progress import Profile
 from bge_eval.records import SplitKey
 from bge_eval.results.fields import Fields
@@ -319,4 +319,19 @@ def _profile(fields: Fields) -> Profile | None:
 
 
 def _side_files(fields: Fields) -> SideFiles:
-    return SideFiles(**{name: fields.text(name) for name in SideFiles.__slots__})
+    names = {name: fields.text(name) for name in SideFiles.__slots__}
+    for name in names.values():
+        _refuse_place(fields.path, name)
+    return SideFiles(**names)
+
+
+def _refuse_place(record: Path, name: str) -> None:
+    """Refuse the name of a file that is not beside the result.
+
+    Raises:
+        DamagedError: the name has a separator or leads elsewhere.
+    """
+    if name and (name in (".", "..") or "/" in name or "\\" in name or "\0" in name):
+        raise DamagedError(
+            f"{record} names the file {quoted(name)}, which is not beside its result."
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
+from bge_eval.results.fields import Fields
 from bge_eval.results.identity import Identity
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, SideFiles, read_record, refuse_damaged
@@ -42,7 +44,7 @@ class SavedResult:
     @cached_property
     def meta(self) -> dict[str, Any]:
         """Return mteb's record of the model (``model_meta.json``)."""
-        return read_json(self.path.parent / "model_meta.json")
+        return read_meta(self.path.parent)
 
     @cached_property
     def record(self) -> RunRecord:
@@ -232,11 +234,40 @@ def read_scores(path: Path, record: RunRecord) -> dict[str, list[dict[str, Any]]
         record: the run.json of the result, with the checksum.
 
     Raises:
-        DamagedError: the file is not readable, or its checksum does not match.
+        DamagedError: the file is not readable, its checksum does not match, or a main score is not
+            a number.
     """
     refuse_damaged(path, path.name, record)
-    scores: dict[str, list[dict[str, Any]]] = read_json(path).get("scores", {})
-    return scores
+    scores: Any = read_json(path).get("scores")
+    whole = isinstance(scores, dict) and all(isinstance(part, list) for part in scores.values())
+    entries = [entry for part in scores.values() for entry in part] if whole else []
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise DamagedError(
+            f"{path} is no result of mteb's: expected scores of each split, a list of objects."
+        )
+    for entry in entries:
+        main = entry.get("main_score")
+        if isinstance(main, bool) or not isinstance(main, int | float) or not math.isfinite(main):
+            raise DamagedError(
+                f"{path}: main_score is {json.dumps(main)[:40]}, expected a number. Run the task"
+                " again with --overwrite."
+            )
+    checked: dict[str, list[dict[str, Any]]] = scores
+    return checked
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return mteb's record of the model in a folder of results.
+
+    Raises:
+        DamagedError: the file is not readable, or its name, revision or settings are missing.
+    """
+    fields = Fields(folder / "model_meta.json", read_json(folder / "model_meta.json"))
+    if not fields.text("name"):
+        raise DamagedError(f"{fields.path}: the model's name is missing.")
+    fields.text("revision")
+    fields.mapping("experiment_kwargs")
+    return fields.values
 
 
 def read_json(path: Path) -> dict[str, Any]:

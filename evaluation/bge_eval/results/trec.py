@@ -52,7 +52,7 @@ def read_run(path: Path) -> Run:
                     raise DamagedError(
                         f"{path}, line {number}: a TREC run has six columns, found {len(cells)}."
                     )
-                documents, score = run.setdefault(cells[0], {}), float(cells[4])
+                documents, score = run.setdefault(cells[0], {}), _score(cells[4])
                 if cells[2] in documents or not math.isfinite(score):
                     problem = "is there twice" if cells[2] in documents else f"scores {cells[4]}"
                     raise DamagedError(
@@ -63,6 +63,14 @@ def read_run(path: Path) -> Run:
     except _UNREADABLE as error:
         raise DamagedError(f"{path} is no readable run file ({error}).") from error
     return run
+
+
+def _score(text: str) -> float:
+    """Return a score, NaN for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def read_heads(
