@@ -69,8 +69,6 @@ RESULTS: dict[str, Case] = {
     "split of a number": (keys(f"{TASK}.json", lambda c: {**c, "scores": {"test": 5}}), "scores"),
     "entry of a number": (scores(lambda entry: 5), "scores"),
     "score in words": (scores(lambda e: {**e, "main_score": "high"}), "main_score"),
-    "score of null": (scores(lambda e: {**e, "main_score": None}), "main_score"),
-    "score of NaN": (scores(lambda e: {**e, "main_score": float("nan")}), "main_score"),
     "score of infinity": (scores(lambda e: {**e, "main_score": float("inf")}), "main_score"),
     "score of a list": (scores(lambda e: {**e, "main_score": [1]}), "main_score"),
     "record emptied": (text(RECORD, ""), "run.json is not readable JSON"),

@@ -165,7 +165,7 @@ class ServedEncoder:
                     f"a vector of {len(row)} dimensions where others have {dimension}, of the text"
                     f" {quoted(text)}"
                 )
-            if any(isinstance(value, list | dict | str) for value in row):
+            if any(isinstance(value, list | dict) for value in row):
                 raise WrongAnswerError(
                     f"a vector that is no list of numbers, of the text {quoted(text)}"
                 )

@@ -246,8 +246,9 @@ def read_scores(path: Path, record: RunRecord) -> dict[str, list[dict[str, Any]]
             f"{path} is no result of mteb's: expected scores of each split, a list of objects."
         )
     for entry in entries:
-        main = entry.get("main_score")
-        if isinstance(main, bool) or not isinstance(main, int | float) or not math.isfinite(main):
+        main = entry.get("main_score")  # null and NaN stand for a missing score
+        number = isinstance(main, int | float) and not isinstance(main, bool)
+        if main is not None and (not number or math.isinf(main)):
             raise DamagedError(
                 f"{path}: main_score is {json.dumps(main)[:40]}, expected a number. Run the task"
                 " again with --overwrite."
