@@ -407,3 +407,25 @@ def test_a_shard_of_version_0_1_0_is_read(tmp_path: Path) -> None:
     (folder / f"{7:020d}-00000000.shard").write_bytes(header + body)
     known, found = space(tmp_path).get(keys[::-1])
     assert known.all() and found is not None and np.array_equal(found, vectors[::-1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts the pages")
+def test_reading_a_store_keeps_none_of_it_in_memory(tmp_path: Path) -> None:
+    def mapped() -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("RssFile")).split()[1]) * 1024
+
+    texts, vectors = [f"text {i}" for i in range(45_000)], rows(45_000, 384)
+    filled = space(tmp_path)
+    for start in range(0, len(texts), 15_000):
+        part = slice(start, start + 15_000)
+        filled.put(text_keys(texts[part]), vectors[part])
+        filled.flush()
+    read = space(tmp_path)
+    before = mapped()
+    for start in range(0, len(texts), 5_000):
+        part = slice(start, start + 5_000)
+        _, found = read.get(text_keys(texts[part]))
+        assert found is not None and np.array_equal(found, vectors[part])
+        assert read.knows(text_keys(texts[part])).all()
+    assert mapped() - before < vectors.nbytes / 4

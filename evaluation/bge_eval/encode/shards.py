@@ -14,6 +14,7 @@ memory-mapped file.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import secrets
 import time
@@ -76,6 +77,7 @@ class Shard:
         if zlib.crc32(body.data) != int(header["crc"]):
             raise ValueError("its checksum does not match")
         self.count = count
+        self._raw = raw
         self._high = body[: 8 * count].view("<u8")
         self._low = body[8 * count : 16 * count].view("<u8")
         self._row = body[16 * count : 20 * count].view("<u4")
@@ -87,6 +89,15 @@ class Shard:
         index[index == self.count] = 0
         hit = (self._high[index] == keys[:, 0]) & (self._low[index] == keys[:, 1])
         return hit, self._row[index[hit]].astype(np.int64)
+
+    def release(self) -> None:
+        """Give the pages that were read back to the system, which reads them again if need be.
+
+        Every page of a mapping that was read counts as memory of the process.
+        """
+        mapping = getattr(self._raw, "_mmap", None)
+        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED)
 
     def keys(self) -> Keys:
         """Return the keys in row order."""

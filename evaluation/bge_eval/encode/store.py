@@ -104,10 +104,12 @@ class Space:
                 break
             hit, rows = shard.find(keys[pending])
             if not len(rows):
+                shard.release()
                 continue
             if vectors is None:
                 vectors = np.empty((len(keys), shard.vectors.shape[1]), np.float32)
             vectors[pending[hit]] = shard.vectors[rows]
+            shard.release()
             stored[pending[hit]] = True
             pending = pending[~hit]
             self._next = (place + 1) % max(len(self._paths), 1)
@@ -139,6 +141,7 @@ class Space:
             if not len(pending):
                 break
             hit, _ = shard.find(keys[pending])
+            shard.release()
             if hit.any():
                 known[pending[hit]] = True
                 self._next = (place + 1) % max(len(self._paths), 1)
