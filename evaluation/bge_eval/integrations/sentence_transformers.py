@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sentence_transformers.base.evaluation import BaseEvaluator
+try:
+    from sentence_transformers.base.evaluation import BaseEvaluator
+except ImportError:  # type: ignore[import-not-found,no-redef]
+    from sentence_transformers.evaluation import SentenceEvaluator as BaseEvaluator
 
 from bge_eval.integrations.during import Metrics, as_tasks, device_of
 
