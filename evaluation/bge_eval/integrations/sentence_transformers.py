@@ -8,8 +8,8 @@ from typing import Any
 
 try:
     from sentence_transformers.base.evaluation import BaseEvaluator
-except ImportError:  # type: ignore[import-not-found,no-redef]
-    from sentence_transformers.evaluation import SentenceEvaluator as BaseEvaluator
+except ImportError:  # 5.1 has it under this name
+    from sentence_transformers.evaluation import SentenceEvaluator as BaseEvaluator  # type: ignore
 
 from bge_eval.integrations.during import Metrics, as_tasks, device_of
 
