@@ -415,16 +415,16 @@ def test_reading_a_store_keeps_none_of_it_in_memory(tmp_path: Path) -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("RssFile")).split()[1]) * 1024
 
-    texts, vectors = [f"text {i}" for i in range(45_000)], rows(45_000, 384)
+    texts, vectors = [f"text {i}" for i in range(24_000)], rows(24_000, 384)
     filled = space(tmp_path)
-    for start in range(0, len(texts), 15_000):
-        part = slice(start, start + 15_000)
+    for start in range(0, len(texts), 8_000):
+        part = slice(start, start + 8_000)
         filled.put(text_keys(texts[part]), vectors[part])
         filled.flush()
     read = space(tmp_path)
     before = mapped()
-    for start in range(0, len(texts), 5_000):
-        part = slice(start, start + 5_000)
+    for start in range(0, len(texts), 3_000):
+        part = slice(start, start + 3_000)
         _, found = read.get(text_keys(texts[part]))
         assert found is not None and np.array_equal(found, vectors[part])
         assert read.knows(text_keys(texts[part])).all()
