@@ -224,8 +224,9 @@ def torture(
     while sum(outcome.kills.values()) < kills and time.monotonic() < end:
         number += 1
         place = rack.home / f"killed-{number}"
-        while not _killed(rack, place, chosen, whole, events, outcome):
-            pass
+        while not _killed(rack, place, _Moment(chosen, whole, events, end), outcome):
+            kills_so_far = sum(outcome.kills.values())
+            print(f"kill {kills_so_far}: {', '.join(phases(place)[-1:]) or 'start'}", flush=True)
         _compare(expected, place, outcome)
         shutil.rmtree(place)
         print(f"{sum(outcome.kills.values())} kills, {outcome.runs} runs compared", flush=True)
@@ -256,25 +257,34 @@ def _hardships(rack: Rack, expected: Mapping[str, Any], outcome: Outcome) -> Non
         if process.exitcode:
             raise RuntimeError((place / "log").read_text())
         _compare(expected, place, outcome)
+        print(f"{place.name}: {len(outcome.different)} files differ", flush=True)
 
 
-def _killed(
-    rack: Rack,
-    place: Path,
-    chosen: random.Random,
-    whole: float,
-    events: int,
-    outcome: Outcome,
-) -> bool:
+@dataclass(frozen=True)
+class _Moment:
+    """What the moments of kills are drawn from."""
+
+    chosen: random.Random
+    """The source of chance."""
+    whole: float
+    """Seconds of a run that is not killed."""
+    events: int
+    """Phases of such a run."""
+    end: float
+    """When the killing ends, by the monotonic clock."""
+
+
+def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
     """Run the command and kill it, nine times of ten; return whether it came to its end."""
+    chosen = moment.chosen
     process = rack.start(place)
     _sleep_until((place / "log").exists, process, 600)  # before, it is no command yet
-    if chosen.random() < 0.1:
+    if chosen.random() < 0.1 or time.monotonic() > moment.end:
         process.join()
     elif chosen.random() < 0.5:
-        _sleep_until(lambda: False, process, chosen.uniform(0.02, 0.7) * whole)
+        _sleep_until(lambda: False, process, chosen.uniform(0.02, 0.7) * moment.whole)
     else:
-        event = chosen.randrange(1 + chosen.randrange(events))  # a continued run has fewer
+        event = chosen.randrange(1 + chosen.randrange(moment.events))  # a continued run has fewer
         _sleep_until(lambda: len(phases(place)) > event, process, 600)
         time.sleep(chosen.uniform(0, 0.05))
     if process.exitcode is None and process.pid is not None:
@@ -389,6 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--total", type=Path, help="a file of kills before, to which these are added"
     )
+    parser.add_argument("--no-hardships", action="store_true", help="leave out clock and half CPU")
     parser.add_argument("--no-endurance", action="store_true", help="leave out the 100 tasks")
     parser.add_argument("--write", type=Path, help="the page to write; prints without")
     options = parser.parse_args(arguments)
@@ -396,7 +407,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         home = Path(name)
         make_data(home / TASK, 500, 10)
         outcome = torture(
-            Rack(home, *make_models(home)), options.kills, options.seed, options.minutes
+            Rack(home, *make_models(home)),
+            options.kills,
+            options.seed,
+            options.minutes,
+            hardships=not options.no_hardships,
         )
     if options.total:
         outcome = outcome.plus(outcome_of(options.total))
