@@ -18,6 +18,7 @@ def rack(tmp_path: Path) -> Rack:
     return Rack(tmp_path, *make_models(tmp_path))
 
 
+@pytest.mark.slow
 def test_killed_runs_lose_nothing(rack: Rack) -> None:
     outcome = torture(rack, kills=3, seed=2, hardships=False)
     assert sum(outcome.kills.values()) >= 3
