@@ -21,7 +21,7 @@ WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-all parity test-newest lint format bench bench-quick torture docs wheel clean
+.PHONY: help install lock demo test test-all parity test-newest lint format bench bench-quick torture fuzz audit docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,6 +106,22 @@ TORTURE_ARGS ?=
 torture: install ## kill 50 runs at random moments, inject faults, write benchmarks/RELIABILITY.md
 	$(BIN)/python benchmarks/torture.py --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
 
+FUZZ_SECONDS ?= 60
+
+fuzz: install ## fuzz every parser, guided by coverage (FUZZ_SECONDS=60)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[fuzz]'
+	$(BIN)/python tests/fuzz/fuzz_parsers.py -max_total_time=$(FUZZ_SECONDS)
+
+AUDIT_VENV ?= .venv-audit
+
+audit: ## look for known vulnerabilities of the locked dependencies and for secrets in the files
+	test -x $(AUDIT_VENV)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT_VENV) && \
+		$(AUDIT_VENV)/bin/python -m pip install --quiet pip-audit detect-secrets; }
+	git ls-files -z | xargs -0 $(AUDIT_VENV)/bin/detect-secrets-hook --baseline .secrets.baseline
+	$(AUDIT_VENV)/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict --progress-spinner off || { \
+		echo "make audit: a dependency is vulnerable, or the advisories could not be fetched (see above)"; \
+		exit 1; }
+
 docs: install ## build the documentation into build/docs; a warning is an error
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[docs]'
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
@@ -114,4 +130,4 @@ wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, results/runs excepted
-	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity .venv-flagembedding .venv-*.lock build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity .venv-flagembedding $(AUDIT_VENV) .venv-*.lock build dist .mypy_cache .pytest_cache .ruff_cache

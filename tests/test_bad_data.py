@@ -69,6 +69,11 @@ BEIR: dict[str, Case] = {
     "corpus is a csv": (text("corpus.jsonl", "_id,text\nd0,a\n"), 3, "line 1: not JSON"),
     "line is a list": (corpus('["d9", "text"]'), 3, "line 4: expected a JSON object, not list"),
     "line is a number": (corpus("7"), 3, "line 4: expected a JSON object, not int"),
+    "corpus is null": (
+        text("corpus.jsonl", "null\n"),
+        3,
+        "line 1: expected a JSON object, not null",
+    ),
     "line is null": (corpus("null"), 3, "line 4: expected a JSON object, not null"),
     "line is cut": (corpus('{"_id": "d9", "te'), 3, "line 4: not JSON"),
     "two objects on a line": (

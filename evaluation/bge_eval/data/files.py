@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,10 @@ Place: TypeAlias = "Path | zipfile.Path"
 """A folder or file on disk or inside a zip file."""
 
 _BLOCK = 2**20
+
+_NULL_ROW = re.compile(rb"[\n}]\s*null")
+_TAIL = 64
+"""Bytes of a block that are looked at again with the next, in which a word may go on."""
 
 _UNREADABLE = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 """What reading a damaged file raises."""
@@ -191,19 +196,23 @@ def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch
             with suppress(pa.ArrowException, ValueError, *_UNREADABLE):
                 for _ in reader or ():
                     pass
-    if rows != counted.count:
+    if rows != counted.count or counted.odd:
         raise NotPlainError
 
 
 class _Lines:
-    """A file that counts the lines read from it."""
+    """A file that counts the lines read from it, and ends at a row that Arrow cannot read.
+
+    Arrow's parser crashes the process at a row that is ``null``.
+    """
 
     closed = False
+    odd = False
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._count = 0
-        self._last = b"\n"
+        self._last = self._tail = b"\n"
         self._ended = False
 
     @property
@@ -214,6 +223,10 @@ class _Lines:
     def read(self, size: int = -1) -> bytes:
         """Read a block."""
         block = b"" if self._ended else self._file.read(size)
+        if b"null" in (joined := self._tail + block) and _NULL_ROW.search(joined):
+            self.odd = self._ended = True
+            return b""
+        self._tail = joined[-_TAIL:]
         if block:
             self._count += block.count(b"\n")
             self._last = block[-1:]
