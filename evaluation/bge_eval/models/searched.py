@@ -105,7 +105,7 @@ class SearchedParts:
 
 def _read(path: Path) -> list[Kept]:
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             ends = np.cumsum(content["counts"])[:-1]
             columns = [np.split(content[name], ends) for name in ("rows", "scores", "prints")]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:

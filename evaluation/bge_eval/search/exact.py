@@ -44,6 +44,8 @@ _LANES = 16
 """Documents that BLAS multiplies at once; blocks are a multiple of it."""
 _ROUNDING = 1e-5
 """Largest relative difference between scores of identical vectors."""
+_LOOKED_UP_AT_ONCE = 1 << 20
+"""Fingerprints compared together, to take little memory."""
 _REDUCED_AT_ONCE = 64
 """Queries reduced together: few enough for their scores and rows to stay in the core's cache."""
 _ROOM = 8_000_000
@@ -181,9 +183,16 @@ class ExactSearch:
         for first, prints in self._prints:
             copies[first : first + len(prints)] = prints
         in_order = np.sort(copies)
-        several = in_order[1:][in_order[1:] == in_order[:-1]]
-        copies[~np.isin(copies, several)] = 0
-        return copies if copies.any() else None
+        several = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+        if not len(several):
+            return None
+        # numpy's isin takes tens of bytes for each document.
+        for start in range(0, rows, _LOOKED_UP_AT_ONCE):
+            block = copies[start : start + _LOOKED_UP_AT_ONCE]
+            place = np.searchsorted(several, block)
+            place[place == len(several)] = 0
+            block[several[place] != block] = 0
+        return copies
 
 
 class _Best:
