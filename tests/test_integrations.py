@@ -125,6 +125,20 @@ def test_a_failed_task_ends_the_training_with_its_reason(
         train_sentence_transformer(tiny_bge, tmp_path / "out", evaluator=evaluator, **EVERY)
 
 
+def test_the_signal_of_watch_ends_the_training(
+    tmp_path: Path, tiny_bge: Path, small_scifact: Path
+) -> None:
+    signal = tmp_path / "stop-training"
+    callback = TrainerCallback(
+        "SciFact",
+        data_dir=small_scifact,
+        log=lambda metrics, step: signal.touch(),
+        stop_file=signal,
+    )
+    trainer = train_sentence_transformer(tiny_bge, tmp_path / "stopped", callbacks=[callback])
+    assert trainer.state.global_step == 3  # the file was written after the second step
+
+
 def test_random_states_are_as_they_were() -> None:
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.random()), float(torch.rand(1))

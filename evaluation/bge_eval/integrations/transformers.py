@@ -31,6 +31,7 @@ class TrainerCallback(transformers.TrainerCallback):
         output: str | Path | None = None,
         prefix: str = "bge",
         log: Callable[[Metrics, int], None] | None = None,
+        stop_file: str | Path | None = None,
         **settings: Any,
     ) -> None:
         """Check the names of the tasks.
@@ -41,6 +42,8 @@ class TrainerCallback(transformers.TrainerCallback):
             output: the folder of results. Default: ``bge-eval`` in the trainer's output folder.
             prefix: what the names of metrics begin with.
             log: is called with the metrics and the step, on the first rank.
+            stop_file: the training ends after the step at which this file exists, such as the one
+                of ``bge-eval watch --signal``.
             **settings: settings of the model in place of its own, such as ``pooling="cls"`` where
                 the model's files do not say; see `bge_eval.ModelSettings`.
 
@@ -49,6 +52,14 @@ class TrainerCallback(transformers.TrainerCallback):
         """
         self._tasks = as_tasks(tasks, data_dir, output, prefix, settings)
         self._log = log
+        self._stop_file = None if stop_file is None else Path(stop_file)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """End the training if the file that asks for it exists."""
+        if self._stop_file is not None and self._stop_file.exists():
+            control.should_training_stop = True
 
     def on_evaluate(
         self,
