@@ -234,6 +234,16 @@ def test_the_sound_folder_is_accepted(folder: Path) -> None:
     loaded(folder)
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_remote_code_is_named_in_the_identity(folder: Path, trusted: bool) -> None:
+    from bge_eval.suites.catalogue import plan
+
+    options = ModelOptions(overrides=Overrides(), store=False, trust_remote_code=trusted)
+    [planned] = plan(["SciFact"])
+    identity = EncoderModel(str(folder), options).identity(planned.task.metadata)
+    assert identity.get("remote_code", False) is trusted
+
+
 def test_pickled_weights_are_checked_too(folder: Path) -> None:
     """A checkpoint of torch, whole, and with a weight less."""
     import torch

@@ -153,6 +153,7 @@ class EncoderModel(DenseModel):
             "prompts": self._prompts(task),
             **self._stated_protocol(),
             **self._backend_identity(),
+            **({"remote_code": True} if self._options.trust_remote_code else {}),
         }
 
     @property
