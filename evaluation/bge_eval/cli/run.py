@@ -71,6 +71,7 @@ def run(
         stores=not machine.no_store,
     )
     measure_and_key(printed.metric)
+    data.check(reranks=reranker.reranker is not None)
     progress = TerminalProgress(quiet=printed.quiet)
     progress.note("Loading mteb and torch …")
 
@@ -88,6 +89,9 @@ def run(
     if data.dry_run:
         _print_previews(evaluation, models)
         return
+    if data.estimate:
+        _print_estimates(evaluation, models, data.price)
+        return
     if machine.scale.search_shards:
         from bge_eval.cli.sharded import merge_searches
 
@@ -101,6 +105,13 @@ def run(
     reports = evaluation.run(models, fusion)
     outcome = Outcome(reports, planned, tasks.names, data.output)
     outcome.show(printed, progress, profile=machine.profile)
+
+
+def _print_estimates(evaluation: Evaluation, models: Sequence[Model], price: float | None) -> None:
+    """Print what each model would take."""
+    from bge_eval.cli.estimated import show_estimates
+
+    show_estimates(models, evaluation.tasks, evaluation.options, price, evaluation.progress)
 
 
 def _run_experiment(
@@ -120,6 +131,8 @@ def _run_experiment(
             f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
             " of each of its models, then run the experiment with the same --store."
         )
+    if typed.keys() & {"estimate", "price"}:
+        raise UsageError("--estimate is for one model and its tasks, not for an experiment.")
     for name in ("overwrite", "no-store"):
         if name in typed:
             raise UsageError(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.errors import UsageError
 
 _PANEL = "Data and results"
 
@@ -71,6 +72,22 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Tell the time, disk and memory of the run from a sample of every task's texts.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False
+    price: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --estimate: the price of an hour of this machine, to tell the cost.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
     label: Annotated[
         str | None,
         typer.Option(
@@ -84,3 +101,17 @@ class DataFlags:
             "--overwrite", help="Run again the tasks that have results.", rich_help_panel=_PANEL
         ),
     ] = False
+
+    def check(self, *, reranks: bool) -> None:
+        """Refuse options that have no effect on what is estimated.
+
+        Args:
+            reranks: a reranker is named.
+
+        Raises:
+            UsageError: --price without --estimate, or --estimate with a reranker.
+        """
+        if self.price is not None and not self.estimate:
+            raise UsageError("--price belongs to --estimate, which tells the cost; add it.")
+        if self.estimate and reranks:
+            raise UsageError("--estimate does not know how long a reranker takes; leave it out.")

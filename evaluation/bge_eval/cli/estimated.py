@@ -1,0 +1,87 @@
+"""``bge-eval run --estimate``: print what a run will take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from bge_eval.cli.console import stdout
+from bge_eval.cli.formats.terminal import terminal_table
+from bge_eval.cli.opening import introduce
+from bge_eval.errors import UsageError
+from bge_eval.evaluation import Options
+from bge_eval.models.base import Model
+from bge_eval.models.transformer import EncoderModel
+from bge_eval.progress import Progress, duration
+from bge_eval.scale.estimate import TaskEstimate, estimate
+from bge_eval.suites.catalogue import PlannedTask
+
+
+def show_estimates(
+    models: Sequence[Model],
+    tasks: Sequence[PlannedTask],
+    options: Options,
+    price: float | None,
+    progress: Progress,
+) -> None:
+    """Print what every model will take on every task.
+
+    Args:
+        models: the models of ``--model``.
+        tasks: the tasks.
+        options: data folders and output folder.
+        price: the price of an hour of this machine; None prints no cost.
+        progress: told of the model's settings.
+
+    Raises:
+        UsageError: a model is not an encoder whose weights bge-eval loads.
+    """
+    for model in models:
+        if not isinstance(model, EncoderModel):
+            raise UsageError(
+                f"--estimate measures encoders whose weights bge-eval loads, not {model}. Leave it"
+                " out."
+            )
+        introduce(model, progress)
+        _show(estimate(model, tasks, options, progress), price)
+
+
+def _show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
+    counted = [each for each in estimates if not each.reason]
+    head = ["task", "texts", "stored", "tokens", "time", "disk", "memory"]
+    body = [
+        [
+            each.task,
+            f"{each.texts:,}",
+            f"{each.stored:,}",
+            f"{each.tokens:,.0f}",
+            duration(each.seconds),
+            _size(each.disk_bytes),
+            _size(each.memory_bytes),
+        ]
+        for each in counted
+    ]
+    if body:
+        stdout.print(terminal_table(head, body))
+    for each in estimates:
+        if each.reason:
+            stdout.print(Text(f"{each.task}: no estimate, {each.reason}."))
+    seconds = sum(each.seconds for each in counted)
+    disk = _size(sum(each.disk_bytes for each in counted))
+    memory = _size(max((each.memory_bytes for each in counted), default=0.0))
+    text = f"In all {duration(seconds)} ({seconds:,.1f} s), {disk} of disk, {memory} of memory"
+    if price is not None:
+        text += f", {seconds / 3600 * price:,.4f} at {price:g} an hour"
+    joules = [each.joules for each in counted]
+    if counted and None not in joules:
+        text += f", {sum(filter(None, joules)) / 3600:,.2f} Wh of the processor"
+    stdout.print(Text(f"{text}."))
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
