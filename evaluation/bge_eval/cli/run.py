@@ -86,11 +86,8 @@ def run(
     opener = Opener(model, reranker, server, machine, data.offline, progress)
     models, second = opener.open()
     evaluation = Evaluation(planned, evaluate_options(data, reranker), second, progress)
-    if data.dry_run:
-        _print_previews(evaluation, models)
-        return
-    if data.estimate:
-        _print_estimates(evaluation, models, data.price)
+    if data.dry_run or data.estimate:
+        _print_ahead(evaluation, models, data)
         return
     if machine.scale.search_shards:
         from bge_eval.cli.sharded import merge_searches
@@ -107,11 +104,15 @@ def run(
     outcome.show(printed, progress, profile=machine.profile)
 
 
-def _print_estimates(evaluation: Evaluation, models: Sequence[Model], price: float | None) -> None:
-    """Print what each model would take."""
-    from bge_eval.cli.estimated import show_estimates
+def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlags) -> None:
+    """Print what each model would run, and what that would take."""
+    if data.dry_run:
+        _print_previews(evaluation, models)
+    if data.estimate:
+        from bge_eval.cli.estimated import show_estimates
 
-    show_estimates(models, evaluation.tasks, evaluation.options, price, evaluation.progress)
+        tasks, options = evaluation.tasks, evaluation.options
+        show_estimates(models, tasks, options, data.price, evaluation.progress)
 
 
 def _run_experiment(
