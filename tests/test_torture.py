@@ -29,7 +29,7 @@ def test_killed_runs_lose_nothing(rack: Rack) -> None:
 @pytest.mark.slow
 def test_more_killed_runs_and_hardships_lose_nothing(rack: Rack) -> None:
     """Among them a clock that goes backwards, and half the processor."""
-    outcome = torture(rack, kills=15, seed=3)
-    assert sum(outcome.kills.values()) >= 15
-    assert outcome.runs >= 4
+    outcome = torture(rack, kills=6, seed=3)
+    assert sum(outcome.kills.values()) >= 6
+    assert outcome.runs >= 2
     assert not outcome.different
