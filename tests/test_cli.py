@@ -268,6 +268,7 @@ def test_table_without_results(bge_eval: CommandLine, tmp_path: Path) -> None:
     assert "holds no results" in bge_eval("table", tmp_path / "empty").stderr
 
 
+@pytest.mark.slow
 def test_unforeseen_failure_is_a_paragraph(bge_eval_process: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "cwd").mkdir()
     (tmp_path / "cwd" / "broken.py").write_text(

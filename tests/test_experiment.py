@@ -173,6 +173,7 @@ def table(text: str) -> list[tuple[str, ...]]:
     return [tuple(row.values()) for row in csv.DictReader(io.StringIO(text))]
 
 
+@pytest.mark.slow
 def test_a_row_is_what_the_setting_alone_gives_and_shared_work_is_done_once(
     tmp_path: Path, bge_eval: CommandLine, experiment_file: Path
 ) -> None:

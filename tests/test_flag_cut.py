@@ -67,6 +67,7 @@ def test_the_longest_pair() -> None:
     assert longest_pair(None, 256) == 256 and longest_pair(100, 8192) == 100
 
 
+@pytest.mark.slow
 def test_end_to_end(tiny_cross_encoder: Path, minilm_folder: Path, tmp_path: Path) -> None:
     """The protocol reaches the reranker, and both results stand side by side."""
     paths = []

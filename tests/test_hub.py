@@ -125,6 +125,7 @@ def test_dataset_from_the_hub(
     assert set(run["q1"]) == {"d1", "d2"}
 
 
+@pytest.mark.slow
 def test_data_fetch(
     hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
 ) -> None:
