@@ -103,11 +103,7 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
         import torch
         from transformers import Gemma2Config, Gemma2Model
 
-        config = read_config(files.folder)
-        if not config.get("layer_wise"):
-            raise UsageError(
-                f"{files.name} has no score heads at its layers (layer_wise is not set)."
-            )
+        config = _layered_config(files)
         depth = _depth(files, config, layers)
         weights = _weights(files)
         # Only eager attention applies the soft cap of this architecture.
@@ -169,11 +165,7 @@ def matroyshka(layers: int | None) -> Loader:
         import torch
         from transformers import MistralConfig, MistralModel
 
-        config = read_config(files.folder)
-        if not config.get("layer_wise"):
-            raise UsageError(
-                f"{files.name} has no score heads at its layers (layer_wise is not set)."
-            )
+        config = _layered_config(files)
         depth, weights = _depth(files, config, layers), _weights(files)
         model: Any = MistralModel(MistralConfig(**_model_options(config), num_hidden_layers=depth))
         body = {
@@ -236,6 +228,18 @@ _OMITTED |= {"torch_dtype", "dtype", "transformers_version", "attn_implementatio
 
 def _model_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in _OMITTED}
+
+
+def _layered_config(files: ModelFiles) -> Mapping[str, Any]:
+    """Return the configuration of a model with score heads at its layers.
+
+    Raises:
+        UsageError: it has none.
+    """
+    config = read_config(files.folder)
+    if not config.get("layer_wise"):
+        raise UsageError(f"{files.name} has no score heads at its layers (layer_wise is not set).")
+    return config
 
 
 def _depth(files: ModelFiles, config: Mapping[str, Any], layers: int | None) -> int:
