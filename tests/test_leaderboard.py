@@ -32,7 +32,7 @@ def save(
     experiment: dict[str, Any] | None = None,
     aggregate_of: tuple[str, ...] = (),
     subset: str = "default",
-    recorded: dict[str, str] | None = None,
+    recorded: dict[str, Any] | None = None,
 ) -> None:
     folder = result_folder(root, model, task, experiment)
     path = folder / f"{task}.json"
@@ -337,3 +337,24 @@ def test_a_second_stage_without_its_first_names_the_retriever(root: Path) -> Non
     table = board(root, ("SciFact",))
     alone = replace(table, rows=tuple(row for row in table.rows if row.reranker))
     assert "a/full + r/other (top 20) (rev12345)" in shown(alone, Format.MARKDOWN)
+
+
+def test_a_prompt_is_shown_by_value(tmp_path: Path) -> None:
+    for digest, prompt in (("1f0c22ab", "Find: "), ("77aa00bb", "Find papers: ")):
+        save(
+            tmp_path / digest,
+            "a/model",
+            "SciFact",
+            {"test": 0.5},
+            experiment={"prompts": digest, "dtype": "float16"},
+            recorded={"identity": {"model": {"dtype": "float16", "prompts": {"query": prompt}}}},
+        )
+    shown = board(tmp_path)
+    assert [row.label for row in shown.rows] == [
+        "a/model [dtype float16, query prompt “Find: ”]",
+        "a/model [dtype float16, query prompt “Find papers: ”]",
+    ]
+    assert [row.settings for row in shown.rows] == [
+        "dtype=float16, prompts=1f0c22ab",
+        "dtype=float16, prompts=77aa00bb",
+    ]

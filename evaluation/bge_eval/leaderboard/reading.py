@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.leaderboard.board import Leaderboard
+from bge_eval.leaderboard.naming import settings_by_value
 from bge_eval.leaderboard.rows import (
     Aggregates,
     Column,
@@ -18,6 +19,7 @@ from bge_eval.leaderboard.rows import (
     ordered,
     task_score,
 )
+from bge_eval.results.identity import Identity
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, read_record
 from bge_eval.results.saved import read_meta, read_scores
@@ -42,6 +44,8 @@ class _Entry:
     """The score of some of the task's subsets, if the result has no more."""
     result: Path | None
     """The task's own result; None for an aggregate of which only the parts are saved."""
+    identity: Identity | None
+    """The identity of the run; None if it is not known."""
 
 
 def leaderboard(
@@ -90,7 +94,16 @@ def leaderboard(
     # If no columns are requested, an aggregate replaces its parts.
     inner = {part.task for column in by_task.values() for part in column.parts}
     shown = requested or [task for task in by_task if task not in inner]
-    rows = [*_with_revisions([_row(of_row) for of_row in entries.values()]), *others]
+    identities: dict[tuple[str, str, str, bool], list[Identity]] = {}
+    for of_row in entries.values():
+        identities.setdefault(of_row[0].row.first_stage_key, []).extend(
+            entry.identity for entry in of_row if entry.identity is not None
+        )
+    described = [
+        replace(row, described=settings_by_value(row.settings, identities[row.first_stage_key]))
+        for row in map(_row, entries.values())
+    ]
+    rows = [*_with_revisions(described), *others]
     scored = [
         row for row in rows if any(task in row.scores or task in row.partial for task in shown)
     ]
@@ -121,7 +134,8 @@ def _entry(file: _File, row: Row, column: Column, key: str, aggregates: Aggregat
     if score.value is None and file.scores is not None and not column.parts:
         partial = column.partial(file.scores, key)
         partial = replace(partial, result=file.path) if partial is not None else None
-    return _Entry(row, column.task, score, partial, file.path if file.scores is not None else None)
+    path = file.path if file.scores is not None else None
+    return _Entry(row, column.task, score, partial, path, file.record.identity)
 
 
 def _with_subsets(columns: Mapping[str, Column], files: Sequence[_File]) -> dict[str, Column]:

@@ -217,11 +217,19 @@ class Row:
 
     title: str = ""
     """The user's own name for the row (``run --label``); "" for none."""
+    described: str = ""
+    """``settings`` for people: prompts and examples by value instead of their digests; "" for
+    ``settings`` as they are."""
 
     @property
     def first_stage_key(self) -> tuple[str, str, str, bool]:
         """Return what a first stage and its second stages have in common."""
         return (self.model, self.revision, self.settings, self.published)
+
+    @property
+    def shown_settings(self) -> str:
+        """Return the settings for people."""
+        return self.described or self.settings
 
     def average(self, tasks: Sequence[str]) -> float | None:
         """Return the mean over all of the tasks, or None if one of them is missing."""
@@ -238,7 +246,7 @@ class Row:
         """Return the row's name for people: the user's own label, or model, settings, reranker."""
         if self.title:
             return self.title
-        name = f"{self.model} [{self.settings}]" if self.settings else self.model
+        name = f"{self.model} [{self.shown_settings}]" if self.settings else self.model
         if self.published:
             name += " (published)"
         return f"{name} + {self.reranker}" if self.reranker else name

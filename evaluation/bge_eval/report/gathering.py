@@ -21,7 +21,7 @@ from bge_eval.report.content import (
     Task,
     listed,
 )
-from bge_eval.report.naming import facts, settings_by_value, short_names, without_settings
+from bge_eval.report.naming import facts, short_names, without_settings
 from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
 from bge_eval.statistics.all_pairs import PairTest, compare_all_pairs
@@ -56,10 +56,7 @@ def gather(
             parts += query_groups(name, having)
         task = _task(board, column, key, evidence, saved, published)
         tasks.append(replace(task, pairs=_with_corrections(tests, for_tasks)))
-    settings = [
-        settings_by_value(row, list(own.values()))
-        for row, own in zip(board.rows, saved, strict=True)
-    ]
+    settings = [row.shown_settings for row in board.rows]
     shorts = short_names(board.rows, settings)
     systems = tuple(
         replace(_system(board, row, names, mean, results), rank=rank)

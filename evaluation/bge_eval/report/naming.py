@@ -1,4 +1,4 @@
-"""Names of systems: their settings by value, and short names for plots."""
+"""Facts about systems, and short names for plots."""
 
 from __future__ import annotations
 
@@ -8,13 +8,6 @@ from typing import Any
 
 from bge_eval.leaderboard.rows import Row
 from bge_eval.results.saved import SavedResult
-
-_HASHED = ("prompts", "examples")
-"""Settings that name a result's folder by a digest; their values are in the identity."""
-_LONG = 60
-"""Characters of a prompt in a system's name."""
-_MANY = 2
-"""Different prompts of one role that are listed; more are counted."""
 
 
 def facts(results: Sequence[SavedResult]) -> dict[str, str]:
@@ -43,28 +36,9 @@ def facts(results: Sequence[SavedResult]) -> dict[str, str]:
     return {name: ", ".join(distinct) for name, distinct in values.items()}
 
 
-def settings_by_value(row: Row, results: Sequence[SavedResult]) -> str:
-    """Return the settings of a row that are not the model's own, by value; "" for none.
-
-    A result's folder names long settings, such as prompts, by a digest; their values come from the
-    identities of the results.
-
-    Args:
-        row: the row of the leaderboard.
-        results: its results.
-    """
-    parts = []
-    for setting in filter(None, row.settings.split(", ")):
-        name, _, value = setting.partition("=")
-        parts += (
-            _values(name, results) if name in _HASHED else [f"{name.replace('_', ' ')} {value}"]
-        )
-    return ", ".join(parts) or ""
-
-
 def without_settings(row: Row) -> str:
     """Return the model and its second stage."""
-    return replace(row, settings="").label
+    return replace(row, settings="", described="").label
 
 
 def short_names(rows: Sequence[Row], settings: Sequence[str]) -> list[str]:
@@ -72,7 +46,7 @@ def short_names(rows: Sequence[Row], settings: Sequence[str]) -> list[str]:
 
     Args:
         rows: the rows of the leaderboard.
-        settings: their settings, from `settings_by_value`.
+        settings: their settings, `Row.shown_settings`.
     """
     one_model = len(rows) > 1 and len({row.model for row in rows}) == 1
     shorts = []
@@ -92,26 +66,3 @@ def short_names(rows: Sequence[Row], settings: Sequence[str]) -> list[str]:
         label if labels.count(label) == 1 else f"{label} {row.revision[:8]}"
         for label, row in zip(labels, rows, strict=True)
     ]
-
-
-def _values(name: str, results: Sequence[SavedResult]) -> list[str]:
-    """Return the values of a setting whose folder has only its digest."""
-    by_role: dict[str, dict[str, None]] = {}
-    for result in results:
-        value = result.identity.model.get(name) if result.identity else None
-        roles = value if isinstance(value, Mapping) else {name: value}
-        for role, text in roles.items():
-            if text:
-                by_role.setdefault(str(role), {}).setdefault(str(text))
-    parts = []
-    for role, texts in by_role.items():
-        what = f"{role} prompt" if name == "prompts" else role
-        if len(texts) > _MANY:
-            parts.append(f"{len(texts)} {what}s, by task")
-        else:
-            parts.append(f"{what} " + " or ".join(f"“{_shortened(text)}”" for text in texts))
-    return parts or [f"other {name}"]
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
