@@ -43,8 +43,12 @@ class FlagEmbedding:
 
     def __call__(self, call: str, folder: Path, **arguments: Any) -> Any:
         """Return what a function of the worker gives for a model's folder."""
+        return self.ask(call, folder=str(self._readable(folder)), **arguments)
+
+    def ask(self, call: str, **arguments: Any) -> Any:
+        """Return what a function of the worker gives."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        request = {"call": call, "folder": str(self._readable(folder)), **arguments}
+        request = {"call": call, **arguments}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

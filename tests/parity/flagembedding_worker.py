@@ -90,9 +90,41 @@ def lightweight(folder: str, pairs: list[Any], settings: list[Any], **options: A
     ]
 
 
+def training_rows(path: str, cache: str, group_size: int) -> list[dict[str, Any]]:
+    """The rows of its training data set: query, passages (a positive first), teacher's scores."""
+    import torch.distributed
+    from FlagEmbedding.abc.finetune.embedder import (
+        AbsEmbedderDataArguments,
+        AbsEmbedderTrainDataset,
+    )
+
+    arguments = AbsEmbedderDataArguments(
+        train_data=[path],
+        cache_path=cache,
+        train_group_size=group_size,
+        knowledge_distillation=True,
+    )
+    # It asks for the rank of the process, so there has to be a group of processes.
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{path}.group", rank=0, world_size=1
+    )
+    try:
+        rows = AbsEmbedderTrainDataset(arguments, tokenizer=None)
+        return [
+            dict(zip(("query", "passages", "scores"), rows[row], strict=True))
+            for row in range(len(rows))
+        ]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 CALLS = {
     call.__name__: call
-    for call in (m3, in_context, cross_encoder, yes_logit, layerwise, lightweight)
+    for call in (
+        *(m3, in_context),
+        *(cross_encoder, yes_logit, layerwise, lightweight),
+        training_rows,
+    )
 }
 
 
