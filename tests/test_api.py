@@ -130,7 +130,7 @@ def test_every_setting_has_its_name_and_choices() -> None:
     of_models = {item.name for item in fields(Overrides)} | {
         item.name for item in fields(ModelOptions)
     }
-    of_models -= {"overrides", "offline", "limits", "shared"}
+    of_models -= {"overrides", "offline", "limits", "shared", "honoured"}
     assert set(hints) == of_models | {
         "api_concurrency",
         "api_timeout",

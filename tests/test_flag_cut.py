@@ -11,6 +11,7 @@ import pytest
 import bge_eval
 from bge_eval.encode.locate import locate
 from bge_eval.encode.protocol import ProtocolName
+from bge_eval.errors import UsageError
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from parity.tiny_rerankers import PAIRS
@@ -86,3 +87,22 @@ def test_end_to_end(tiny_cross_encoder: Path, minilm_folder: Path, tmp_path: Pat
         paths += [str(path) for files in done.files.values() for path in files]
     assert len(set(paths)) == 4, "first and second stage under both protocols"
     assert sum("reranker_protocol_model-card" in path for path in paths) == 1, paths
+
+
+@pytest.mark.slow
+def test_after_bm25(tiny_cross_encoder: Path, tmp_path: Path) -> None:
+    """BM25 has no protocol and no precision; with a reranker, they are the reranker's."""
+    where: dict[str, Any] = {"output": tmp_path, "offline": True}
+    card: dict[str, Any] = {
+        "protocol": "model-card",
+        "reranker": str(tiny_cross_encoder),
+        "rerank_top_k": 3,
+    }
+    done = bge_eval.evaluate("bm25", ["demo"], **card, **where)
+    assert not done.failures
+    paths = [str(path) for files in done.files.values() for path in files]
+    assert sum("reranker_protocol_model-card" in path for path in paths) == 1, paths
+    with pytest.raises(UsageError, match=r"--protocol cannot be used with --model bm25"):
+        bge_eval.evaluate("bm25", ["demo"], protocol="model-card", **where)
+    with pytest.raises(UsageError, match=r"--max-length cannot be used with --model bm25"):
+        bge_eval.evaluate("bm25", ["demo"], max_length=9, **card, **where)

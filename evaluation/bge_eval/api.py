@@ -222,13 +222,13 @@ def evaluate(
     from bge_eval.suites.catalogue import plan
 
     planned = plan([str(task) for task in _listed(tasks)], list(subsets), list(languages))
-    if isinstance(model, str):
-        model = _open(model, settings, offline=offline, progress=progress)
-    elif settings:
+    if settings and not isinstance(model, str):
         names = ", ".join(settings)
         raise UsageError(f"{names}: the model is already loaded. Give settings to load_model.")
     if isinstance(reranker, str):
         reranker = _open_reranker(reranker, settings, offline=offline, progress=progress)
+    if isinstance(model, str):
+        model = _open(model, settings, reranker, offline=offline, progress=progress)
     options = evaluation.Options(
         output=Path(output),
         data_dirs=tuple(Path(folder) for folder in _listed(data_dir)),
@@ -286,11 +286,18 @@ def forbid_connections() -> None:
         os.environ[name] = "1"
 
 
-def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progress | None) -> Model:
+def _open(
+    name: str,
+    settings: ModelSettings,
+    reranker: Reranker | None = None,
+    *,
+    offline: bool,
+    progress: Progress | None,
+) -> Model:
     """Open a model; the only place that translates `ModelSettings` to the records below."""
     from bge_eval.encode.prompts import read_prompts
     from bge_eval.encode.settings import overrides_from
-    from bge_eval.models.kinds import ModelOptions
+    from bge_eval.models.kinds import ModelOptions, beside
     from bge_eval.models.opening import open_model
     from bge_eval.remote.client import Limits
     from bge_eval.search.index import IndexOptions, Precision
@@ -325,7 +332,7 @@ def _open(name: str, settings: ModelSettings, *, offline: bool, progress: Progre
         index=index,
         **machine,
     )
-    return open_model(name, options, progress)
+    return open_model(name, beside(reranker, options), progress)
 
 
 def _open_reranker(

@@ -13,6 +13,7 @@ from bge_eval.encode.locate import locate
 from bge_eval.errors import UsageError
 from bge_eval.models.base import Model
 from bge_eval.models.fused import FusedModel, Fusion, check_parts, parse_weights
+from bge_eval.models.kinds import beside
 from bge_eval.models.opening import open_model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import open_runs
@@ -93,6 +94,7 @@ class Opener:
     def open_models(self, reranker: Reranker | None) -> tuple[list[Model], Reranker | None]:
         """Return the models; without any, the saved first stage, or the reranker alone."""
         options = model_options(self.model, self.server, self.machine, offline=self.offline)
+        options = beside(reranker, options)
         if not self.model.names:
             return self._without_model(reranker)
         if self.reranker.first_stage is not None:

@@ -6,7 +6,7 @@ A new kind of model is one file that exports a `Kind`, and one line in `bge_eval
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from bge_eval.search.index import IndexOptions
 
 if TYPE_CHECKING:
     from bge_eval.models.base import Model
+    from bge_eval.rerank.reranker import Reranker
 
 _DEFAULTS = {"dtype": Dtype.FLOAT32, "protocol": ProtocolName.LEADERBOARD, "index": EXACT}
 """Defaults of the command line, which count as unset."""
@@ -81,6 +82,9 @@ class ModelOptions:
     """The library that loads the model; None is bge-eval itself."""
     index: IndexOptions = EXACT
     """The index that searches, and over which representation of the vectors."""
+    honoured: frozenset[str] = frozenset()
+    """Options that the second stage honours; a kind that does not support them leaves them to
+    it."""
     shared: bool = False
     """The options are for several models; each ignores those that its kind does not support."""
 
@@ -117,6 +121,20 @@ def set_options(options: ModelOptions) -> list[str]:
     ]
 
 
+def beside(reranker: Reranker | None, options: ModelOptions) -> ModelOptions:
+    """Return the options with those named that the second stage honours.
+
+    Args:
+        reranker: the second stage; its identity tells what it honours. None for none.
+        options: the options of the model.
+    """
+    identity = reranker.identity() if reranker is not None else {}
+    overrides = options.overrides
+    asked = {"dtype": overrides.dtype, "protocol": overrides.protocol}
+    honoured = {n for n, value in asked.items() if value is not None and identity.get(n) == value}
+    return replace(options, honoured=frozenset(honoured))
+
+
 def refuse(model: str, kind: Kind, options: ModelOptions) -> None:
     """Refuse options that a kind of model does not support.
 
@@ -128,7 +146,8 @@ def refuse(model: str, kind: Kind, options: ModelOptions) -> None:
     Raises:
         UsageError: an option is set that this kind does not support.
     """
-    wrong = [name for name in set_options(options) if name not in kind.supported]
+    allowed = kind.supported | options.honoured
+    wrong = [name for name in set_options(options) if name not in allowed]
     if wrong and not options.shared:
         raise UsageError(
             f"{flags(wrong)} cannot be used with --model {model} ({kind.name}). Leave it out."
