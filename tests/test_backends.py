@@ -248,6 +248,7 @@ def test_python_s_models_take_a_backend_and_no_store(tiny_bge: Path, own_cache: 
     assert len(list((own_cache / "mine").glob("*/space.json"))) == 1
 
 
+@pytest.mark.slow
 def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
     own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -561,6 +561,7 @@ def pytest_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_the_gate_in_a_test_suite(runs: Path, baseline: Baseline, tmp_path: Path) -> None:
     suite = f"""
         def test_same(bge_eval):

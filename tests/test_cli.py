@@ -295,6 +295,7 @@ sys.addaudithook(forbid)
 """
 
 
+@pytest.mark.slow
 def test_offline_opens_no_socket(bge_eval_process: CommandLine, tmp_path: Path) -> None:
     """The whole demo, in a process where the interpreter refuses every socket."""
     (tmp_path / "guard").mkdir()

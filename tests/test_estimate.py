@@ -17,6 +17,7 @@ from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 
 
+@pytest.mark.slow
 def test_an_estimate_counts_what_the_run_then_reads_and_stores(tmp_path: Path) -> None:
     store = tmp_path / "store"
     model = EncoderModel(BUILTIN, ModelOptions(store=store))

@@ -68,6 +68,7 @@ def test_own_collection_from_the_hub(
     assert len(hub.requests) == before
 
 
+@pytest.mark.slow
 def test_fetch_then_check(
     hub: HubServer,
     online: dict[str, str],

@@ -468,6 +468,7 @@ def test_openai_has_no_reranking(server: ModelServer) -> None:
 # ── the whole ───────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_command(
     bge_eval: CommandLine, server: ModelServer, small_scifact: Path, tmp_path: Path
 ) -> None:

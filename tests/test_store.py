@@ -306,7 +306,14 @@ model._encode(texts, Form(), "encode")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGKILL",
+        pytest.param("SIGTERM", marks=pytest.mark.slow),
+        pytest.param("SIGINT", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, tiny_bge: Path, name: str) -> None:
     """Killed in the midst of a window: every finished batch is stored, and nothing is different."""
     command = [sys.executable, "-c", _KILLED, str(tiny_bge), str(tmp_path), name]
