@@ -290,8 +290,9 @@ def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
     if process.exitcode is None and process.pid is not None:
         name = chosen.choice(list(SIGNALS))
         begun = phases(place)
-        stored = max((p.stat().st_mtime for p in place.glob("store/*/*.journal")), default=None)
-        lost = time.time() - stored if stored and begun and "encode" in begun[-1] else 0.0
+        stored = max(_journal_times(place), default=None)
+        computes = begun and begun[-1].startswith(("encode", "rerank"))
+        lost = time.time() - stored if stored and computes else 0.0
         _send(process.pid, SIGNALS[name])
         outcome.kills[name] += 1
         outcome.phases[begun[-1] if begun else "start"] += 1
@@ -301,6 +302,15 @@ def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
     if code not in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
         raise RuntimeError(f"{place.name} ends with {code}: {(place / 'log').read_text()}")
     return code == 0
+
+
+def _journal_times(place: Path) -> list[float]:
+    """Return when the journals of vectors and of a reranker's scores were last written."""
+    times = []
+    for pattern in ("store/*/*.journal", "out/.unfinished/*/*/*.journal"):
+        with suppress(FileNotFoundError):  # the process removes what is finished
+            times += [path.stat().st_mtime for path in place.glob(pattern)]
+    return times
 
 
 def _send(process: int, name: signal.Signals) -> None:
@@ -324,7 +334,12 @@ def _compare(expected: Mapping[str, Any], place: Path, outcome: Outcome) -> None
     ]
     outcome.different += [
         f"left behind: {path.relative_to(place.parent)}"
-        for pattern in ("out/**/.staging-*", "out/**/*.tmp*", "store/*/*.journal")
+        for pattern in (
+            "out/**/.staging-*",
+            "out/**/*.tmp*",
+            "out/.unfinished",
+            "store/*/*.journal",
+        )
         for path in place.glob(pattern)
     ]
 

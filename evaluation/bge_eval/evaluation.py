@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from bge_eval.results.label import write_label
 from bge_eval.results.locks import BusyError, task_lock
 from bge_eval.results.saved import SavedResult
 from bge_eval.results.store import ResultStore, TaskOutput
+from bge_eval.results.unfinished import unfinished_work
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
 
@@ -332,8 +334,9 @@ class _Evaluation:
             self._check_data(planned, source)
             path = self._find(stages[0], quiet=True)
             if path is None:
-                judged = judge(self.model, task, self.progress)
-                path = self._save(task, stages[0], judged, source.origin, profile)
+                with self._unfinished(stages[0], self.model):
+                    judged = judge(self.model, task, self.progress)
+                    path = self._save(task, stages[0], judged, source.origin, profile)
             return [path, *(self._rerank(task, s, path, source.origin) for s in stages[1:])]
 
     def _stages(self, task: AbsTask, data: dict[str, Any]) -> list[_Stage]:
@@ -387,8 +390,13 @@ class _Evaluation:
         runs = self.store.load_runs(first_stage)
         profile = self.progress.fresh_profile()
         second = SecondStage(runs, self.reranker, depth, stage.meta)
-        judged = judge_reranked(second, task, depth, self.progress)
-        return self._save(task, stage, judged, origin, profile)
+        with self._unfinished(stage, self.reranker):
+            judged = judge_reranked(second, task, depth, self.progress)
+            return self._save(task, stage, judged, origin, profile)
+
+    def _unfinished(self, stage: _Stage, holder: object) -> AbstractContextManager[None]:
+        name = f"{stage.identity.task}-{stage.identity.digest}"
+        return unfinished_work(self.store.output, name, holder, self.progress.note)
 
     def _save(
         self, task: AbsTask, stage: _Stage, judged: Judged, origin: str, profile: Profile

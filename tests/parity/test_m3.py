@@ -16,13 +16,16 @@ from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.kinds import ModelOptions
-from bge_eval.models.m3 import M3Model, Mode, parse_modes
+from bge_eval.models.m3 import M3Model, parse_modes
+from bge_eval.models.m3_vectors import Mode
 from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.suites.catalogue import plan
+from interrupted import assert_same, stopped_after
 from parity.flagembedding import FlagEmbedding, assert_close
+from torture import make_data
 
 QUERIES = ["what makes bones strong", "糖尿病的原因", "", "a very long query " * 12]
 DOCUMENTS = [
@@ -236,3 +239,26 @@ def test_a_cosine_is_one_though_no_file_says_normalise(tiny_m3: Path, tmp_path: 
     both = M3Model(model, parse_modes("dense,sparse", None))
     vectors = both.vectors(DOCUMENTS, "", "encode", {Mode.DENSE, Mode.SPARSE})
     np.testing.assert_allclose(np.linalg.norm(vectors.dense, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("batches", [1, 4, 9])
+def test_a_killed_run_of_all_modes_goes_on(
+    tiny_m3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """Killed among queries, documents and candidates: the rest is computed, to the last bit."""
+    make_data(tmp_path / "Torture", 30, 4)
+    tasks = plan([str(tmp_path / "Torture")])
+
+    def run(output: Path) -> dict[str, int]:
+        options = ModelOptions(device="cpu", batch_tokens=600, store=tmp_path / "store")
+        model = M3Model(
+            EncoderModel(str(tiny_m3), options), parse_modes("dense,sparse,colbert", None)
+        )
+        report = evaluate(model, tasks, Options(output, offline=True))
+        assert not report.failed, report.failed
+        return model.progress.profile.counts
+
+    left = stopped_after(run, tmp_path / "whole", batches, monkeypatch)
+    counts = run(left)
+    assert counts["store"] > 0
+    assert_same(left, tmp_path / "whole")

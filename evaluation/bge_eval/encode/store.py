@@ -72,6 +72,8 @@ class Space:
         self._note = note
         self._recovered = recover(folder, note) if folder.is_dir() else []
         self._paths = sorted(folder.glob("*.shard")) if folder.is_dir() else []
+        self.is_continued = bool(self._paths or self._recovered)
+        """Whether an earlier process has stored vectors here."""
         self._shards: dict[Path, Shard | None] = {}
         self._next = 0
         self._waiting: dict[tuple[int, int], Vectors] = {}
@@ -187,6 +189,24 @@ class Space:
             self._journal = None
         with suppress(OSError):  # the next shard reports what is wrong with the disk
             self._merge_small()
+
+    def close(self) -> None:
+        """Store nothing more, and forget what is in the journal."""
+        self._closed = True
+        self._waiting = {}
+        if self._journal is not None:
+            self._journal.close(remove=True)
+            self._journal = None
+
+    def clear(self) -> None:
+        """Remove all vectors; others can be stored afterwards."""
+        was_closed = self._closed
+        self.close()
+        self._closed = was_closed
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        self._paths, self._recovered, self._shards, self._next = [], [], {}, 0
+        self.is_continued = False
 
     def _new_journal(self, dimension: int) -> Journal:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -313,6 +333,11 @@ class EmbeddingStore:
         """Write all pending vectors."""
         for space in self._spaces.values():
             space.flush()
+
+    def close(self) -> None:
+        """Store nothing more; vectors that are only in a journal are lost."""
+        for space in self._spaces.values():
+            space.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
 
+    from bge_eval.encode.store import EmbeddingStore
+
 
 class Model(ABC):
     """A first stage that mteb can score: an encoder, BM25, saved runs, a reranker alone.
@@ -28,6 +30,8 @@ class Model(ABC):
     """Whether it has ``encode`` and ``similarity``."""
     is_saved: ClassVar[bool] = False
     """Whether its runs were made before, so that evaluating it alone adds nothing to a fusion."""
+    unfinished: EmbeddingStore | None = None
+    """Keeps what a task has computed until its result is saved, of a kind that no store keeps."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         """Start without a corpus.

@@ -8,21 +8,22 @@ BGE-M3's own evaluations, for the best documents of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bge_eval.data.texts import document_texts, query_texts
+from bge_eval.encode.calls import CallRecords, CallScores
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.settings import Backend, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 from bge_eval.models.base import Model
 from bge_eval.models.decoder import is_decoder, open_decoder
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
+from bge_eval.models.m3_vectors import M3Vectors, Mode, compared, joined, text_weights
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.records import Run, Vectors
@@ -47,14 +48,6 @@ DEPTH = 200
 
 _CHUNK = 4096
 """Documents encoded and compared together."""
-
-
-class Mode(StrEnum):
-    """One of BGE-M3's ways to compare texts."""
-
-    DENSE = "dense"
-    SPARSE = "sparse"
-    COLBERT = "colbert"
 
 
 _WEIGHTS = {Mode.DENSE: 1.0, Mode.SPARSE: 0.3, Mode.COLBERT: 1.0}
@@ -90,18 +83,6 @@ def parse_modes(modes: str, weights: str | None) -> dict[Mode, float]:
             " below 0 and not all 0."
         )
     return dict(zip(chosen, values, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class _Vectors:
-    """The representations of some texts, in up to three modes."""
-
-    dense: npt.NDArray[np.float32]
-    """``(n, dim)``."""
-    sparse: Any
-    """``(n, vocabulary)`` scipy CSR matrix, or None."""
-    tokens: list[npt.NDArray[np.float32]]
-    """For each text ``(tokens, dim)``; empty without the mode."""
 
 
 class M3Model(Model):
@@ -190,7 +171,7 @@ class M3Model(Model):
 
     # ── the three modes ─────────────────────────────────────────────────────────────────────
 
-    def vectors(self, texts: list[str], prompt: str, phase: str, modes: set[Mode]) -> _Vectors:
+    def vectors(self, texts: list[str], prompt: str, phase: str, modes: set[Mode]) -> M3Vectors:
         """Encode texts in several modes by one forward pass.
 
         Args:
@@ -199,56 +180,73 @@ class M3Model(Model):
             phase: the step's name on the screen.
             modes: the modes besides dense, which is always computed.
         """
+        records = CallRecords(
+            self.unfinished if self.encoder_model.store is not None else None,
+            f"{self.encoder_model.files.name} {'+'.join(sorted(modes))}",
+            prompt,
+            texts,
+            self.progress,
+        )
+        arrays = records.get()
+        wanted = np.array([row not in arrays for row in range(len(texts))], np.bool_)
+        for rows, batch in self._batches(texts, prompt, phase, modes, wanted):
+            of_texts = list(batch.arrays())
+            records.put(rows, of_texts)
+            arrays |= zip(rows, of_texts, strict=True)
+        dimension = self.encoder_model.encoder.dimension
+        vocabulary = self._transformer().config.vocab_size if Mode.SPARSE in modes else None
+        return joined([arrays[row] for row in range(len(texts))], vocabulary, dimension)
+
+    def _batches(
+        self,
+        texts: list[str],
+        prompt: str,
+        phase: str,
+        modes: set[Mode],
+        wanted: npt.NDArray[np.bool_],
+    ) -> Iterator[tuple[list[int], M3Vectors]]:
+        """Encode the batches that have a wanted text; yield the texts' places with their vectors.
+
+        Raises:
+            DamagedError: a vector is not finite.
+        """
         import torch
-        from scipy.sparse import csr_matrix
 
         from bge_eval.runtime.torch_forward import pool
 
         encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
-        transformer = self._transformer()
-        heads = self._heads()
+        transformer, heads = self._transformer(), self._heads()
+        vocabulary = int(transformer.config.vocab_size)
         unused = {
             getattr(encoder.tokenizer, f"{name}_token_id") for name in ("cls", "eos", "pad", "unk")
         }
-        dense = np.empty((len(texts), encoder.dimension), np.float32)
-        tokens: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(texts)
-        weights: dict[tuple[int, int], float] = {}
         with self.progress.step(phase, len(texts), "texts") as step, torch.inference_mode():
+            step.advance(int((~wanted).sum()))
             for states in token_states(
                 encoder.tokenizer,
                 transformer,
                 [prompt + text for text in texts],
                 max_length=settings.max_length,
                 batch_tokens=encoder.batch_tokens,
+                wanted=wanted,
             ):
                 pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
                 # The cosine needs unit vectors, even where the model's files do not normalise.
                 if settings.normalize or settings.similarity is Similarity.COSINE:
                     pooled = torch.nn.functional.normalize(pooled, dim=-1)
-                dense[states.rows] = pooled.cpu().numpy()
+                dense = pooled.cpu().numpy().astype(np.float32, copy=False)
+                if not np.isfinite(dense).all():
+                    raise DamagedError(
+                        f"The model gave vectors that are not finite in {settings.dtype}."
+                        " Use --dtype float32 or bfloat16."
+                    )
+                sparse = None
                 if Mode.SPARSE in modes:
                     of_token = torch.relu(heads[Mode.SPARSE](states.hidden))[..., 0].cpu().numpy()
-                    for row, ids, values in zip(states.rows, states.ids, of_token, strict=True):
-                        for token, value in zip(ids, values[: len(ids)].tolist(), strict=True):
-                            if value > weights.get((row, token), 0.0) and token not in unused:
-                                weights[row, token] = value
-                if Mode.COLBERT in modes:
-                    made = token_vectors(states, heads[Mode.COLBERT])
-                    for row, vectors in zip(states.rows, made, strict=True):
-                        tokens[row] = vectors
+                    sparse = text_weights(states.ids, of_token, unused, vocabulary)
+                tokens = token_vectors(states, heads[Mode.COLBERT]) if Mode.COLBERT in modes else []
+                yield states.rows.tolist(), M3Vectors(dense, sparse, tokens)
                 step.advance(len(states.rows), states.tokens)
-        if not np.isfinite(dense).all():
-            raise DamagedError(
-                f"The model gave vectors that are not finite in {settings.dtype}."
-                " Use --dtype float32 or bfloat16."
-            )
-        sparse = None
-        if Mode.SPARSE in modes:
-            at = np.array(list(weights), np.int64).reshape(-1, 2)
-            values = np.array(list(weights.values()), np.float32)
-            shape = (len(texts), transformer.config.vocab_size)
-            sparse = csr_matrix((values, (at[:, 0], at[:, 1])), shape=shape)
-        return _Vectors(dense, sparse, tokens)
 
     def _transformer(self) -> Any:
         forward = self.encoder_model.encoder.forward
@@ -280,7 +278,7 @@ class M3Model(Model):
         return single or {Mode.DENSE: 1.0}
 
     def _search(
-        self, corpus: Dataset, prompt: str, query_ids: list[str], asked: _Vectors, top_k: int
+        self, corpus: Dataset, prompt: str, query_ids: list[str], asked: M3Vectors, top_k: int
     ) -> Run:
         single = self._single()
         ids: list[str] = list(corpus["id"])
@@ -290,7 +288,7 @@ class M3Model(Model):
         start = 0
         for texts in document_texts(corpus, None, _CHUNK):
             documents = self.vectors(texts, prompt, "encode corpus", set(single))
-            new = _compared(asked, documents, single)
+            new = compared(asked, documents, single)
             scores = np.concatenate([scores, new], axis=1)
             place = np.arange(start, start + len(texts))
             rows = np.concatenate([rows, np.broadcast_to(place, new.shape)], axis=1)
@@ -309,7 +307,7 @@ class M3Model(Model):
         corpus: Dataset,
         prompt: str,
         query_ids: list[str],
-        asked: _Vectors,
+        asked: M3Vectors,
         candidates: Mapping[str, Sequence[str]],
     ) -> Run:
         """Score candidates in all modes."""
@@ -318,29 +316,47 @@ class M3Model(Model):
             for document in candidates[query]:
                 askers.setdefault(document, []).append(index)
         rows = np.array([i for i, doc in enumerate(corpus["id"]) if doc in askers], np.int64)
-        scored: list[dict[str, float]] = [{} for _ in query_ids]
-        start, whole = 0, sum(self._weights.values())
+        start = 0
+        ids = list(corpus[rows]["id"])
+        pairs = [(query_ids[query], document) for document in ids for query in askers[document]]
+        scores = CallScores(self.unfinished, pairs, self.progress)
+        # The pairs of a document follow each other.
+        ends = np.cumsum([0, *(len(askers[document]) for document in ids)]).tolist()
         dimension = self.encoder_model.encoder.forward.dimension
         together = documents_per_group(self.encoder_model.settings.max_length, dimension, _CHUNK)
         for texts in document_texts(corpus, rows, together):
-            documents = list(corpus[rows[start : start + len(texts)]]["id"])
-            vectors = self.vectors(texts, prompt, "encode candidates", set(self._weights))
-            for index, document in enumerate(documents):
-                who = askers[document]
-                total = np.zeros(len(who))
-                if dense := self._weights.get(Mode.DENSE, 0.0):
-                    total += dense * (asked.dense[who] @ vectors.dense[index])
-                if sparse := self._weights.get(Mode.SPARSE, 0.0):
-                    products = asked.sparse[who] @ vectors.sparse[index].T
-                    total += sparse * products.toarray()[:, 0]
-                if colbert := self._weights.get(Mode.COLBERT, 0.0):
-                    total += colbert * np.array(
-                        [late_interaction(asked.tokens[q], vectors.tokens[index]) for q in who]
-                    )
-                for asker, score in zip(who, total.tolist(), strict=True):
-                    scored[asker][document] = score / whole
+            places = [range(ends[n], ends[n + 1]) for n in range(start, start + len(texts))]
+            wanted = np.array([scores.lacks(list(own)) for own in places], np.bool_)
+            modes = set(self._weights)
+            for batch, vectors in self._batches(texts, prompt, "encode candidates", modes, wanted):
+                made = [
+                    self._pair_scores(asked, askers[ids[start + text]], vectors, index)
+                    for index, text in enumerate(batch)
+                ]
+                scores.put([at for text in batch for at in places[text]], np.concatenate(made))
             start += len(texts)
+        scored: list[dict[str, float]] = [{} for _ in query_ids]
+        for (_, document), asker, score in zip(
+            pairs, (q for d in ids for q in askers[d]), scores.values.tolist(), strict=True
+        ):
+            scored[asker][document] = score
         return {query: best(scores) for query, scores in zip(query_ids, scored, strict=True)}
+
+    def _pair_scores(
+        self, asked: M3Vectors, who: list[int], vectors: M3Vectors, index: int
+    ) -> npt.NDArray[np.float64]:
+        """Return the scores of some queries with one document, ``(queries,)``, in all modes."""
+        total = np.zeros(len(who))
+        if dense := self._weights.get(Mode.DENSE, 0.0):
+            total += dense * (asked.dense[who] @ vectors.dense[index])
+        if sparse := self._weights.get(Mode.SPARSE, 0.0):
+            products = asked.sparse[who] @ vectors.sparse[index].T
+            total += sparse * products.toarray()[:, 0]
+        if colbert := self._weights.get(Mode.COLBERT, 0.0):
+            total += colbert * np.array(
+                [late_interaction(asked.tokens[q], vectors.tokens[index]) for q in who]
+            )
+        return total / sum(self._weights.values())
 
 
 class DenseM3Model(M3Model):
@@ -359,18 +375,6 @@ class DenseM3Model(M3Model):
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Compare row with row, as the encoder does."""
         return self.encoder_model.similarity_pairwise(embeddings1, embeddings2)
-
-
-def _compared(
-    asked: _Vectors, documents: _Vectors, weights: Mapping[Mode, float]
-) -> npt.NDArray[np.float32]:
-    """Return the weighted mean of dense and sparse scores, ``(n_queries, n_documents)``."""
-    total = np.zeros((len(asked.dense), len(documents.dense)), np.float32)
-    if dense := weights.get(Mode.DENSE, 0.0):
-        total += np.float32(dense) * (asked.dense @ documents.dense.T)
-    if sparse := weights.get(Mode.SPARSE, 0.0):
-        total += np.float32(sparse) * (asked.sparse @ documents.sparse.T).toarray()
-    return total / np.float32(sum(weights.values()))
 
 
 def _open(name: str, options: ModelOptions, progress: Progress | None) -> M3Model:

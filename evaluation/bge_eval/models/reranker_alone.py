@@ -78,5 +78,7 @@ class RerankerAlone(Model):
         corpus = self._take_corpus()
         if top_ranked is None:
             raise UsageError("This task gives a reranker no candidates to re-order.")
+        if hasattr(self._reranker, "unfinished"):
+            self._reranker.unfinished = self.unfinished
         candidates = {query: list(top_ranked.get(query, ())) for query in queries["id"]}
         return score_candidates(self._reranker, corpus, queries, candidates)

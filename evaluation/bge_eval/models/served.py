@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bge_eval.encode.prompts import Prompts
 from bge_eval.encode.settings import Similarity, registered_prompts
+from bge_eval.encode.shards import Keys, text_keys
 from bge_eval.errors import UsageError, quoted
 from bge_eval.models.base import registered_meta
 from bge_eval.models.dense import DenseModel
@@ -19,12 +22,13 @@ from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.apis import Api, Served, Wire, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, TooLargeError, damaged, is_address, without_secrets
-from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.remote.naming import SERVER_TOLERANCE, estimated_tokens, served_files, server_identity
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 from bge_eval.runtime.text_encoder import Distinct
 from bge_eval.search.exact import unit_rows
 
 if TYPE_CHECKING:
+    from bge_eval.encode.store import Space
     from bge_eval.progress import Step
 
 KEY_VARIABLE = "BGE_EVAL_API_KEY"
@@ -55,6 +59,7 @@ class ServedEncoder:
         served: Served,
         settings: ServedSettings,
         batch_tokens: int | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Ask for one vector, which gives the dimension and proves that the model embeds.
 
@@ -64,6 +69,7 @@ class ServedEncoder:
             served: the model.
             settings: how the vectors are used.
             batch_tokens: most tokens of a request, estimated from the characters.
+            note: receives a message if the server has changed during an interruption.
 
         Raises:
             NotReadyError: the server cannot be used.
@@ -72,10 +78,12 @@ class ServedEncoder:
         self.batch_tokens = min(batch_tokens or BATCH_TOKENS["server"], served.most_tokens or 10**9)
         self._batch_texts = min(form.most_texts, served.most_texts or 10**9)
         self._client = client
+        self._note = note
         self._form = form
         self._served = served
         self._settings = settings
         self._full: int | None = None
+        self._compared: set[Path] = set()
         probe = next(iter(form.input_types.values()), "")
         self._full = self._ask([self._first_words()], probe)[0].shape[1]
         self.dimension = settings.truncate_dim or self._full
@@ -91,6 +99,7 @@ class ServedEncoder:
         step: Step | None = None,
         *,
         normalize: bool | None = None,
+        kept: Space | None = None,
     ) -> Vectors:
         """Encode texts in their order.
 
@@ -102,6 +111,7 @@ class ServedEncoder:
             prompt: put before every text; with Cohere the kind of the input.
             step: receives every answer (texts, tokens).
             normalize: scale vectors to unit length; None as the settings say.
+            kept: takes every answer, and has those of an interrupted run.
 
         Returns:
             ``(n_texts, dim)`` float32.
@@ -112,16 +122,50 @@ class ServedEncoder:
         """
         distinct = Distinct(texts)
         vectors = np.zeros((len(distinct.texts), self.dimension), np.float32)
-        jobs = self._batches(distinct.texts, prompt)
+        known = np.zeros(len(vectors), np.bool_)
+        if kept is not None:
+            keys = text_keys(distinct.texts)
+            known = self._take_kept(kept, keys, distinct.texts, prompt, vectors)
+            if step is not None:
+                step.advance(int(distinct.copies[known].sum()))
+        # The requests are those of an undisturbed run, without what is known.
+        jobs = [
+            left
+            for rows in self._batches(distinct.texts, prompt)
+            if (left := [row for row in rows if not known[row]])
+        ]
         for rows, (answer, tokens) in self._client.each(
             jobs, lambda rows: self._ask([distinct.texts[row] for row in rows], prompt)
         ):
             vectors[rows] = answer[:, : self.dimension]
+            if kept is not None:
+                kept.put(keys[rows], vectors[rows])
             if step is not None:
                 step.advance(int(distinct.copies[rows].sum()), tokens)
         if self._settings.normalize if normalize is None else normalize:
             vectors = unit_rows(vectors)
         return distinct.spread(vectors)
+
+    def _take_kept(
+        self, kept: Space, keys: Keys, texts: Sequence[str], prompt: str, vectors: Vectors
+    ) -> npt.NDArray[np.bool_]:
+        """Fill in the vectors that are known, and return which are; none if the server changed."""
+        known, stored = kept.get(keys)
+        if stored is None:
+            return known
+        if kept.is_continued and kept.folder not in self._compared:
+            self._compared.add(kept.folder)
+            place = int(known.argmax())
+            now = self._ask([texts[place]], prompt)[0][0, : self.dimension]
+            if np.linalg.norm(now - stored[0]) > SERVER_TOLERANCE * np.linalg.norm(stored[0]):
+                self._note(
+                    f"The server at {self._client.url} gives {quoted(texts[place])} another vector"
+                    " than before the interruption: all texts are encoded again."
+                )
+                kept.clear()
+                return np.zeros_like(known)
+        vectors[known] = stored
+        return known
 
     def _batches(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
         """Return row numbers for each request, longest texts first."""
@@ -241,6 +285,7 @@ class ServedModel(DenseModel):
             progress=progress,
         )
         self._batch_tokens = options.batch_tokens
+        self._stores = options.store is not False
         self._encoder: ServedEncoder | None = None
         registered = registered_meta(files.name)
         api_model = registered is not None and "API" in registered.framework
@@ -291,15 +336,25 @@ class ServedModel(DenseModel):
         if self._encoder is None:
             with self.progress.step("ask the server"):
                 self._encoder = ServedEncoder(
-                    self._client, self._form, self.served, self._settings, self._batch_tokens
+                    self._client,
+                    self._form,
+                    self.served,
+                    self._settings,
+                    self._batch_tokens,
+                    self.progress.note,
                 )
         return self._encoder
 
     def _vectors(
         self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None
     ) -> Vectors:
-        # A server's model can change without notice, so its vectors are not stored.
-        return self.encoder.encode(texts, form.prompt, step, normalize=normalize)
+        # A server's model can change without notice, so its vectors are kept for this task alone.
+        kept = None
+        if self.unfinished is not None and self._stores:
+            facts = {"of": "texts", "prompt": form.prompt}
+            kept = self.unfinished.space(self.files.name, facts)
+        encoder = self.encoder
+        return encoder.encode(texts, form.prompt, step, normalize=normalize, kept=kept)
 
     def _experiment(self) -> dict[str, str | int | bool]:
         """Return the interface, which tells it from a local model, and the user's settings."""

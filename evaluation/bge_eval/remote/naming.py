@@ -13,6 +13,9 @@ from bge_eval.remote.client import Client
 _OWNERS = {"api.openai.com": "openai", "api.cohere.com": "Cohere"}
 """Host → organisation name of its models in mteb."""
 
+SERVER_TOLERANCE = 1e-2
+"""Relative difference below which two answers of a server are the same model's, rounded."""
+
 
 def served_files(client: Client, served: Served, version: str | None) -> ModelFiles:
     """Return the name and revision under which a served model's results are saved."""

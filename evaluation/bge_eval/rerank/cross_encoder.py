@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.calls import CallScores
 from bge_eval.encode.config import read_modules, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
@@ -22,6 +23,7 @@ from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from bge_eval.rerank.reranker import (
     Family,
     RerankerOptions,
+    Resumable,
     architecture,
     checked,
     has_module,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-class CrossEncoderReranker:
+class CrossEncoderReranker(Resumable):
     """A cross-encoder; weights are loaded with the first pair."""
 
     def __init__(
@@ -108,7 +110,7 @@ class CrossEncoderReranker:
             encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
             return [len(ids) for ids in encoded["input_ids"]]
 
-        scores = np.empty(len(pairs))
+        scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             for batch in pair_batches(
                 pairs,
@@ -117,6 +119,9 @@ class CrossEncoderReranker:
                 max_length=limit,
                 extra_tokens=tokenizer.num_special_tokens_to_add(pair=True),
             ):
+                if not scores.lacks(batch.rows):
+                    step.advance(len(batch.rows))
+                    continue
                 part = [pairs[row] for row in batch.rows]
                 predicted = np.asarray(
                     model.predict(part, batch_size=len(part), **options), np.float64
@@ -126,9 +131,9 @@ class CrossEncoderReranker:
                         f"{self.files.name} outputs {predicted.shape[-1]} numbers per pair; a"
                         " reranker outputs one score (num_labels = 1)."
                     )
-                scores[batch.rows] = predicted
+                scores.put(batch.rows, predicted)
                 step.advance(len(part), batch.tokens)
-        return checked(scores, self.files.name, self._options.dtype)
+        return checked(scores.values, self.files.name, self._options.dtype)
 
     def _load(self) -> CrossEncoder:
         if self._model is not None:

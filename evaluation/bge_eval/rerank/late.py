@@ -8,18 +8,19 @@ document token. Folders of multi-vector models run as `bge_eval.rerank.multi_vec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.calls import CallRecords, CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.modules import is_multi_vector
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.multi_vector import MultiVectorReranker
-from bge_eval.rerank.reranker import Family, Reranker, RerankerOptions, checked
+from bge_eval.rerank.reranker import Family, Reranker, RerankerOptions, Resumable, checked
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
@@ -38,7 +39,7 @@ _CHUNK = 2048
 """Largest number of documents whose token vectors are in memory at a time."""
 
 
-class LateInteractionReranker:
+class LateInteractionReranker(Resumable):
     """Late interaction of a transformer's token vectors; weights are loaded with the first pair."""
 
     def __init__(
@@ -91,35 +92,57 @@ class LateInteractionReranker:
         rows_by_document: dict[str, list[int]] = {}
         for row, (_, document) in enumerate(pairs):
             rows_by_document.setdefault(document, []).append(row)
-        query_vectors = dict(zip(queries, self._vectors(queries), strict=True))
-        scores = np.empty(len(pairs))
+        query_vectors = dict(zip(queries, self._query_vectors(queries), strict=True))
+        scores = CallScores(self.unfinished, pairs, self.progress)
         documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             dimension = int(self._load()[1].config.hidden_size)
             group = documents_per_group(self._options.max_length or MAX_LENGTH, dimension, _CHUNK)
             for start in range(0, len(documents), group):
                 part = documents[start : start + group]
-                for document, vectors in zip(part, self._vectors(part), strict=True):
-                    for row in rows_by_document[document]:
-                        scores[row] = late_interaction(query_vectors[pairs[row][0]], vectors)
-                    step.advance(len(rows_by_document[document]))
-        return checked(scores, self.files.name, self._options.dtype)
+                wanted = np.array([scores.lacks(rows_by_document[text]) for text in part])
+                step.advance(
+                    sum(
+                        len(rows_by_document[text])
+                        for text, is_wanted in zip(part, wanted, strict=True)
+                        if not is_wanted
+                    )
+                )
+                for places, batch in self._vectors(part, wanted):
+                    pairs_of = [rows_by_document[part[place]] for place in places]
+                    made = [
+                        late_interaction(query_vectors[pairs[row][0]], vectors)
+                        for rows, vectors in zip(pairs_of, batch, strict=True)
+                        for row in rows
+                    ]
+                    scores.put([row for rows in pairs_of for row in rows], made)
+                    step.advance(len(made))
+        return checked(scores.values, self.files.name, self._options.dtype)
 
-    def _vectors(self, texts: list[str]) -> list[npt.NDArray[np.float32]]:
+    def _query_vectors(self, queries: list[str]) -> list[npt.NDArray[np.float32]]:
+        """Return each query's token vectors, those that an interrupted run made among them."""
+        records = CallRecords(self.unfinished, "query tokens", "", queries, self.progress)
+        vectors = {row: arrays[0] for row, arrays in records.get().items()}
+        wanted = np.array([row not in vectors for row in range(len(queries))], np.bool_)
+        for rows, batch in self._vectors(queries, wanted):
+            records.put(rows, [[each] for each in batch])
+            vectors |= zip(rows, batch, strict=True)
+        return [vectors[row] for row in range(len(queries))]
+
+    def _vectors(
+        self, texts: list[str], wanted: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[list[int], list[npt.NDArray[np.float32]]]]:
+        """Yield the places and the token vectors of each batch that has a wanted text."""
         tokenizer, model, head = self._load()
-        token_vectors_of: list[npt.NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(
-            texts
-        )
         for states in token_states(
             tokenizer,
             model,
             texts,
             max_length=self._options.max_length or MAX_LENGTH,
             batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
+            wanted=wanted,
         ):
-            for row, vectors in zip(states.rows, token_vectors(states, head), strict=True):
-                token_vectors_of[row] = vectors
-        return token_vectors_of
+            yield states.rows.tolist(), token_vectors(states, head)
 
     def _load(self) -> tuple[Any, Any, Any]:
         if self._loaded is not None:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.rerank.reranker import Family, RerankerOptions, architecture, checked
+from bge_eval.rerank.reranker import Family, RerankerOptions, Resumable, architecture, checked
 from bge_eval.runtime.batches import default_batch_tokens, pair_batches
 from bge_eval.runtime.batches import padded as padded_rows
 from bge_eval.runtime.devices import first_device
@@ -76,7 +77,7 @@ Loader = Callable[[ModelFiles, "PreTrainedTokenizerBase", "torch.dtype", "torch.
 """Loads a family's weights and returns its scorer."""
 
 
-class LLMReranker:
+class LLMReranker(Resumable):
     """A language model that scores pairs; weights are loaded with the first pair."""
 
     def __init__(
@@ -143,7 +144,7 @@ class LLMReranker:
         limit = self._options.max_length or self._default_length
         template = self._template(tokenizer, limit)
         device = torch.device(first_device(self._options.device))
-        scores = np.empty(len(pairs))
+        scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
             for batch in pair_batches(
                 pairs,
@@ -152,10 +153,13 @@ class LLMReranker:
                 max_length=template.longest,
                 extra_tokens=template.extra,
             ):
+                if not scores.lacks(batch.rows):
+                    step.advance(len(batch.rows))
+                    continue
                 questions = template.questions([pairs[row] for row in batch.rows])
-                scores[batch.rows] = scorer(questions).float().cpu().numpy()
+                scores.put(batch.rows, scorer(questions).float().cpu().numpy())
                 step.advance(len(questions), batch.tokens)
-        return checked(scores, self.files.name, self._options.dtype)
+        return checked(scores.values, self.files.name, self._options.dtype)
 
     def _load(self) -> tuple[PreTrainedTokenizerBase, Scorer]:
         if self._loaded is not None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.rerank.reranker import RerankerOptions, checked
+from bge_eval.rerank.reranker import RerankerOptions, Resumable, checked
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.library import load_library, refuse_foreign_modules
 
@@ -23,7 +24,7 @@ _DOCUMENTS = 512
 """Documents whose token vectors are in memory at a time."""
 
 
-class MultiVectorReranker:
+class MultiVectorReranker(Resumable):
     """Late interaction by a multi-vector model; weights are loaded with the first pair."""
 
     def __init__(
@@ -86,7 +87,7 @@ class MultiVectorReranker:
         rows_by_document: dict[str, list[int]] = {}
         for row, (_, document) in enumerate(pairs):
             rows_by_document.setdefault(document, []).append(row)
-        scores = np.empty(len(pairs))
+        scores = CallScores(self.unfinished, pairs, self.progress)
         documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             of_query = (
@@ -94,8 +95,11 @@ class MultiVectorReranker:
             )
             for start in range(0, len(documents), _DOCUMENTS):
                 part = documents[start : start + _DOCUMENTS]
-                of_document = list(model.encode_document(part, show_progress_bar=False))
                 rows = [row for document in part for row in rows_by_document[document]]
+                if not scores.lacks(rows):
+                    step.advance(len(rows))
+                    continue
+                of_document = list(model.encode_document(part, show_progress_bar=False))
                 left = [of_query[queries[pairs[row][0]]] for row in rows]
                 right = [
                     vectors
@@ -103,9 +107,9 @@ class MultiVectorReranker:
                     for _ in rows_by_document[document]
                 ]
                 scored = model.similarity_pairwise(left, right)
-                scores[rows] = scored.float().cpu().numpy()
+                scores.put(rows, scored.float().cpu().numpy())
                 step.advance(len(rows))
-        return checked(scores, self.files.name, self._options.dtype)
+        return checked(scores.values, self.files.name, self._options.dtype)
 
     def _load(self) -> Any:
         if self._model is None:

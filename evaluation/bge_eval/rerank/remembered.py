@@ -25,6 +25,16 @@ class RememberedScores:
         self._scores: dict[bytes, float] = {}
 
     @property
+    def unfinished(self) -> Any:
+        """Return what keeps the reranker's scores until the task's result is saved."""
+        return getattr(self.reranker, "unfinished", None)
+
+    @unfinished.setter
+    def unfinished(self, store: Any) -> None:
+        if hasattr(self.reranker, "unfinished"):
+            self.reranker.unfinished = store
+
+    @property
     def name(self) -> str:
         """Return ``org/model``."""
         return self.reranker.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from bge_eval.encode.protocol import ProtocolName
 from bge_eval.errors import DamagedError
 from bge_eval.progress import Progress
 from bge_eval.rerank.kinds import RerankerKind
+
+if TYPE_CHECKING:
+    from bge_eval.encode.store import EmbeddingStore
 
 
 class Reranker(Protocol):
@@ -36,6 +39,13 @@ class Reranker(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Return one score a pair, ``(n_pairs,)`` float64, higher is more relevant."""
+
+
+class Resumable:
+    """A reranker whose scores outlive a killed run, batch by batch."""
+
+    unfinished: EmbeddingStore | None = None
+    """Keeps the scores of a task until its result is saved; see `bge_eval.encode.calls`."""
 
 
 @dataclass(frozen=True, slots=True)

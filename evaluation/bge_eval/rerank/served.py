@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import quoted
 from bge_eval.progress import Progress
 from bge_eval.remote.apis import Api, Served, WrongAnswerError, address, wire
 from bge_eval.remote.client import Client, Limits, TooLargeError, damaged
-from bge_eval.remote.naming import estimated_tokens, served_files, server_identity
+from bge_eval.remote.naming import SERVER_TOLERANCE, estimated_tokens, served_files, server_identity
+from bge_eval.rerank.reranker import Resumable
 from bge_eval.runtime.batches import BATCH_TOKENS, request_batches
 
 KEY_VARIABLE = "BGE_EVAL_RERANKER_API_KEY"
 """The environment variable with the API key of the ``--reranker`` server."""
 
 
-class ServedReranker:
+class ServedReranker(Resumable):
     """A reranker that sends pairs to a server and checks the scores."""
 
     packages: tuple[str, ...] = ()
@@ -106,14 +108,30 @@ class ServedReranker:
             NotReadyError: the server cannot be used, or its answer is wrong.
             UsageError: the server refuses the pairs.
         """
-        scores = np.empty(len(pairs))
+        scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
+            if scores.is_continued:
+                self._refuse_changed(pairs, scores)
+            jobs = [rows for rows in self._batches(pairs) if scores.lacks(rows)]
+            step.advance(int(scores.known.sum()))
             for rows, part in self._client.each(
-                self._batches(pairs), lambda rows: self._request([pairs[row] for row in rows])
+                jobs, lambda rows: self._request([pairs[row] for row in rows])
             ):
-                scores[rows] = part
+                scores.put(rows, part)
                 step.advance(len(rows))
-        return scores
+        return scores.values
+
+    def _refuse_changed(self, pairs: Sequence[tuple[str, str]], scores: CallScores) -> None:
+        """Drop the scores of an interrupted run if the server now scores otherwise."""
+        row = int(scores.known.argmax())
+        [now] = self._request([pairs[row]])
+        before = float(scores.values[row])
+        if not np.isclose(now, before, rtol=SERVER_TOLERANCE, atol=SERVER_TOLERANCE / 10):
+            self.progress.note(
+                f"The server at {self._client.url} gives a pair the score {now:.6g}, and gave it"
+                f" {before:.6g} before the interruption: all pairs are scored again."
+            )
+            scores.forget()
 
     def _batches(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
         """Return the rows of each request: pairs of one query, within the limits."""

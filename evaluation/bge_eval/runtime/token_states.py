@@ -45,6 +45,7 @@ def token_states(
     *,
     max_length: int,
     batch_tokens: int,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[TokenStates]:
     """Run a transformer over texts, longest first, in batches of similar length.
 
@@ -54,16 +55,22 @@ def token_states(
         texts: the inputs.
         max_length: longest input in tokens.
         batch_tokens: tokens per batch, padding included.
+        wanted: ``(n_texts,)``: batches without one of these texts are left out; None runs all.
+            The others are whole, since rounding depends on the batch of a text.
     """
     import torch
 
     for start in range(0, len(texts), WINDOW):
+        if wanted is not None and not wanted[start : start + WINDOW].any():
+            continue
         window = list(texts[start : start + WINDOW])
         ids: list[list[int]] = tokenizer(window, truncation=True, max_length=max_length)[
             "input_ids"
         ]
         lengths = np.array([len(row) for row in ids], np.int64)
         for rows in batches_by_length(lengths, batch_tokens):
+            if wanted is not None and not wanted[start + rows].any():
+                continue
             longest = max(int(lengths[rows[0]]), 1)
             batch = [ids[row] for row in rows]
             inputs = padded(batch, longest, tokenizer.pad_token_id or 0, left=False)
