@@ -67,6 +67,21 @@ NAMES = [
     ("mteb.cache:ResultCache.get_task_result_path", "results.store: where a result is filed"),
     ("mteb.cache:ResultCache.save_to_cache", "results.store: writes mteb's files"),
     # transformers, sentence-transformers and torch
+    ("transformers:AttentionInterface.register", "runtime.segments: attention without padding"),
+    ("transformers:AttentionMaskInterface.register", "runtime.segments: masks of padded batches"),
+    ("transformers.masking_utils:sdpa_mask", "runtime.segments: masks of padded batches"),
+    (
+        "transformers.integrations.sdpa_attention:sdpa_attention_forward",
+        "runtime.segments: attention of padded batches",
+    ),
+    (
+        "transformers:PreTrainedModel.set_attn_implementation",
+        "runtime.unpadded: replaces the attention",
+    ),
+    (
+        "transformers:PreTrainedModel._supports_attention_backend",
+        "runtime.unpadded: whether the attention can be replaced",
+    ),
     ("transformers:PreTrainedModel._supports_flash_attn", "runtime: chooses the attention"),
     ("transformers:Gemma2Model", "rerank.layered: the layers of bge-reranker-v2.5"),
     ("transformers:LlamaModel", "rerank.layered: the layers of the MiniCPM reranker"),

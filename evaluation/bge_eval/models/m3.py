@@ -217,6 +217,7 @@ class M3Model(Model):
         encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
         transformer, heads = self._transformer(), self._heads()
         vocabulary = int(transformer.config.vocab_size)
+        forward: Any = encoder.forward
         unused = {
             getattr(encoder.tokenizer, f"{name}_token_id") for name in ("cls", "eos", "pad", "unk")
         }
@@ -224,7 +225,7 @@ class M3Model(Model):
             step.advance(int((~wanted).sum()))
             for states in token_states(
                 encoder.tokenizer,
-                transformer,
+                forward.hidden,
                 [prompt + text for text in texts],
                 max_length=settings.max_length,
                 batch_tokens=encoder.batch_tokens,

@@ -198,12 +198,16 @@ class CrossEncoderReranker(Resumable):
         model.preprocess = flag_preprocess(model.tokenizer, length, self.files.name)
 
     def _replace_forward(self, model: CrossEncoder) -> None:
-        """Run the forward pass in ONNX Runtime or OpenVINO, as the backend option asks."""
+        """Run the forward pass in ONNX Runtime or OpenVINO, or on CUDA without padding."""
+        transformer: Any = model[0].auto_model
+        if self._options.backend in ("auto", "torch") and model.device.type == "cuda":
+            from bge_eval.runtime.unpadded import run_unpadded
+
+            run_unpadded(transformer.base_model, self.progress.note)
         if self._options.backend == "torch":
             return
         from bge_eval.rerank.fast_forward import use_onnx, use_openvino
 
-        transformer: Any = model[0].auto_model
         if self._options.backend == "onnx":
             use_onnx(transformer, self.files, dtype=self._options.dtype)
             return

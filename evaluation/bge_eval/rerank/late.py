@@ -25,6 +25,7 @@ from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
     documents_per_group,
+    hidden_states,
     late_interaction,
     linear_head,
     token_states,
@@ -136,7 +137,7 @@ class LateInteractionReranker(Resumable):
         tokenizer, model, head = self._load()
         for states in token_states(
             tokenizer,
-            model,
+            hidden_states(model),
             texts,
             max_length=self._options.max_length or MAX_LENGTH,
             batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
@@ -149,6 +150,8 @@ class LateInteractionReranker(Resumable):
             return self._loaded
         import torch
         from transformers import AutoModel, AutoTokenizer
+
+        from bge_eval.runtime.unpadded import run_unpadded
 
         device = torch.device(first_device(self._options.device))
         common: dict[str, Any] = {
@@ -169,7 +172,10 @@ class LateInteractionReranker(Resumable):
                 ) from error
         path = self.files.folder / _HEAD
         head = linear_head(path, device) if path.is_file() else None
-        self._loaded = tokenizer, model.to(device).eval(), head
+        model = model.to(device).eval()
+        if device.type == "cuda":
+            run_unpadded(model, self.progress.note)
+        self._loaded = tokenizer, model, head
         return self._loaded
 
 

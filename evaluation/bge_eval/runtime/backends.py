@@ -123,7 +123,13 @@ def load_encoder(
     if forward is None:
         from bge_eval.runtime.torch_forward import load_torch
 
-        forward = load_torch(files, settings, device=device, trust_remote_code=trust_remote_code)
+        forward = load_torch(
+            files,
+            settings,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            note=progress.note,
+        )
         if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
             progress.note(
                 "This processor has no bfloat16 instructions: --dtype bfloat16 is several times"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.runtime.batches import WINDOW, batches_by_length, padded
+from bge_eval.runtime.batches import WINDOW, Tokens, batches_by_length, padded
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ class TokenStates:
 
 def token_states(
     tokenizer: PreTrainedTokenizerBase,
-    model: Any,
+    hidden_of: Callable[[Mapping[str, Tokens]], torch.Tensor],
     texts: Sequence[str],
     *,
     max_length: int,
@@ -51,7 +51,8 @@ def token_states(
 
     Args:
         tokenizer: the model's tokenizer.
-        model: a transformer that returns ``last_hidden_state``; on its device, in evaluation mode.
+        hidden_of: from padded ``input_ids`` and ``attention_mask`` to the last hidden states,
+            ``(batch, tokens, dim)`` on the device of the model.
         texts: the inputs.
         max_length: longest input in tokens.
         batch_tokens: tokens per batch, padding included.
@@ -74,13 +75,23 @@ def token_states(
             longest = max(int(lengths[rows[0]]), 1)
             batch = [ids[row] for row in rows]
             inputs = padded(batch, longest, tokenizer.pad_token_id or 0, left=False)
-            real = np.arange(longest) < lengths[rows][:, None]
+            real = (np.arange(longest) < lengths[rows][:, None]).astype(np.int64)
             with torch.inference_mode():
-                mask = torch.from_numpy(real.astype(np.int64)).to(model.device)
-                out = model(
-                    input_ids=torch.from_numpy(inputs).to(model.device), attention_mask=mask
-                )
-            yield TokenStates(start + rows, batch, out.last_hidden_state.float(), mask)
+                hidden = hidden_of({"input_ids": inputs, "attention_mask": real}).float()
+                mask = torch.from_numpy(real).to(hidden.device)
+            yield TokenStates(start + rows, batch, hidden, mask)
+
+
+def hidden_states(model: Any) -> Callable[[Mapping[str, Tokens]], torch.Tensor]:
+    """Return the function from padded arrays to a transformer's last hidden states."""
+    import torch
+
+    def hidden_of(features: Mapping[str, Tokens]) -> torch.Tensor:
+        inputs = {name: torch.from_numpy(item).to(model.device) for name, item in features.items()}
+        hidden: torch.Tensor = model(**inputs).last_hidden_state
+        return hidden
+
+    return hidden_of
 
 
 def token_vectors(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -19,6 +19,7 @@ from bge_eval.runtime.devices import first_device, pick_devices
 from bge_eval.runtime.loading import load_transformer
 from bge_eval.runtime.pooling import head_of
 from bge_eval.runtime.text_encoder import Batch
+from bge_eval.runtime.unpadded import unpadded
 
 
 class TorchForward:
@@ -33,6 +34,8 @@ class TorchForward:
         *,
         device: str | None = None,
         trust_remote_code: bool = False,
+        skip_padding: bool | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Load the weights.
 
@@ -41,6 +44,9 @@ class TorchForward:
             settings: pooling, modules, precision.
             device: "cpu", "cuda", "cuda:1", "mps"; None uses a GPU if available.
             trust_remote_code: run Python code from the model's repository.
+            skip_padding: compute no padding, where the model has a way that gives the same; None
+                does so on CUDA.
+            note: receives why a model is computed with padding on CUDA.
 
         Raises:
             MissingError: the folder has no weights, or they need remote code.
@@ -60,6 +66,8 @@ class TorchForward:
         self.dimension = width if self._head is None else self._head.dimension
         if settings.dtype is Dtype.INT8:
             self.model = _quantized(self.model, self._device)
+        skips = self._device.type == "cuda" if skip_padding is None else skip_padding
+        self._unpadded = unpadded(self.model, note) if skips else None
 
     @torch.inference_mode()
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
@@ -80,6 +88,10 @@ class TorchForward:
 
     def hidden(self, features: Mapping[str, Tokens]) -> torch.Tensor:
         """Return the last layer's token vectors: ``(batch, tokens, dim)`` on the device."""
+        if self._unpadded is not None:
+            computed = self._unpadded.hidden(self.model, features)
+            if computed is not None:
+                return computed
         inputs = {name: self._sent(values) for name, values in features.items()}
         hidden: torch.Tensor = self.model(**inputs, return_dict=True).last_hidden_state
         return hidden
@@ -147,15 +159,26 @@ def load_torch(
     *,
     device: str | None = None,
     trust_remote_code: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> TorchForward | Replicas:
     """Load a model on one device or on several.
 
-    ``device`` lists devices with commas; "cuda" uses every GPU of the machine.
+    ``device`` lists devices with commas; "cuda" uses every GPU of the machine. ``note`` receives
+    remarks, each once.
     """
+    remarks: dict[str, None] = {}
     loaded = [
-        TorchForward(files, settings, device=name, trust_remote_code=trust_remote_code)
+        TorchForward(
+            files,
+            settings,
+            device=name,
+            trust_remote_code=trust_remote_code,
+            note=remarks.setdefault,
+        )
         for name in pick_devices(device)
     ]
+    for remark in remarks:
+        note(remark)
     return loaded[0] if len(loaded) == 1 else Replicas(loaded)
 
 

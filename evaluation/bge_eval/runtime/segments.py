@@ -1,0 +1,230 @@
+"""Attention inside the segments of a flattened batch, for transformers' attention interface.
+
+All texts of a batch lie one after another in a single row of tokens; a segment is one text. The
+interface is https://huggingface.co/docs/transformers/attention_interface. Three kernels compute the
+same: torch's ``varlen_attn``, FlashAttention's ``flash_attn_varlen_func``, and one
+``scaled_dot_product_attention`` for each run of segments of equal length, which needs no padding
+either and works on every device and in every precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import groupby
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+NAME = "bge_eval_segments"
+"""Name of the attention in transformers' interface."""
+_AMPERE = (8, 0)
+"""Compute capability from which FlashAttention runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Where the texts of a flattened batch begin and end."""
+
+    lengths: tuple[int, ...]
+    """Tokens of each text, at least 1."""
+    bounds: torch.Tensor
+    """``(n_texts + 1,)`` int32 on the device: 0, then the sum of the lengths so far."""
+    kernel: Kernel
+    """Computes the attention."""
+
+    @property
+    def longest(self) -> int:
+        """Return the length of the longest text."""
+        return max(self.lengths)
+
+    @classmethod
+    def of(cls, lengths: npt.NDArray[np.int64], kernel: Kernel, device: torch.device) -> Segments:
+        """Return the segments of texts with some lengths, ``(n_texts,)``."""
+        bounds = np.zeros(len(lengths) + 1, np.int32)
+        np.cumsum(lengths, out=bounds[1:])
+        sent = torch.from_numpy(bounds)
+        if device.type == "cuda":
+            sent = sent.pin_memory().to(device, non_blocking=True)
+        return cls(tuple(lengths.tolist()), sent.to(device), kernel)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Which tokens of its text a token attends to, and how their products are scaled."""
+
+    scale: float | None
+    """Factor of the products of queries and keys; None for ``1 / sqrt(head size)``."""
+    causal: bool
+    """Whether a token attends to earlier ones and itself only."""
+    window: int | None
+    """Tokens at a smaller distance are attended to; None for all."""
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Return how many tokens before and after are attended to; -1 for all."""
+        side = -1 if self.window is None else self.window - 1
+        return side, 0 if self.causal else side
+
+
+Kernel: TypeAlias = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, Segments, Pattern], torch.Tensor
+]
+"""From queries ``(tokens, heads, size)`` and keys and values ``(tokens, groups, size)``, of which
+each serves ``heads / groups`` heads, to ``(tokens, heads, size)``."""
+
+
+def kernels_for(device: torch.device, dtype: torch.dtype) -> tuple[Kernel, ...]:
+    """Return the kernels that are installed for a device and a precision, the fastest first."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    if device.type != "cuda" or not half or torch.cuda.get_device_capability(device) < _AMPERE:
+        return (by_equal_lengths,)
+    of_torch = (by_torch,) if find_spec("torch.nn.attention.varlen") else ()
+    of_package = (by_flash_attention,) if find_spec("flash_attn") else ()
+    return (*of_torch, *of_package, by_equal_lengths)
+
+
+def by_torch(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """Attend by torch's FlashAttention; see `Kernel`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = segments.longest
+    attended: Any = varlen_attn(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        segments.bounds,
+        segments.bounds,
+        longest,
+        longest,
+        scale=pattern.scale,
+        window_size=pattern.reach,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return torch.as_tensor(attended)
+
+
+def by_flash_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """Attend by the package flash-attn; see `Kernel`."""
+    from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+
+    longest = segments.longest
+    attended: torch.Tensor = flash_attn_varlen_func(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        segments.bounds,
+        segments.bounds,
+        longest,
+        longest,
+        softmax_scale=pattern.scale,
+        causal=pattern.causal,
+        window_size=pattern.reach,
+    )
+    return attended
+
+
+def by_equal_lengths(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """Attend by torch's kernel for rectangles, once for each run of equal lengths; see `Kernel`."""
+    serves = query.shape[1] // key.shape[1]
+    if serves > 1:
+        key, value = (part.repeat_interleave(serves, dim=1) for part in (key, value))
+    attended = torch.empty_like(query)
+    start = 0
+    for length, run in groupby(segments.lengths):
+        stop = start + length * len(list(run))
+        of_run, keys, values = (
+            part[start:stop].view(-1, length, *part.shape[1:]).transpose(1, 2)
+            for part in (query, key, value)
+        )
+        mask = _window_mask(length, pattern, query.device)
+        part = scaled_dot_product_attention(
+            of_run,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=pattern.causal and mask is None,
+            scale=pattern.scale,
+        )
+        attended[start:stop] = part.transpose(1, 2).flatten(0, 1)
+        start = stop
+    return attended
+
+
+def _window_mask(length: int, pattern: Pattern, device: torch.device) -> torch.Tensor | None:
+    """Return which tokens see which, ``(length, length)`` bool; None where no window cuts."""
+    if pattern.window is None or length <= pattern.window:
+        return None
+    place = torch.arange(length, device=device)
+    back = place[:, None] - place[None, :]
+    mask = back.abs() < pattern.window
+    return mask & (back >= 0) if pattern.causal else mask
+
+
+def register() -> None:
+    """Add the attention to transformers' interface; rows that are padded get its own ``sdpa``."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    segments: Segments | None = None,
+    **others: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend inside segments, or, without any, as transformers' ``sdpa`` does.
+
+    Raises:
+        NotImplementedError: the layer asks for what the kernels have not, such as biases.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    if segments is None:
+        attended, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **others
+        )
+        return attended, None
+    unknown = [
+        name
+        for name in ("softcap", "position_bias", "s_aux", "head_mask")
+        if others.get(name) is not None
+    ]
+    if unknown:
+        raise NotImplementedError(f"its attention uses {', '.join(unknown)}")
+    stated = others.get("is_causal")
+    causal = bool(getattr(module, "is_causal", True) if stated is None else stated)
+    # A decoder that was made bidirectional says so in its configuration alone.
+    causal &= bool(getattr(getattr(module, "config", None), "is_causal", True))
+    pattern = Pattern(scaling, causal, others.get("sliding_window"))
+    flat, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
+    return segments.kernel(flat, keys, values, segments, pattern)[None], None
