@@ -24,6 +24,7 @@ from bge_eval.errors import UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
 from bge_eval.suites.catalogue import plan
@@ -268,6 +269,18 @@ def test_what_happens_after_pooling_needs_no_encoding(
     plain = EncoderModel(str(tiny_bge), ModelOptions(store=False, overrides=Overrides(**overrides)))
     np.testing.assert_allclose(stored, plain._encode(texts, Form(), "encode"), atol=1e-6)
     assert sizes(other) == sizes(plain)
+
+
+def test_stored_vectors_are_not_taken_for_longer_ones(tiny_bge: Path, tmp_path: Path) -> None:
+    first = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path))
+    first._encode(["one"], Form(), "encode")
+    first.flush()
+    overrides = Overrides(truncate_dim=65)
+    longer = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path, overrides=overrides))
+    with pytest.raises(UsageError, match="--truncate-dim 65 is more than the model's 64"):
+        longer._encode(["one"], Form(), "encode")
+    with pytest.raises(UsageError, match="no device 'gpu'"):
+        open_model(str(tiny_bge), ModelOptions(store=tmp_path, device="gpu"))
 
 
 def test_what_changes_a_vector_is_another_space(tiny_bge: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from bge_eval.models import (
 from bge_eval.models.kinds import SERVER_OPTIONS, ModelOptions, flags, refuse, set_options
 from bge_eval.progress import Progress
 from bge_eval.remote.client import is_address
+from bge_eval.runtime.devices import pick_devices
 
 if TYPE_CHECKING:
     from bge_eval.models.base import Model
@@ -55,6 +56,8 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     """
     if not name.strip():
         raise UsageError("--model is empty. Name a model: a hub id, a local folder, bm25 …")
+    if options.device is not None:
+        pick_devices(options.device)  # even if everything is done already, and none is used
     if not is_address(name) and not options.shared:
         _refuse_server_options(name, options)
     kind = next(kind for kind in KINDS if kind.recognises(name, options))

@@ -26,7 +26,7 @@ def pick_devices(device: str | None) -> list[str]:
     Raises:
         UsageError: torch cannot use a device that the user named.
     """
-    if device is None and not may_have_accelerator():
+    if device == "cpu" or (device is None and not may_have_accelerator()):
         return ["cpu"]
     import torch
 

@@ -96,11 +96,7 @@ class TextEncoder:
         """
         if batch_tokens is not None and batch_tokens < 1:
             raise UsageError(f"--batch-tokens must be at least 1, not {batch_tokens}.")
-        if settings.truncate_dim is not None and settings.truncate_dim > forward.dimension:
-            raise UsageError(
-                f"--truncate-dim {settings.truncate_dim} is more than the model's"
-                f" {forward.dimension} dimensions."
-            )
+        _check_dimensions(settings, forward.dimension)
         special = tokenizer.num_special_tokens_to_add(pair=False)
         if settings.max_length <= special:
             raise UsageError(
@@ -301,10 +297,23 @@ def finished(vectors: Vectors, settings: Settings, normalize: bool | None = None
         vectors: ``(n, dim)`` float32 pooled vectors.
         settings: the model's settings.
         normalize: scale rows to unit L2 norm first; None follows the settings.
+
+    Raises:
+        UsageError: the vectors have fewer dimensions than ``truncate_dim``. Stored vectors come
+            here without an encoder, so its own check is not enough.
     """
+    _check_dimensions(settings, vectors.shape[1])
     if settings.normalize if normalize is None else normalize:
         vectors = normalized(vectors)
     return vectors if settings.truncate_dim is None else vectors[:, : settings.truncate_dim]
+
+
+def _check_dimensions(settings: Settings, dimension: int) -> None:
+    if settings.truncate_dim is not None and settings.truncate_dim > dimension:
+        raise UsageError(
+            f"--truncate-dim {settings.truncate_dim} is more than the model's {dimension}"
+            " dimensions."
+        )
 
 
 def normalized(vectors: Vectors) -> Vectors:
