@@ -60,9 +60,10 @@ test: install ## run the tests in parallel (minutes; `make test-all` adds the sl
 test-all: install ## run every test, the slow parity runs too
 	$(PYTEST) -m 'slow or not slow' $(PYTEST_ARGS)
 
-# FlagEmbedding needs transformers 4, so it has an environment of its own, made the first time.
+# FlagEmbedding needs transformers 4, and trackers need much that we do not: each has an
+# environment of its own, made the first time.
 parity: install ## compare with mteb, sentence-transformers, and FlagEmbedding in its own environment
-	$(BIN)/python tests/environments.py flagembedding
+	$(BIN)/python tests/environments.py flagembedding trackers
 	$(PYTEST) -m 'slow or not slow' tests/parity $(PYTEST_ARGS)
 
 # The newest releases that pyproject's ranges allow: fails when a library moved under us.
@@ -130,4 +131,4 @@ wheel: install ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what the targets made, results/runs excepted
-	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity .venv-flagembedding $(AUDIT_VENV) .venv-*.lock build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH_VENV) $(NEWEST_VENV) .venv-infinity .venv-flagembedding .venv-trackers $(AUDIT_VENV) .venv-*.lock build dist .mypy_cache .pytest_cache .ruff_cache

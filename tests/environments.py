@@ -96,9 +96,20 @@ FLAGEMBEDDING = Environment(
 )
 """The reference of BGE's models; its code for them needs transformers 4."""
 
+TRACKERS = Environment(
+    "trackers",
+    ROOT / "constraints-cpu.txt",
+    (
+        # What `bge-eval track` itself imports.
+        ("filelock", "numpy", "rich", "scipy", "typer"),
+        ("mlflow==3.17.2", "trackio==0.43.0", "wandb==0.31.0"),
+    ),
+)
+"""The clients of trackers, which bring two hundred megabytes with them, and no torch."""
+
 
 if __name__ == "__main__":
-    for environment in (INFINITY, FLAGEMBEDDING):
+    for environment in (INFINITY, FLAGEMBEDDING, TRACKERS):
         if environment.name in sys.argv[1:]:
             try:
                 print(environment.program("python"))

@@ -15,6 +15,7 @@ import bge_eval
 from bge_eval.errors import UsageError
 from bge_eval.integrations import SentenceTransformerEvaluator, TrainerCallback
 from bge_eval.integrations.during import random_states
+from test_tracking import scalars
 from trainings import losses, train_sentence_transformer, train_transformer
 
 EVERY = {"eval_strategy": "steps", "eval_steps": 2}
@@ -83,6 +84,7 @@ def test_the_callback_changes_no_loss_and_gives_the_checkpoints_score(
         data_dir=[small_scifact],
         output=tmp_path / "results",
         log=lambda metrics, step: told.append((metrics, step)),
+        track=f"tensorboard={tmp_path / 'tracked'}",
         pooling="mean",
     )
     trainer = train_transformer(
@@ -96,6 +98,9 @@ def test_the_callback_changes_no_loss_and_gives_the_checkpoints_score(
     best = max(scores, key=lambda step: (scores[step], -step))
     assert trainer.state.best_model_checkpoint.endswith(f"checkpoint-{best}")
     assert (tmp_path / "results" / "results").is_dir()
+    [values] = scalars(tmp_path / "tracked").values()
+    tracked = {step: value for (name, step), [value] in values.items() if "ndcg" in name}
+    assert tracked == pytest.approx(scores, rel=1e-6)
 
 
 def test_a_trainer_that_never_evaluates_has_its_checkpoints_evaluated(

@@ -15,6 +15,7 @@ import pytest
 from bge_eval.results.saved import SavedResult, find_results
 from bge_eval.training.checkpoints import Checkpoint, find_checkpoints, keep_links
 from conftest import CommandLine
+from test_tracking import scalars
 from trainings import train_sentence_transformer
 
 
@@ -79,6 +80,7 @@ def test_each_checkpoint_gets_the_score_of_run_and_a_second_watch_continues(
 ) -> None:
     common = ["--tasks", "SciFact", "--data-dir", small_scifact, "--offline", "--format", "csv"]
     watch = ["watch", checkpoints, *common, "--output", tmp_path / "watched", "--idle", "0"]
+    watch += ["--track", f"tensorboard={tmp_path / 'tracked'}"]
     (checkpoints / "checkpoint-6" / "trainer_state.json").rename(tmp_path / "state.json")
     later = time.time() + 3600  # still being written, as far as its time tells
     os.utime(checkpoints / "checkpoint-6" / "model.safetensors", (later, later))
@@ -95,6 +97,11 @@ def test_each_checkpoint_gets_the_score_of_run_and_a_second_watch_continues(
             *("run", "--model", checkpoints / name, *common, "--output", tmp_path / "alone")
         )
         assert scores(alone.stdout) == {name: score}
+    [values] = scalars(tmp_path / "tracked").values()
+    tracked = {f"checkpoint-{step}": v for (name, step), v in values.items() if "ndcg" in name}
+    assert {name: [f"{v:.5f}" for v in each] for name, each in tracked.items()} == {
+        name: [score] for name, score in scores(done.stdout).items()
+    }
     ranked = sorted(
         find_results([tmp_path / "watched"]),
         key=lambda path: (-SavedResult(path).main_score(), SavedResult(path).model),

@@ -30,6 +30,7 @@ reads this list and checks every import::
     judgements    unjudged documents: bounds, sheets to judge, a language model as judge
     mistakes      failed queries: kinds, groups, training data from them
     audit         faults of data sets: duplicates, leaks, broken texts; what they move in a score
+    tracking      saved scores sent to TensorBoard, MLflow, Weights & Biases and Trackio
     report        the HTML page
     compare       two or more systems on the same tasks, with significance
     leaderboard   rows, averages, intervals, published models, costs

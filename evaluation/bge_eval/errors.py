@@ -7,6 +7,7 @@
     ├── UsageError          exit 2   a wrong option, name or combination of options
     └── NotReadyError       exit 3   something that the run needs cannot be used
         ├── StorageError    exit 3   a folder cannot be written or read: full, read-only, gone
+        ├── TrackerError    exit 3   an experiment tracker has not taken saved scores
         ├── MissingError    exit 3   a model, dataset or package is missing
         │   ├── NoFolderError        no data folder has a task under any of its names
         │   └── NotCachedError       no --data-dir, and not in the Hugging Face cache
@@ -85,6 +86,10 @@ _STORAGE_PROBLEMS = {
     errno.EIO: "cannot be read or written: the disk reports an error",
 }
 """The system's error number → what is wrong with a file or folder, after its name."""
+
+
+class TrackerError(NotReadyError):
+    """An experiment tracker has not taken scores, which are saved all the same."""
 
 
 class MissingError(NotReadyError):

@@ -33,6 +33,7 @@ COMMANDS = {
     "export": (
         "Write saved results for others: mteb's public results repository, or a model card."
     ),
+    "track": "Send saved scores to TensorBoard, MLflow, Weights & Biases or Trackio.",
     "tasks": "List the suites, or a suite's tasks and whether each can be run offline from here.",
     "shards": "Show which parts of which tasks are encoded (run --shard), missing or stale.",
     "check": (

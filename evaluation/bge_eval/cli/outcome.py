@@ -17,8 +17,10 @@ from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.options.printed import PrintFlags
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.tracked import show_undelivered
 
 if TYPE_CHECKING:
+    from bge_eval.cli.tracked import Trackers
     from bge_eval.errors import BgeEvalError
     from bge_eval.evaluation import Report
     from bge_eval.leaderboard.board import Leaderboard
@@ -38,18 +40,28 @@ class Outcome:
     """The suites, tasks and folders as they were typed, for the table's title."""
     output: Path
     """The folder of results."""
+    trackers: Trackers | None = None
+    """Where the scores are sent after they are printed; None for nowhere."""
 
     def show(self, printed: PrintFlags, progress: Progress, *, profile: bool) -> None:
         """Print the table, the reasons of its gaps, and what people usually type next.
 
         Raises:
-            typer.Exit: a task failed.
+            typer.Exit: a task failed, or a tracker has not taken the scores.
         """
+        undelivered = []
         if files := self.files:
             self._print(files, printed, profile)
             progress.note(f"Results are in {self.output}. {_next_commands(self.output)}")
+            if self.trackers is not None:
+                undelivered = self.trackers.send(
+                    self.board(printed.metric), printed.metric, progress
+                )
+                show_undelivered(undelivered, self.output)
         # CSV has no place for reasons.
         _exit_on_failure(self.reports, told=bool(files) and printed.form is not Format.CSV)
+        if undelivered:
+            raise typer.Exit(undelivered[0].error.exit_code)
 
     @property
     def files(self) -> list[Path]:

@@ -53,6 +53,8 @@ def run(
       bge-eval run experiment.toml --dry-run
 
       bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir --shard 1/8 --store /shared/store
+
+      bge-eval run --model ./my-model --tasks SciFact --track mlflow=http://localhost:5000
     """
     if printed.show_config:
         show_configuration(context)
@@ -72,6 +74,7 @@ def run(
     )
     measure_and_key(printed.metric)
     data.check(reranks=reranker.reranker is not None)
+    trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     progress.note("Loading mteb and torch …")
 
@@ -100,7 +103,7 @@ def run(
         run_part(models, planned, evaluation.options, part, progress, searches=searches)
         return
     reports = evaluation.run(models, fusion)
-    outcome = Outcome(reports, planned, tasks.names, data.output)
+    outcome = Outcome(reports, planned, tasks.names, data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
 
 
@@ -152,6 +155,7 @@ def _run_experiment(
     from bge_eval.cli.outcome import Outcome
     from bge_eval.suites.catalogue import plan
 
+    trackers = first.data.tracking.trackers(offline=first.data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     sweep = Sweep(experiment, parsed, progress)
     if dry_run:
@@ -159,7 +163,7 @@ def _run_experiment(
         return
     names = first.tasks.names
     planned = plan(names, first.tasks.subset or [], first.tasks.lang or [])
-    outcome = Outcome(sweep.run(), planned, names, first.data.output)
+    outcome = Outcome(sweep.run(), planned, names, first.data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
 
 

@@ -20,11 +20,13 @@ from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.watching import CheckpointFlags, WatchFlags
 from bge_eval.cli.quiet import prepare
+from bge_eval.cli.tracked import Undelivered, show_undelivered
 from bge_eval.errors import NotReadyError, StorageError
 from bge_eval.training.checkpoints import Checkpoint, find_checkpoints, keep_links
 
 if TYPE_CHECKING:
     from bge_eval.cli.outcome import Outcome
+    from bge_eval.cli.tracked import Trackers
     from bge_eval.evaluation import Report
     from bge_eval.progress import Progress
     from bge_eval.suites.catalogue import PlannedTask
@@ -43,7 +45,8 @@ def watch(
     """Evaluate every checkpoint of a training once, as soon as it is complete.
 
     The table and the best checkpoint are printed at the end; what is saved is what bge-eval run
-    saves, so the same command continues. Exit code 1: --patience ran out.
+    saves, so the same command continues. Exit code 1: --patience ran out. With --track, all
+    checkpoints are one run of the tracker, each at its step.
 
     Examples:
       bge-eval watch ./checkpoints --tasks SciFact --data-dir ./datasets --device cpu
@@ -51,6 +54,8 @@ def watch(
       bge-eval watch ./checkpoints --tasks SciFact --until-steps 5000 --keep-best 2
 
       bge-eval watch ./checkpoints --tasks SciFact --idle 600 --patience 3 --signal stop-training
+
+      bge-eval watch ./checkpoints --tasks SciFact --track tensorboard=./runs
     """
     if printed.show_config:
         show_configuration(context)
@@ -63,15 +68,44 @@ def watch(
     from bge_eval.cli.console import TerminalProgress
 
     measure_and_key(printed.metric)
+    trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     if data.dry_run:
         _list(found)
         return
-    watcher = _Watcher(folder, watching, running.model, data, machine, progress)
+    sender = Sender(trackers, printed.metric, progress) if trackers else None
+    watcher = _Watcher(folder, watching, running.model, data, machine, progress, sender)
     stopped = watcher.run()
     watcher.show(printed)
     if stopped:
         raise typer.Exit(1)
+    if sender is not None and sender.undelivered:
+        raise typer.Exit(sender.undelivered[0].error.exit_code)
+
+
+@dataclass(slots=True)
+class Sender:
+    """Sends checkpoints to trackers; what one has not taken is sent again with the next."""
+
+    trackers: Trackers
+    """The trackers."""
+    metric: str
+    """The measure, as it was typed."""
+    progress: Progress
+    """Told of what was sent."""
+    undelivered: list[Undelivered] = field(default_factory=list)
+    """The trackers that have not taken the last checkpoints."""
+    _waiting: list[Report] = field(default_factory=list)
+
+    def send(self, outcome: Outcome) -> None:
+        """Send a checkpoint, and those that a tracker has not taken."""
+        self._waiting += outcome.reports
+        board = replace(outcome, reports=self._waiting).board(self.metric)
+        self.undelivered = self.trackers.send(board, self.metric, self.progress, training=True)
+        if not self.undelivered:
+            self._waiting.clear()
+        for each in self.undelivered:
+            self.progress.note(f"{each.error} It is tried again with the next checkpoint.")
 
 
 @dataclass(slots=True)
@@ -84,6 +118,7 @@ class _Watcher:
     data: DataFlags
     machine: MachineFlags
     progress: Progress
+    sender: Sender | None
     reports: dict[Checkpoint, Report] = field(default_factory=dict)
     seen: set[Checkpoint] = field(default_factory=set)
 
@@ -110,16 +145,20 @@ class _Watcher:
 
     def show(self, printed: PrintFlags) -> None:
         """Print the table, and the best checkpoint with what cannot be told from it."""
-        from bge_eval.cli.outcome import Outcome
-
         if not self.reports:
             self.progress.note(f"There was no complete checkpoint in {self.folder}.")
             return
-        names = self.watching.task_names
-        outcome = Outcome(list(self.reports.values()), self._plan(), names, self.data.output)
+        outcome = self._outcome(self.reports.values())
         if (ranking := self._ranking()) and (line := _evidence(outcome, self.reports, ranking)):
             self.progress.note(line)
+        if self.sender is not None:
+            show_undelivered(self.sender.undelivered, self.data.output)
         outcome.show(printed, self.progress, profile=self.machine.profile)
+
+    def _outcome(self, reports: Iterable[Report]) -> Outcome:
+        from bge_eval.cli.outcome import Outcome
+
+        return Outcome(list(reports), self._plan(), self.watching.task_names, self.data.output)
 
     def _is_stopped(self) -> bool:
         file = self.watching.stop_file
@@ -172,6 +211,8 @@ class _Watcher:
         if checkpoint not in ranking:
             self.progress.note(f"{checkpoint.name} has no score.")
             return
+        if self.sender is not None:
+            self.sender.send(self._outcome([self.reports[checkpoint]]))
         scores = self._scores()
         best = ranking[0]
         self.progress.note(

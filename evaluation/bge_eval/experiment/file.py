@@ -40,11 +40,12 @@ from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 COMMON = frozenset(
     {"tasks", "subset", "lang", "data-dir", "offline", "available", "output", "fail-fast"}
     | {"allow-dangling-qrels", "allow-other-data", "store"}
+    | {"track", "track-project"}
 )
 """Options that are the same in all settings, whose results make one table."""
 PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-config"})
 """Options about what is printed, which the command line states for all settings."""
-_ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards"}
+_ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards", "track-name"}
 """Options that a file cannot state."""
 _TABLES = ("models", "rerankers", "grid", "choose")
 

@@ -7,8 +7,8 @@ the saved checkpoint, and the model itself stays as it is: its mode, its gradien
 from __future__ import annotations
 
 import random
-import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from bge_eval.api import ModelSettings, evaluate
+from bge_eval.api import ModelSettings, Results, evaluate
+from bge_eval.errors import BgeEvalError
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.suites.catalogue import plan
+from bge_eval.tracking.runs import metric_name, tracked_runs
+from bge_eval.tracking.sending import read_targets, send
+from bge_eval.tracking.tracker import Target
 
 Metrics = dict[str, float]
 """Name of a metric → score, 0 to 1."""
@@ -39,6 +44,8 @@ class Tasks:
     """What the names of metrics begin with."""
     settings: ModelSettings = field(default_factory=ModelSettings)
     """Settings of the model in place of its own; see `bge_eval.ModelSettings`."""
+    trackers: Sequence[Target] = ()
+    """Where every checkpoint's scores are sent."""
 
     def __post_init__(self) -> None:
         """Refuse names that are no tasks, before the training begins.
@@ -81,8 +88,21 @@ class Tasks:
             for failure in results.failures.values():
                 raise failure
             scores = results.scores()
+            self._track(results)
         named = {f"{self.prefix}_{metric_name(task)}": score for task, score in scores.items()}
         return {**named, self.mean: sum(scores.values()) / len(scores)}
+
+    def _track(self, results: Results) -> None:
+        """Send the scores to the trackers; one that fails does not end the training."""
+        for target in self.trackers:
+            try:
+                send(tracked_runs(results.table(), MAIN_KEY, training=True), target)
+            except BgeEvalError as error:
+                warnings.warn(
+                    f"{error} The training goes on, and the result is saved: send it later with"
+                    f" `bge-eval track {results.folder} --to {target}`.",
+                    stacklevel=2,
+                )
 
     def scores_of_model(
         self, save: Callable[[Path], None], trainer: Path, step: int, device: str
@@ -109,17 +129,13 @@ def device_of(model: torch.nn.Module) -> str:
     return str(next(model.parameters()).device)
 
 
-def metric_name(task: str) -> str:
-    """Return a task's name with nothing in it but letters, digits, ``_``, ``-`` and ``.``."""
-    return re.sub(r"[^\w.-]", "_", task)
-
-
 def as_tasks(
     tasks: str | Path | Sequence[str | Path],
     data_dir: str | Path | Sequence[str | Path],
     output: str | Path | None,
     prefix: str,
     settings: Mapping[str, Any],
+    trackers: Sequence[Target] = (),
 ) -> Tasks:
     """Return the record of a callback's arguments."""
     names = [tasks] if isinstance(tasks, str | Path) else tasks
@@ -130,7 +146,13 @@ def as_tasks(
         None if output is None else Path(output),
         prefix,
         ModelSettings(**settings),  # type: ignore[typeddict-item]
+        trackers,
     )
+
+
+def as_targets(track: str | Sequence[str], project: str) -> list[Target]:
+    """Return the trackers of a callback's arguments; the errors are `read_targets`'."""
+    return read_targets([track] if isinstance(track, str) else track, project, offline=False)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ try:
 except ImportError:  # 5.1 has it under this name
     from sentence_transformers.evaluation import SentenceEvaluator as BaseEvaluator  # type: ignore
 
-from bge_eval.integrations.during import Metrics, as_tasks, device_of
+from bge_eval.integrations.during import Metrics, as_targets, as_tasks, device_of
 
 
 class SentenceTransformerEvaluator(BaseEvaluator):
@@ -30,6 +30,8 @@ class SentenceTransformerEvaluator(BaseEvaluator):
         data_dir: str | Path | Sequence[str | Path] = (),
         output: str | Path | None = None,
         prefix: str = "bge",
+        track: str | Sequence[str] = (),
+        track_project: str = "bge-eval",
         **settings: Any,
     ) -> None:
         """Check the names of the tasks.
@@ -39,13 +41,19 @@ class SentenceTransformerEvaluator(BaseEvaluator):
             data_dir: your folders of data sets.
             output: the folder of results. Default: ``bge-eval`` in the trainer's output folder.
             prefix: what the names of metrics begin with.
+            track: trackers that get the scores with their intervals, as ``--track`` takes them,
+                such as ``"mlflow=http://localhost:5000"``. A tracker that fails is a warning.
+            track_project: the trackers' project.
             **settings: settings of the model in place of its own; see `bge_eval.ModelSettings`.
 
         Raises:
             UsageError: a name is unknown.
+            MissingError: a tracker's client is not installed.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self._tasks = as_tasks(tasks, data_dir, output, prefix, settings)
+        self._tasks = as_tasks(
+            tasks, data_dir, output, prefix, settings, as_targets(track, track_project)
+        )
         self.primary_metric: str = self._tasks.mean
 
     def __call__(

@@ -11,7 +11,7 @@ import transformers
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from bge_eval.errors import UsageError
-from bge_eval.integrations.during import Metrics, as_tasks, device_of
+from bge_eval.integrations.during import Metrics, as_targets, as_tasks, device_of
 
 
 class TrainerCallback(transformers.TrainerCallback):
@@ -30,6 +30,8 @@ class TrainerCallback(transformers.TrainerCallback):
         data_dir: str | Path | Sequence[str | Path] = (),
         output: str | Path | None = None,
         prefix: str = "bge",
+        track: str | Sequence[str] = (),
+        track_project: str = "bge-eval",
         log: Callable[[Metrics, int], None] | None = None,
         stop_file: str | Path | None = None,
         **settings: Any,
@@ -41,6 +43,9 @@ class TrainerCallback(transformers.TrainerCallback):
             data_dir: your folders of data sets.
             output: the folder of results. Default: ``bge-eval`` in the trainer's output folder.
             prefix: what the names of metrics begin with.
+            track: trackers that get the scores with their intervals, as ``--track`` takes them,
+                such as ``"mlflow=http://localhost:5000"``. A tracker that fails is a warning.
+            track_project: the trackers' project.
             log: is called with the metrics and the step, on the first rank.
             stop_file: the training ends after the step at which this file exists, such as the one
                 of ``bge-eval watch --signal``.
@@ -49,8 +54,11 @@ class TrainerCallback(transformers.TrainerCallback):
 
         Raises:
             UsageError: a name is unknown.
+            MissingError: a tracker's client is not installed.
         """
-        self._tasks = as_tasks(tasks, data_dir, output, prefix, settings)
+        self._tasks = as_tasks(
+            tasks, data_dir, output, prefix, settings, as_targets(track, track_project)
+        )
         self._log = log
         self._stop_file = None if stop_file is None else Path(stop_file)
 

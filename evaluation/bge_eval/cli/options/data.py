@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bge_eval.cli.options.saved import DEFAULT_RUNS
+from bge_eval.cli.options.tracking import TrackFlags
 from bge_eval.errors import UsageError
 
 _PANEL = "Data and results"
@@ -16,7 +17,7 @@ _PANEL = "Data and results"
 
 @dataclass(frozen=True, slots=True)
 class DataFlags:
-    """The folders of data and results, and which data are accepted."""
+    """The folders of data and results, which data are accepted, and trackers of results."""
 
     data_dir: Annotated[
         list[Path] | None,
@@ -101,6 +102,7 @@ class DataFlags:
             "--overwrite", help="Run again the tasks that have results.", rich_help_panel=_PANEL
         ),
     ] = False
+    tracking: TrackFlags = field(default_factory=TrackFlags)
 
     def check(self, *, reranks: bool) -> None:
         """Refuse options that have no effect on what is estimated.

@@ -1,0 +1,1 @@
+"""Saved scores sent to experiment trackers, each by its own client."""
