@@ -23,7 +23,7 @@ from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.results.record import read_record
 from bge_eval.results.trec import read_run, write_run
-from bge_eval.runtime.batches import pair_batches
+from bge_eval.runtime.batches import PairRule
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine, write_beir
 
@@ -71,7 +71,7 @@ def test_batches_keep_to_the_budget() -> None:
         asked.extend(texts)
         return [len(text.split()) for text in texts]
 
-    batches = list(pair_batches(pairs, lengths_of, batch_tokens=400, max_length=80, extra_tokens=3))
+    batches = list(PairRule(lengths_of, 400, 80, 3).batches(pairs))
     rows = np.concatenate([batch.rows for batch in batches])
     assert sorted(rows.tolist()) == list(range(500)), "every pair once"
     assert len(asked) == len(set(asked)), "no text is measured twice"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import shutil
 import signal
@@ -24,8 +23,8 @@ from bge_eval.errors import DamagedError, MissingError, StorageError, UsageError
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
+from bge_eval.results.markers import progressions, read_markers
 from bge_eval.results.store import ResultStore
-from bge_eval.scale.markers import progressions, read_markers
 from bge_eval.scale.sharded import encode_part
 from bge_eval.suites.catalogue import plan
 from conftest import CommandLine, write_beir
@@ -350,4 +349,4 @@ def test_a_part_that_cannot_store_ends_at_once(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 0))
     with pytest.raises(StorageError, match="full"):
         encode(tiny_bge, tmp_path / "store", collection, "1/2")
-    assert not os.path.lexists(tmp_path / "store" / "parts")
+    assert not list((tmp_path / "store" / "parts").rglob("*.json"))

@@ -319,8 +319,7 @@ class _Evaluation:
         ]
 
     def _waiting(self, planned: PlannedTask) -> Callable[[], None]:
-        text = f"{planned.name}: waiting for the process that runs it"
-        return lambda: self.progress.note(text)
+        return lambda: self.progress.note(f"{planned.name}: waiting for the process that runs it")
 
     def _run_stages(
         self, planned: PlannedTask, source: DataSource, stages: Sequence[_Stage]
@@ -336,6 +335,7 @@ class _Evaluation:
             if path is None:
                 with self._unfinished(stages[0], self.model):
                     judged = judge(self.model, task, self.progress)
+                    profile.worked(*self.model.worked_before(stages[0].identity.digest))
                     path = self._save(task, stages[0], judged, source.origin, profile)
             return [path, *(self._rerank(task, s, path, source.origin) for s in stages[1:])]
 

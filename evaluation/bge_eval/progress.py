@@ -21,6 +21,24 @@ class Step(Protocol):
 
 
 @dataclass(slots=True)
+class WorkDone:
+    """What one of several workers did for a result: an actor of a cluster, a part of a corpus."""
+
+    worker: str
+    """Its name: "worker 2 on node-b", "part 2/3"."""
+    machine: str = ""
+    """Its processor or GPUs."""
+    shards: int = 0
+    """The shards of work that it finished."""
+    items: int = 0
+    """The texts and pairs in them."""
+    seconds: float = 0.0
+    """How long it computed."""
+    retries: int = 0
+    """How often it was started again, or its shards were done again, because it had died."""
+
+
+@dataclass(slots=True)
 class Profile:
     """Seconds, items and tokens of every phase of one evaluation, written to ``run.json``.
 
@@ -34,6 +52,8 @@ class Profile:
     """Items by phase name: documents, queries, pairs."""
     tokens: dict[str, int] = field(default_factory=dict)
     """Tokens by phase name, where the phase reads tokens."""
+    workers: dict[str, WorkDone] = field(default_factory=dict)
+    """The workers that computed elsewhere, by name; {} where this process computed alone."""
 
     def add(self, phase: str, seconds: float, count: int, tokens: int) -> None:
         """Add seconds, items and tokens to a phase."""
@@ -42,6 +62,15 @@ class Profile:
             self.counts[phase] = self.counts.get(phase, 0) + count
         if tokens:
             self.tokens[phase] = self.tokens.get(phase, 0) + tokens
+
+    def worked(self, *done: WorkDone) -> None:
+        """Add what workers did."""
+        for each in done:
+            known = self.workers.setdefault(each.worker, WorkDone(each.worker, each.machine))
+            known.shards += each.shards
+            known.items += each.items
+            known.seconds = round(known.seconds + each.seconds, 3)
+            known.retries += each.retries
 
 
 class Pace:

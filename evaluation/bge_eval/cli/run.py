@@ -54,6 +54,8 @@ def run(
 
       bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir --shard 1/8 --store /shared/store
 
+      bge-eval run --model BAAI/bge-base-en-v1.5 --tasks beir --engine ray --ray-address auto
+
       bge-eval run --model ./my-model --tasks SciFact --track mlflow=http://localhost:5000
     """
     if printed.show_config:
@@ -72,12 +74,14 @@ def run(
         overwrites=data.overwrite,
         stores=not machine.no_store,
     )
+    cluster = machine.scale.cluster(estimates=data.estimate, device=machine.device)
     measure_and_key(printed.metric)
     data.check(reranks=reranker.reranker is not None)
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     progress.note("Loading mteb and torch …")
 
+    from bge_eval.cli.clustered import opened
     from bge_eval.cli.evaluating import Evaluation
     from bge_eval.cli.opening import Opener, blend
     from bge_eval.cli.outcome import Outcome
@@ -87,22 +91,17 @@ def run(
     planned = plan(tasks.names, tasks.subset or [], tasks.lang or [])
     fusion = blend(model)
     opener = Opener(model, reranker, server, machine, data.offline, progress)
-    models, second = opener.open()
-    evaluation = Evaluation(planned, evaluate_options(data, reranker), second, progress)
-    if data.dry_run or data.estimate:
-        _print_ahead(evaluation, models, data)
-        return
-    if machine.scale.search_shards:
-        from bge_eval.cli.sharded import merge_searches
+    with opened(opener, cluster) as (models, second):
+        evaluation = Evaluation(planned, evaluate_options(data, reranker), second, progress)
+        if data.dry_run or data.estimate:
+            _print_ahead(evaluation, models, data)
+            return
+        if machine.scale.search_shards or part is not None:
+            from bge_eval.cli.sharded import in_parts
 
-        merge_searches(models)
-    if part is not None:
-        from bge_eval.cli.sharded import run_part
-
-        searches = machine.scale.search_shards
-        run_part(models, planned, evaluation.options, part, progress, searches=searches)
-        return
-    reports = evaluation.run(models, fusion)
+            if in_parts(models, evaluation, part, searches=machine.scale.search_shards):
+                return
+        reports = evaluation.run(models, fusion)
     outcome = Outcome(reports, planned, tasks.names, data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
 
@@ -135,6 +134,8 @@ def _run_experiment(
             f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
             " of each of its models, then run the experiment with the same --store."
         )
+    if "engine" in typed:
+        raise UsageError("--engine is for one model and its tasks, not for an experiment.")
     if typed.keys() & {"estimate", "price"}:
         raise UsageError("--estimate is for one model and its tasks, not for an experiment.")
     for name in ("overwrite", "no-store"):

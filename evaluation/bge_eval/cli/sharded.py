@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from bge_eval.cli.evaluating import Evaluation
 from bge_eval.cli.opening import introduce
 from bge_eval.cli.outcome import exit_with
 from bge_eval.encode.part import Part
@@ -16,6 +17,29 @@ from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.scale.sharded import encode_part
 from bge_eval.suites.catalogue import PlannedTask
+
+
+def in_parts(
+    models: Sequence[Model], evaluation: Evaluation, part: Part | None, *, searches: bool
+) -> bool:
+    """Encode one part, or let the models merge the searches of the parts.
+
+    Args:
+        models: the models of ``--model``.
+        evaluation: the tasks, and how they are evaluated.
+        part: the part of ``--shard``, None without it.
+        searches: whether ``--search-shards`` is set.
+
+    Returns:
+        Whether this was all: a part scores nothing.
+    """
+    if searches:
+        merge_searches(models)
+    if part is None:
+        return False
+    tasks, options, progress = evaluation.tasks, evaluation.options, evaluation.progress
+    run_part(models, tasks, options, part, progress, searches=searches)
+    return True
 
 
 def run_part(

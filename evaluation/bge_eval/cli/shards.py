@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from bge_eval.scale.markers import Progression
+    from bge_eval.results.markers import Progression
 
 
 def shards(
@@ -31,7 +31,7 @@ def shards(
     from bge_eval.cli.formats.terminal import terminal_table
     from bge_eval.encode.store import default_store
     from bge_eval.errors import MissingError
-    from bge_eval.scale.markers import progressions, read_markers
+    from bge_eval.results.markers import progressions, read_markers
 
     root = store or default_store()
     listed = progressions(root, read_markers(root))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bge_eval.errors import UsageError
-from bge_eval.progress import Progress
+from bge_eval.progress import Progress, WorkDone
 from bge_eval.records import Run
 from bge_eval.search.engines import EXACT
 
@@ -79,6 +79,14 @@ class Model(ABC):
     def machine_settings(self) -> dict[str, Any]:
         """Return the settings that change the run time but not the score, as far as known."""
         return {}
+
+    def worked_before(self, identity: str) -> list[WorkDone]:
+        """Return the work that other runs have done for a result, for its record.
+
+        Args:
+            identity: the digest of the result's identity.
+        """
+        return []
 
     def introduction(self) -> tuple[str, ...]:
         """Return lines for people: the settings that decide the score."""

@@ -168,7 +168,7 @@ class DecoderModel(EncoderModel):
         """Return the loaded encoder, with the adapter merged into its weights."""
         loaded = self._encoder is not None
         encoder = super().encoder
-        if not loaded and self._adapter is not None:
+        if not loaded and self._adapter is not None and self.workers is None:
             forward: Any = encoder.forward
             if not hasattr(forward, "model") or self.settings.dtype is Dtype.INT8:
                 raise UsageError("--adapter runs on one device and not in int8.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.texts import document_texts, query_texts
@@ -10,11 +11,11 @@ from bge_eval.encode.part import Part, SeenKeys, Share
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import Space
-from bge_eval.errors import UsageError
+from bge_eval.errors import StorageError, UsageError
 from bge_eval.models.dense import candidate_rows
 from bge_eval.models.form import Form
 from bge_eval.models.searched import SearchedParts
-from bge_eval.models.transformer import EncoderModel, ShareCounts
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.runtime.batches import WINDOW
 from bge_eval.runtime.text_encoder import Distinct
 from bge_eval.search.exact import ExactSearch, chunk_rows
@@ -22,6 +23,18 @@ from bge_eval.search.exact import ExactSearch, chunk_rows
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks.task_metadata import TaskMetadata
+
+
+@dataclass(slots=True)
+class ShareCounts:
+    """The texts of one call that no earlier call had."""
+
+    met: int
+    """Their number."""
+    encoded: int
+    """Those that were encoded now."""
+    stored: int
+    """Those whose vectors are in the store now."""
 
 
 class PartialEncoding:
@@ -145,13 +158,46 @@ class PartialEncoding:
         step: Any,
         again: SeenKeys | None = None,
     ) -> None:
-        space = self._model.space_of(form)
+        """Encode and store what the part takes of a sequence of texts.
+
+        Args:
+            texts: the texts of all parts.
+            form: what is put around each.
+            share: the batches to encode; None encodes nothing.
+            step: receives the progress.
+            again: texts whose batches are encoded here in any case.
+
+        Raises:
+            StorageError: vectors cannot be stored, so encoding more would be in vain.
+        """
+        model, space = self._model, self._model.space_of(form)
         seen = self._seen.setdefault(space, SeenKeys())
-        done = self._model.encode_share(texts, form, share, seen, step, again=again)
         counts = self._counts.setdefault(space, ShareCounts(0, 0, 0))
-        counts.met += done.met
-        counts.encoded += done.encoded
-        counts.stored += done.stored
+        texts, prompt = model.inputs(texts, form)
+        distinct = Distinct(texts)
+        keys = text_keys(distinct.texts)
+        new = seen.add(keys)
+        known = space.knows(keys)
+        counts.met += int(new.sum())
+        counts.stored += int((known & new).sum())
+        step.advance(int(distinct.copies[known | ~new].sum()))
+        if share is None:
+            return
+        for rows, pooled in model.encoder_of(form).parts(
+            distinct.texts,
+            prompt,
+            step,
+            copies=distinct.copies,
+            wanted=new & ~known,
+            share=share,
+            needed=None if again is None else again.has(keys),
+        ):
+            with model.progress.step("store"):
+                space.put(keys[rows], pooled, model.encoder.parameters)
+            if space.failure is not None:
+                raise StorageError(space.failure, space.folder, "Free space, and run it again.")
+            counts.encoded += len(rows)
+            counts.stored += len(rows)
 
 
 def _shares(part: Part, documents: int, chunk: int, *, together: bool) -> list[Share]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ import numpy as np
 
 from bge_eval.encode.copies import copy_notes, refuse_other_model, refuse_unclear
 from bge_eval.encode.locate import locate
-from bge_eval.encode.part import SeenKeys, Share
 from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
@@ -27,12 +25,13 @@ from bge_eval.encode.settings import (
 )
 from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import EmbeddingStore, default_store
-from bge_eval.errors import StorageError, UsageError
+from bge_eval.errors import UsageError
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
-from bge_eval.progress import Progress
+from bge_eval.progress import Progress, WorkDone
 from bge_eval.records import Vectors
+from bge_eval.results.markers import parts_of
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.runtime.pooling import PLAIN
 from bge_eval.runtime.text_encoder import Distinct, finished
@@ -42,21 +41,10 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
 
     from bge_eval.encode.store import Space
+    from bge_eval.models.spread import Workers
     from bge_eval.progress import Step
     from bge_eval.runtime.text_encoder import TextEncoder
     from bge_eval.search.index import IdsOf, Rows
-
-
-@dataclass(slots=True)
-class ShareCounts:
-    """The texts of a call of `EncoderModel.encode_share` that no earlier call had."""
-
-    met: int
-    """Their number."""
-    encoded: int
-    """Those that were encoded now."""
-    stored: int
-    """Those whose vectors are in the store now."""
 
 
 _VECTOR_PACKAGES = ("tokenizers", "torch", "transformers")
@@ -69,6 +57,11 @@ class EncoderModel(DenseModel):
     The constructor reads the settings; the first text that must be encoded loads the weights. So
     a run whose results are all saved loads no weights.
     """
+
+    workers: Workers | None = None
+    """Who encodes in place of this process; None where it encodes itself."""
+    _counts_stored = True
+    """Whether vectors from the store are progress; not where they were just encoded."""
 
     def __init__(
         self,
@@ -219,6 +212,11 @@ class EncoderModel(DenseModel):
     @property
     def encoder(self) -> TextEncoder:
         """Return the loaded encoder, loading it the first time."""
+        if self._encoder is None and self.workers is not None:
+            from bge_eval.models.spread import open_spread
+
+            with self.progress.step("start workers"):
+                self._encoder = open_spread(self, self.workers)
         if self._encoder is None:
             from bge_eval.runtime.backends import load_encoder
 
@@ -233,6 +231,16 @@ class EncoderModel(DenseModel):
                     progress=self.progress,
                 )
         return self._encoder
+
+    @property
+    def trusts_remote_code(self) -> bool:
+        """Return whether Python code that comes with the model is run."""
+        return self._options.trust_remote_code
+
+    @property
+    def options(self) -> ModelOptions:
+        """Return the options that the model was opened with."""
+        return self._options
 
     @property
     def store(self) -> EmbeddingStore | None:
@@ -259,60 +267,24 @@ class EncoderModel(DenseModel):
         """Return the texts in their form, and the prompt that the encoder puts before them."""
         return self._inputs(texts, form)
 
+    def encoder_of(self, form: Form) -> TextEncoder:
+        """Return the encoder for inputs of a form: this process's own, or the workers'."""
+        encoder = self.encoder if self.workers is not None else None
+        if encoder is None:
+            return self._encoder_of(form)
+        from bge_eval.models.spread import SpreadEncoder
+
+        assert isinstance(encoder, SpreadEncoder)
+        return encoder.of(form)
+
+    def worked_before(self, identity: str) -> list[WorkDone]:
+        """Return the parts of the corpus that were encoded elsewhere; see `Model.worked_before`."""
+        return [] if self._store is None else parts_of(self._store.root, identity)
+
     def vectors_of(self, texts: list[str], form: Form) -> Vectors:
         """Return the vectors of texts as a search compares them: ``(n_texts, dim)`` float32."""
         with self.progress.step("encode") as step:
             return self._comparable(self._vectors(texts, form, step))
-
-    def encode_share(
-        self,
-        texts: list[str],
-        form: Form,
-        share: Share | None,
-        seen: SeenKeys,
-        step: Step,
-        *,
-        again: SeenKeys | None = None,
-    ) -> ShareCounts:
-        """Encode and store what one part takes of a sequence of texts.
-
-        Args:
-            texts: the texts of all parts.
-            form: what is put around each.
-            share: the batches to encode; None encodes nothing.
-            seen: the texts of the run before these, with the same prompt; these are added.
-            step: receives the progress.
-            again: texts whose batches are encoded here in any case.
-
-        Raises:
-            StorageError: vectors cannot be stored, so encoding more would be in vain.
-        """
-        texts, prompt = self._inputs(texts, form)
-        distinct = Distinct(texts)
-        space = self.space_of(form)
-        keys = text_keys(distinct.texts)
-        new = seen.add(keys)
-        known = space.knows(keys)
-        counts = ShareCounts(int(new.sum()), 0, int((known & new).sum()))
-        step.advance(int(distinct.copies[known | ~new].sum()))
-        if share is None:
-            return counts
-        for rows, pooled in self._encoder_of(form).parts(
-            distinct.texts,
-            prompt,
-            step,
-            copies=distinct.copies,
-            wanted=new & ~known,
-            share=share,
-            needed=None if again is None else again.has(keys),
-        ):
-            with self.progress.step("store"):
-                space.put(keys[rows], pooled, self.encoder.parameters)
-            if space.failure is not None:
-                raise StorageError(space.failure, space.folder, "Free space, and run it again.")
-            counts.encoded += len(rows)
-        counts.stored += counts.encoded
-        return counts
 
     def _vectors(
         self, texts: list[str], form: Form, step: Step, *, normalize: bool | None = None
@@ -321,21 +293,22 @@ class EncoderModel(DenseModel):
         texts, prompt = self._inputs(texts, form)
         space = self._space(form, prompt)
         if space is None:
-            return self._encoder_of(form).encode(texts, prompt, step, normalize=normalize)
+            return self.encoder_of(form).encode(texts, prompt, step, normalize=normalize)
         distinct = Distinct(texts)
         with self.progress.step("store") as stored:
             keys = text_keys(distinct.texts)
             known, vectors = space.get(keys)
             # A step of its own, since the model spent no time on stored vectors.
             stored.advance(int(distinct.copies[known].sum()))
-        step.advance(int(distinct.copies[known].sum()))
+        if self._counts_stored:
+            step.advance(int(distinct.copies[known].sum()))
         self._stored_sizes = self._used_sizes(space.sizes) if known.any() else {}
         if vectors is None or not known.all():
             dimension = self.encoder.forward.dimension
             stored_vectors, vectors = vectors, np.empty((len(keys), dimension), np.float32)
             if stored_vectors is not None:
                 vectors[known] = stored_vectors
-            encoder, copies = self._encoder_of(form), distinct.copies
+            encoder, copies = self.encoder_of(form), distinct.copies
             for rows, pooled in encoder.parts(
                 distinct.texts, prompt, step, copies=copies, wanted=~known
             ):
@@ -349,7 +322,15 @@ class EncoderModel(DenseModel):
     ) -> list[tuple[Rows, Vectors]]:
         """Search the corpus, or merge the searches of its parts."""
         if not self.merges_searches:
-            return super()._found(corpus, form, queries, k, ids_of)
+            if self.workers is not None and self._store is not None:
+                from bge_eval.models.spread import encode_ahead
+
+                encode_ahead(self, self.workers, corpus, form)
+                self._counts_stored = False
+            try:
+                return super()._found(corpus, form, queries, k, ids_of)
+            finally:
+                self._counts_stored = True
         from bge_eval.models.searched import SearchedParts
 
         with self.progress.step("search"):
@@ -378,11 +359,15 @@ class EncoderModel(DenseModel):
         """Return the stored vectors of this model with a prompt, by everything they depend on."""
         if self._store is None:
             return None
+        return self._store.space(self.files.name, self.facts(form, prompt))
+
+    def facts(self, form: Form, prompt: str) -> dict[str, Any]:
+        """Return everything that a stored vector depends on beside its text; JSON values."""
         settings = self.settings.facts()
         # Vectors are stored before they are normalised and truncated.
         for name in ("normalize", "truncate_dim", "similarity"):
             del settings[name]
-        facts = {
+        return {
             "revision": self.files.revision,
             **settings,
             **self._base_identity(),
@@ -391,7 +376,6 @@ class EncoderModel(DenseModel):
             **self._own_facts(form),
             "packages": {name: _version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
         }
-        return self._store.space(self.files.name, facts)
 
     def _base_identity(self) -> dict[str, Any]:
         """Name the model that the folder's adapter changes, if it is one."""

@@ -28,7 +28,7 @@ from bge_eval.rerank.reranker import (
     checked,
     has_module,
 )
-from bge_eval.runtime.batches import default_batch_tokens, pair_batches
+from bge_eval.runtime.batches import PairRule, default_batch_tokens
 from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
@@ -100,25 +100,12 @@ class CrossEncoderReranker(Resumable):
         import torch
 
         model = self._load()
-        tokenizer = model.tokenizer
-        limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
         options: dict[str, Any] = {"show_progress_bar": False}
         if self._as_flag_reranker:
             options["activation_fn"] = torch.nn.Identity()
-
-        def lengths_of(texts: list[str]) -> list[int]:
-            encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
-            return [len(ids) for ids in encoded["input_ids"]]
-
         scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for batch in pair_batches(
-                pairs,
-                lengths_of,
-                batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
-                max_length=limit,
-                extra_tokens=tokenizer.num_special_tokens_to_add(pair=True),
-            ):
+            for batch in self.pair_rule().batches(pairs):
                 if not scores.lacks(batch.rows):
                     step.advance(len(batch.rows))
                     continue
@@ -134,6 +121,23 @@ class CrossEncoderReranker(Resumable):
                 scores.put(batch.rows, predicted)
                 step.advance(len(part), batch.tokens)
         return checked(scores.values, self.files.name, self._options.dtype)
+
+    def pair_rule(self) -> PairRule:
+        """Return how pairs are batched; loads the model."""
+        model = self._load()
+        tokenizer = model.tokenizer
+        limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
+
+        def lengths_of(texts: list[str]) -> list[int]:
+            encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
+            return [len(ids) for ids in encoded["input_ids"]]
+
+        return PairRule(
+            lengths_of,
+            self._options.batch_tokens or default_batch_tokens(model.device.type),
+            limit,
+            tokenizer.num_special_tokens_to_add(pair=True),
+        )
 
     def _load(self) -> CrossEncoder:
         if self._model is not None:

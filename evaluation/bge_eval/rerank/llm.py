@@ -22,7 +22,7 @@ from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.reranker import Family, RerankerOptions, Resumable, architecture, checked
-from bge_eval.runtime.batches import default_batch_tokens, pair_batches
+from bge_eval.runtime.batches import PairRule, default_batch_tokens
 from bge_eval.runtime.batches import padded as padded_rows
 from bge_eval.runtime.devices import first_device
 
@@ -140,19 +140,11 @@ class LLMReranker(Resumable):
         """
         import torch
 
-        tokenizer, scorer = self._load()
-        limit = self._options.max_length or self._default_length
-        template = self._template(tokenizer, limit)
-        device = torch.device(first_device(self._options.device))
+        _, scorer = self._load()
+        template = self._loaded_template()
         scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
-            for batch in pair_batches(
-                pairs,
-                template.lengths,
-                batch_tokens=self._options.batch_tokens or default_batch_tokens(device.type),
-                max_length=template.longest,
-                extra_tokens=template.extra,
-            ):
+            for batch in self._rule(template).batches(pairs):
                 if not scores.lacks(batch.rows):
                     step.advance(len(batch.rows))
                     continue
@@ -160,6 +152,19 @@ class LLMReranker(Resumable):
                 scores.put(batch.rows, scorer(questions).float().cpu().numpy())
                 step.advance(len(questions), batch.tokens)
         return checked(scores.values, self.files.name, self._options.dtype)
+
+    def pair_rule(self) -> PairRule:
+        """Return how pairs are batched; loads the model."""
+        return self._rule(self._loaded_template())
+
+    def _loaded_template(self) -> Template:
+        tokenizer, _ = self._load()
+        return self._template(tokenizer, self._options.max_length or self._default_length)
+
+    def _rule(self, template: Template) -> PairRule:
+        device = first_device(self._options.device).partition(":")[0]
+        budget = self._options.batch_tokens or default_batch_tokens(device)
+        return PairRule(template.lengths, budget, template.longest, template.extra)
 
     def _load(self) -> tuple[PreTrainedTokenizerBase, Scorer]:
         if self._loaded is not None:

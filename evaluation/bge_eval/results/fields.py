@@ -46,6 +46,15 @@ class Fields:
             self._refuse(name, value, "a whole number")
         return value
 
+    def number(self, name: str) -> float:
+        """Return a number, 0 by default."""
+        value = self.values.get(name)
+        if value is None:
+            return 0.0
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._refuse(name, value, "a number")
+        return float(value)
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts, () by default."""
         value = self.values.get(name) or []

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, one_line, quoted
-from bge_eval.progress import Profile
+from bge_eval.progress import Profile, WorkDone
 from bge_eval.records import SplitKey
 from bge_eval.results.fields import Fields
 from bge_eval.results.identity import Identity
@@ -83,6 +83,11 @@ class Environment:
     """The GPUs' names."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """Package → version."""
+
+    @property
+    def machine(self) -> str:
+        """Return the GPUs, or the processor and its cores, in words."""
+        return ", ".join(self.gpus) or f"{self.processor}, {self.cores} cores"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,7 @@ class RunRecord:
             "created": self.created,
             "environment": asdict(self.environment),
             "memory": memory,
-            **(asdict(self.profile) if self.profile else {}),
+            **(_profile_json(self.profile) if self.profile else {}),
             "files": [asdict(files) for files in self.files],
             **({"items": [asdict(each) for each in self.items]} if self.items else {}),
             **({"checksums": dict(self.checksums)} if self.checksums else {}),
@@ -308,14 +313,32 @@ def _environment(fields: Fields) -> Environment:
     )
 
 
+def _profile_json(profile: Profile) -> dict[str, Any]:
+    content = asdict(profile)
+    workers = list(content.pop("workers").values())
+    return {**content, **({"workers": workers} if workers else {})}
+
+
 def _profile(fields: Fields) -> Profile | None:
     if not any(name in fields.values for name in Profile.__slots__):
         return None
-    return Profile(
+    profile = Profile(
         seconds=fields.numbers("seconds"),
         counts=fields.counts("counts"),
         tokens=fields.counts("tokens"),
     )
+    for each in fields.inner_list("workers"):
+        profile.worked(
+            WorkDone(
+                each.text("worker"),
+                each.text("machine"),
+                shards=each.whole("shards") or 0,
+                items=each.whole("items") or 0,
+                seconds=each.number("seconds"),
+                retries=each.whole("retries") or 0,
+            )
+        )
+    return profile
 
 
 def _side_files(fields: Fields) -> SideFiles:

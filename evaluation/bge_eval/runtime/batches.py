@@ -63,34 +63,40 @@ def batches_by_length(
         start += len(rows)
 
 
-def pair_batches(
-    pairs: Sequence[tuple[str, str]],
-    count_tokens: Callable[[list[str]], list[int]],
-    *,
-    batch_tokens: int,
-    max_length: int,
-    extra_tokens: int = 0,
-) -> Iterator[PairBatch]:
-    """Yield batches of (query, document) pairs of similar length, longest first.
+@dataclass(frozen=True, slots=True)
+class PairRule:
+    """How pairs are cut and batched; the same pairs make the same batches wherever they are made.
 
-    Each distinct text is tokenised once, however many pairs contain it.
-
-    Args:
-        pairs: (query, document) texts.
-        count_tokens: texts to their numbers of tokens, special tokens excluded.
-        batch_tokens: tokens of a batch, padding included.
-        max_length: tokens at which a pair is truncated.
-        extra_tokens: tokens of every pair besides its two texts.
+    The pairs of consecutive batches, in their order, make those batches again.
     """
-    counts: dict[str, int] = {}
-    distinct = list(dict.fromkeys(text for pair in pairs for text in pair))
-    for start in range(0, len(distinct), WINDOW):
-        window = distinct[start : start + WINDOW]
-        counts |= zip(window, count_tokens(window), strict=True)
-    lengths = np.array([counts[query] + counts[document] for query, document in pairs], np.int64)
-    lengths = np.minimum(lengths + extra_tokens, max_length)
-    for rows in batches_by_length(lengths, batch_tokens):
-        yield PairBatch(rows, int(lengths[rows].sum()))
+
+    count_tokens: Callable[[list[str]], list[int]]
+    """Texts to their numbers of tokens, special tokens excluded."""
+    batch_tokens: int
+    """Tokens of a batch, padding included."""
+    max_length: int
+    """Tokens at which a pair is truncated."""
+    extra_tokens: int = 0
+    """Tokens of every pair besides its two texts."""
+
+    def lengths(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.int64]:
+        """Return the tokens of (query, document) pairs: ``(n_pairs,)``.
+
+        Each distinct text is tokenised once, however many pairs contain it.
+        """
+        counts: dict[str, int] = {}
+        distinct = list(dict.fromkeys(text for pair in pairs for text in pair))
+        for start in range(0, len(distinct), WINDOW):
+            window = distinct[start : start + WINDOW]
+            counts |= zip(window, self.count_tokens(window), strict=True)
+        lengths = np.array([counts[query] + counts[text] for query, text in pairs], np.int64)
+        return np.minimum(lengths + self.extra_tokens, self.max_length)
+
+    def batches(self, pairs: Sequence[tuple[str, str]]) -> Iterator[PairBatch]:
+        """Yield batches of pairs of similar length, longest first."""
+        lengths = self.lengths(pairs)
+        for rows in batches_by_length(lengths, self.batch_tokens):
+            yield PairBatch(rows, int(lengths[rows].sum()))
 
 
 def request_batches(

@@ -17,7 +17,7 @@ from bge_eval.models.partial import PartialEncoding
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress, duration
 from bge_eval.results.identity import Identity
-from bge_eval.scale.markers import Marker, mark
+from bge_eval.results.markers import Marker, begin, mark
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
 
@@ -123,12 +123,13 @@ class _Encoding:
         data = asdict(source.identity(task))
         self.model.check_data(planned.name, data)
         identity = identity_of(self.model, task, data)
+        retries = self._begun(identity)
         self.progress.fresh_profile()
         with source.loaded(task, self.progress):
             self._check_data(planned, source)
             visit_searches(self.partial, task, self.progress)
         self.model.flush()
-        marker = self._marked(identity, time.monotonic() - start)
+        marker = self._marked(identity, retries, time.monotonic() - start)
         self.progress.note(
             f"{planned.name}: part {self.part} is encoded in {duration(marker.seconds)}"
             f" ({marker.encoded:,} of {marker.texts:,} texts now)"
@@ -141,7 +142,15 @@ class _Encoding:
         for remark in refuse_other_data(planned.task, source.origin):
             self.progress.note(f"{planned.name}: {remark}")
 
-    def _marked(self, identity: Identity, seconds: float) -> Marker:
+    def _begun(self, identity: Identity) -> int:
+        """Note the beginning, and return how often the part was begun before."""
+        root = self.store_folder
+        try:
+            return begin(root, identity.digest, identity.task, self.part)
+        except OSError as error:
+            raise StorageError(error, root) from error
+
+    def _marked(self, identity: Identity, retries: int, seconds: float) -> Marker:
         """Write the marker of a task whose vectors are in the store."""
         counts = self.partial.counts()
         marker = Marker(
@@ -154,6 +163,7 @@ class _Encoding:
             encoded=sum(each.encoded for each in counts.values()),
             spaces={space.folder.name: each.stored for space, each in counts.items()},
             seconds=round(seconds, 3),
+            retries=retries,
         )
         root = self.store_folder
         try:

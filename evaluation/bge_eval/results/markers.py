@@ -23,6 +23,7 @@ from typing import Any
 from bge_eval.encode.part import Part
 from bge_eval.encode.shards import headers
 from bge_eval.errors import DamagedError, one_line
+from bge_eval.progress import WorkDone
 from bge_eval.results.environment import environment
 from bge_eval.results.identity import versions
 
@@ -54,10 +55,31 @@ class Marker:
     """Folder of vectors within the store → the vectors that it held in the end, at least."""
     seconds: float
     """How long the part took."""
+    retries: int = 0
+    """How often the part was begun before, and killed or repeated."""
     created: str = ""
     """When it was done: ISO 8601, UTC."""
     machine: str = ""
     """The processor or GPUs, for people."""
+
+
+def begin(root: Path, identity: str, task: str, part: Part) -> int:
+    """Note in a store that a part is begun, and return how often it was begun before.
+
+    Args:
+        root: the store's folder.
+        identity: the digest of the result's identity.
+        task: mteb's task name.
+        part: the part.
+    """
+    folder = root / FOLDER / identity
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{task}-{part.number}-of-{part.count}.begun"
+    with path.open("a+b") as file:  # several processes may append
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n".encode())
+        file.flush()
+        file.seek(0)
+        return file.read().count(b"\n") - 1
 
 
 def mark(root: Path, marker: Marker) -> Path:
@@ -75,7 +97,7 @@ def mark(root: Path, marker: Marker) -> Path:
         "part": marker.part.number,
         "of": marker.part.count,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": ", ".join(here.gpus) or f"{here.processor}, {here.cores} cores",
+        "machine": here.machine,
     }
     path = folder / f"{marker.task}-{marker.part.number}-of-{marker.part.count}.json"
     staged = folder / f".{secrets.token_hex(4)}"
@@ -98,6 +120,27 @@ def read_markers(root: Path) -> list[Marker]:
     """
     markers = [_read(path) for path in (root / FOLDER).glob("*/*-of-*.json")]
     return sorted(markers, key=lambda each: (each.model, each.task, each.created, each.part.number))
+
+
+def parts_of(root: Path, identity: str) -> list[WorkDone]:
+    """Return the parts that encoded for one result, as its ``run.json`` lists them.
+
+    Args:
+        root: the store's folder.
+        identity: the digest of the result's identity.
+    """
+    markers = [_read(path) for path in sorted((root / FOLDER / identity).glob("*-of-*.json"))]
+    return [
+        WorkDone(
+            f"part {marker.part}",
+            marker.machine,
+            shards=1,
+            items=marker.encoded,
+            seconds=marker.seconds,
+            retries=marker.retries,
+        )
+        for marker in sorted(markers, key=lambda each: (each.part.count, each.part.number))
+    ]
 
 
 def _read(path: Path) -> Marker:
