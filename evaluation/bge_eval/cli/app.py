@@ -27,6 +27,7 @@ COMMANDS = {
         "Tell what shorter, compressed and indexed vectors cost: score, recall, memory and speed."
     ),
     "compare": "Compare systems query by query: differences, intervals, p-values.",
+    "prompts": "Tell how much of a score is the prompt, and which differences outlive it.",
     "rescore": "Compute measures from runs and judgements, without a model.",
     "mistakes": "Group the queries on which a run fails, and write training data from them.",
     "report": "Write saved results as one HTML page.",

@@ -68,12 +68,13 @@ class Sweep:
                 reports += self._failed
                 continue
             reports += self._evaluate(number)
+        if {"query-prompt", "document-prompt"} & {*self.experiment.varied}:
+            output = shlex.quote(str(self.parsed[0].data.output))
+            self.progress.note(f"The prompt's share of these scores: bge-eval prompts {output}")
         return reports
 
     def preview(self) -> list[Planned]:
         """Return what would run, setting by setting."""
-        from bge_eval.data.plausibility import expected_counts
-
         rows: list[Planned] = []
         counted: set[str] = set()
         for group in self._groups():
@@ -88,10 +89,11 @@ class Sweep:
                     for preview in evaluation.preview(model):
                         texts = 0
                         for single in tasks[preview.task].parts or (tasks[preview.task],):
-                            key = f"{split} {single.name} {_encoding(model, single)}"
-                            if not preview.saved and key not in counted:
-                                counted.add(key)
-                                texts += sum(expected_counts(single.task).values())
+                            for role, count in _texts_by_role(single).items():
+                                key = f"{split} {single.name} {_encoding(model, single, role)}"
+                                if not preview.saved and key not in counted:
+                                    counted.add(key)
+                                    texts += count
                         rows.append(Planned(label + name, split, preview, texts))
             if split:
                 rows.append(Planned(f"the best of these {len(group)}", "", None, 0))
@@ -247,12 +249,28 @@ def _put_on_split(planned: PlannedTask, split: str, file: Path) -> None:
         single.task.filter_eval_splits([split])
 
 
-def _encoding(model: Model, planned: PlannedTask) -> str:
-    """Return what a model's vectors of a task depend on; the name for other models."""
+def _texts_by_role(planned: PlannedTask) -> dict[str, int]:
+    """Return "query", "document" or "text" → how many there are, by mteb's counts."""
+    from bge_eval.data.plausibility import expected_counts
+
+    roles = {"queries": "query", "documents": "document", "samples": "text"}
+    counts: dict[str, int] = {}
+    for name, count in expected_counts(planned.task).items():
+        role = roles[name.rpartition(" ")[2]]
+        counts[role] = counts.get(role, 0) + count
+    if len(counts) > 1:  # the samples of a search are its queries and documents
+        counts.pop("text", None)
+    return counts
+
+
+def _encoding(model: Model, planned: PlannedTask, role: str) -> str:
+    """Return what a model's vectors of a task's texts depend on; the name for other models."""
     if not model.encodes:
-        return str(model.mteb_model_meta.name)
-    identity = model.identity(planned.task.metadata)
-    return repr({k: identity[k] for k in sorted(identity) if k not in _NOT_STORED})
+        return f"{role} {model.mteb_model_meta.name}"
+    identity = dict(model.identity(planned.task.metadata))
+    prompts = identity.pop("prompts", None)
+    own = prompts.get(role) if isinstance(prompts, dict) else prompts
+    return repr((role, own, {k: identity[k] for k in sorted(identity) if k not in _NOT_STORED}))
 
 
 _NOT_STORED = ("normalize", "truncate_dim", "similarity")

@@ -120,7 +120,7 @@ def compare_pair(
         UsageError: the sides were scored under different conditions; the message lists them.
     """
     mismatches = {
-        task: of_task for task, both in outputs.items() if (of_task := _mismatches(*both))
+        task: of_task for task, both in outputs.items() if (of_task := differing_conditions(*both))
     }
     if mismatches and not allow_different:
         raise _not_comparable(labels, mismatches)
@@ -180,7 +180,7 @@ def _holm(differences: Sequence[Difference]) -> list[Difference]:
     ]
 
 
-def _mismatches(one: Output, two: Output) -> list[str]:
+def differing_conditions(one: Output, two: Output) -> list[str]:
     """Return the conditions that differ between two outputs, of those that both record."""
     mismatches = []
     for name in dict.fromkeys([*one.facts, *two.facts]):

@@ -8,6 +8,7 @@
     [[models]]
     model = "builtin:all-MiniLM-L6-v2"
     max-length = [128, 256]            # a list: one setting for each value
+    paraphrases = "prompts.toml"       # one setting for each prompt; at the top: of every model
     [[models]]
     model = ["bm25", "builtin:all-MiniLM-L6-v2"]
     fuse = "minmax"
@@ -36,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean, one_line
+from bge_eval.experiment.paraphrases import KEY, read_paraphrases
 
 COMMON = frozenset(
     {"tasks", "subset", "lang", "data-dir", "offline", "available", "output", "fail-fast"}
@@ -47,7 +49,7 @@ PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-c
 """Options about what is printed, which the command line states for all settings."""
 _ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards", "track-name"}
 """Options that a file cannot state."""
-_TABLES = ("models", "rerankers", "grid", "choose")
+_TABLES = ("models", "rerankers", "grid", "choose", KEY)
 
 Options = Mapping[str, Any]
 """Option of ``bge-eval run``, without dashes → its value."""
@@ -185,7 +187,8 @@ class _Reader:
         for name, values in grid.items():
             if not isinstance(values, list) or not values:
                 raise UsageError(f"{self.file}: [grid] {name} takes a list of values.")
-        axes = [[*models], self._combinations(grid, always=True), [*rerankers]]
+        prompts = self._paraphrases(content, "the top")
+        axes = [[*models], [*prompts], self._combinations(grid, always=True), [*rerankers]]
         settings: dict[str, Setting] = {}
         for parts in itertools.product(*axes):
             options = self._joined((common, *parts))
@@ -249,9 +252,25 @@ class _Reader:
                     f'{self.file}: an entry of [[{table}]] has {main} = "…", and this has'
                     f" {', '.join(options) if isinstance(options, dict) else repr(entry)}."
                 )
+            prompts = self._paraphrases(options, f"[[{table}]]") if table == "models" else [{}]
+            options = {name: value for name, value in options.items() if name != KEY}
             self.check(options, f"[[{table}]]")
-            combinations += self._combinations(options)
+            combinations += [
+                self._joined(parts)
+                for parts in itertools.product(self._combinations(options), prompts)
+            ]
         return combinations
+
+    def _paraphrases(self, options: Options, place: str) -> list[Options]:
+        """Return the prompts of the file that some options name; one without options for none."""
+        if KEY not in options:
+            return [{}]
+        if not isinstance(options[KEY], str):
+            raise UsageError(
+                f"{self.file}, {place}: {KEY} is the name of a file of prompts, not"
+                f" {options[KEY]!r}."
+            )
+        return list(read_paraphrases(Path(options[KEY])))
 
     def _combinations(self, options: Options, *, always: bool = False) -> list[Options]:
         """Return one mapping for every combination of listed values.

@@ -65,6 +65,20 @@ def _half_width(values: Sequence[Values], weights: Sequence[float], confidence: 
     """Return Student's t times the standard error, the pseudo-queries' share in it included."""
     from scipy.special import stdtrit
 
+    variance, freedom = query_variance(values, weights)
+    return float(stdtrit(freedom, (1 + confidence) / 2)) * float(np.sqrt(variance))
+
+
+def query_variance(values: Sequence[Values], weights: Sequence[float]) -> tuple[float, float]:
+    """Return the variance of a weighted mean of paired differences, the pseudo-queries included.
+
+    Args:
+        values: one ``(n_queries,)`` array per group, of two queries or more.
+        weights: weight of each group's mean.
+
+    Returns:
+        The variance over samples of queries, and its degrees of freedom.
+    """
     parts = [
         (weight**2 * float(x.var(ddof=1)) / len(x), len(x) - 1)
         for x, weight in weighted(values, weights)
@@ -78,7 +92,7 @@ def _half_width(values: Sequence[Values], weights: Sequence[float], confidence: 
     unseen = UNSEEN / (UNSEEN + differing) * (1 - differing / len(every))
     step = max(abs(weight) / len(x) for x, weight in weighted(values, weights))
     variance += 2 * unseen * (step * max(1.0, float(np.abs(every).max()))) ** 2
-    return float(stdtrit(freedom, (1 + confidence) / 2)) * float(np.sqrt(variance))
+    return variance, freedom
 
 
 def _bound(values: Sequence[Values], weights: Sequence[float]) -> float:
