@@ -54,3 +54,8 @@ def test_the_shell_completes_tasks_and_options(bge_eval_process: CommandLine) ->
     line = {"COMP_WORDS": "bge-eval run --rerank", "COMP_CWORD": "2"}
     done = bge_eval_process(env={"_BGE_EVAL_COMPLETE": "complete_bash", **line})
     assert "--rerank-top-k" in done.stdout.split()
+
+
+def test_a_wrong_choice_is_told_without_a_library_s_words(bge_eval: CommandLine) -> None:
+    shown = bge_eval("run", "--dtype", "fp8").stderr
+    assert "'fp8' is not one of 'float32'" in shown and "Value error" not in shown

@@ -41,6 +41,10 @@ _TYPES = {
 """typer's name of a type → the word for a value on the page."""
 
 
+_NOISE = "Value error, "
+"""What pydantic, which typer checks values with, puts before its messages."""
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose help has its options by panel and its examples as lines to copy.
 
@@ -60,7 +64,11 @@ class HelpfulCommand(TyperCommand):
         except BgeEvalError as error:
             print_error(str(error))
             raise typer.Exit(error.exit_code) from None
-        return super().make_context(info_name, args, parent, **extra)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix(_NOISE)
+            raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         """Write the docstring: prose is wrapped, a long example continues after a backslash."""
