@@ -272,7 +272,7 @@ def test_auto_converts_no_small_model(tiny_bge: Path) -> None:
     assert encoder(tiny_bge, "auto").forward.backend == "torch"
 
 
-@pytest.mark.parametrize("dtype", [Dtype.FLOAT16, Dtype.INT8])
+@pytest.mark.parametrize("dtype", [Dtype.FLOAT16, Dtype.INT8_DYNAMIC])
 def test_auto_knows_what_openvino_cannot(minilm_folder: Path, dtype: Dtype) -> None:
     files = locate(BUILTIN)
     settings = EncoderModel(BUILTIN, ModelOptions(overrides=Overrides(dtype=dtype))).settings
@@ -300,8 +300,8 @@ def test_openvino_reports_nothing_to_its_makers(tmp_path: Path, tiny_bge: Path) 
     assert not (tmp_path / "intel").exists()
 
 
-def test_int8_is_near_and_not_the_same(minilm_folder: Path) -> None:
-    full, small = vectors(BUILTIN, "torch"), vectors(BUILTIN, "torch", dtype=Dtype.INT8)
+def test_torch_s_int8_is_near_and_not_the_same(minilm_folder: Path) -> None:
+    full, small = vectors(BUILTIN, "torch"), vectors(BUILTIN, "torch", dtype=Dtype.INT8_DYNAMIC)
     cosines = (full * small).sum(axis=1)
     assert cosines.min() > 0.9 and not np.allclose(full, small, atol=1e-4)
 
@@ -504,7 +504,7 @@ def test_bfloat16_where_it_is_slow_is_told(tiny_bge: Path) -> None:
         progress=progress,
     )
     assert model.encoder.forward.backend == "torch"
-    assert ("no bfloat16 arithmetic" in " ".join(progress.said)) != supports("bfloat16")
+    assert ("no bfloat16 instructions" in " ".join(progress.said)) != supports("bfloat16")
 
 
 @pytest.fixture(params=[True, False], ids=["with bfloat16", "without bfloat16"])

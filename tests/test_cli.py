@@ -102,7 +102,7 @@ def test_tasks_tells_the_truth_about_splits(bge_eval: CommandLine, small_scifact
         (
             ["--tasks", "demo", "--reranker", BUILTIN, "--reranker-kind=late", "--dtype", "int8"],
             2,
-            "int8 is for embedders",
+            "int8 is for embedders and cross-encoders",
         ),
     ],
 )

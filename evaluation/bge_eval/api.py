@@ -55,8 +55,10 @@ class ModelSettings(TypedDict, total=False):
     """Longest input in tokens; longer texts are cut."""
     truncate_dim: int | None
     """Keep this many leading dimensions (Matryoshka models)."""
-    dtype: Literal["float32", "float16", "bfloat16", "int8"]
+    dtype: Literal["float32", "float16", "bfloat16", "int8", "int8-dynamic"]
     """Precision of the forward pass. float32 reproduces published scores."""
+    calibration: str | Path | None
+    """JSON lines of ``{query, text}`` that int8 is calibrated with. Default: the package's own."""
     query_prompt: str | None
     """Text put before every query; "" for none."""
     document_prompt: str | None
@@ -323,6 +325,8 @@ def _open(
     for key in ("store", "adapter", "examples"):
         if isinstance(path := machine.get(key), str):
             machine[key] = Path(path).expanduser()
+    if isinstance(file := values.get("calibration"), str):
+        values["calibration"] = Path(file).expanduser()
     if isinstance(file := values.get("prompts"), str | Path):
         values["prompts"] = read_prompts(Path(file))
     options = ModelOptions(
@@ -343,9 +347,10 @@ def _open_reranker(
     from bge_eval.encode.protocol import ProtocolName
     from bge_eval.rerank.families import RerankerOptions, load_reranker
 
-    backend = settings.get("backend", "auto")
+    backend, texts = settings.get("backend", "auto"), settings.get("calibration")
     options = RerankerOptions(
         dtype=settings.get("dtype", "float32"),
+        calibration=None if texts is None else Path(texts).expanduser(),
         device=settings.get("device"),
         batch_tokens=settings.get("batch_tokens"),
         trust_remote_code=settings.get("trust_remote_code", False),

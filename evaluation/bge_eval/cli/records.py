@@ -52,6 +52,7 @@ def overrides(model: ModelFlags) -> Overrides:
         max_length=settings.max_length,
         similarity=settings.similarity,
         dtype=settings.dtype,
+        calibration=settings.calibration,
         truncate_dim=settings.truncate_dim,
         query_prompt=prompting.query_prompt,
         document_prompt=prompting.document_prompt,
@@ -77,6 +78,7 @@ def reranker_options(
     """Return the record that opens a reranker; precision and code are those of the model."""
     return RerankerOptions(
         dtype=str(model.settings.dtype),
+        calibration=model.settings.calibration,
         kind=reranker.reranker_kind,
         max_length=reranker.reranker_max_length,
         layers=reranker.reranker_layers,

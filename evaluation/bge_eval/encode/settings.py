@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from bge_eval.encode.body import longest_input, read_body
+from bge_eval.encode.calibration import read_calibration
 from bge_eval.encode.checkpoints import Checkpoint, checkpoint
 from bge_eval.encode.config import CONFIG, read_object, refuse_dual_encoder, transformer_folder
 from bge_eval.encode.copies import Copy, recognise
@@ -50,6 +52,9 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
+    """Calibrated, in OpenVINO on a CPU; see `bge_eval.runtime.quantized`."""
+    INT8_DYNAMIC = "int8-dynamic"
+    """torch's: int8 weights, the range of a layer's inputs taken from each batch."""
 
 
 class Backend(StrEnum):
@@ -85,12 +90,16 @@ class Settings:
     """Tokenizer options from mteb's registry (add_eos_token, padding_side)."""
     modules: tuple[str, ...] = ()
     """Folders of the modules that run after the transformer, where they are more than a pooling."""
+    calibration: str = ""
+    """Digest of the texts that int8 was calibrated with; "" in any other precision."""
 
     def facts(self) -> dict[str, Any]:
         """Return the settings as an identity states them, name → value."""
         facts = asdict(self)
         if not self.modules:  # as in results that were saved before there were modules
             del facts["modules"]
+        if not self.calibration:
+            del facts["calibration"]
         if self.lower_case:  # results saved as true also lower-cased special tokens ("[SEP]")
             facts["lower_case"] = "by the tokenizer"
         return facts
@@ -138,6 +147,8 @@ class Overrides:
     """``--similarity``"""
     dtype: Dtype | None = None
     """``--dtype``"""
+    calibration: Path | None = None
+    """``--calibration``: the file of texts for int8; None takes the package's own."""
     truncate_dim: int | None = None
     """``--truncate-dim``"""
     query_prompt: str | None = None
@@ -255,7 +266,13 @@ def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
 
 
 def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
-    """Return the settings with the user's values in place of the model's."""
+    """Return the settings with the user's values in place of the model's.
+
+    Raises:
+        UsageError: a number is below 1, or there are texts for int8 in another precision.
+        MissingError: there is no file of texts.
+        DamagedError: it is not readable.
+    """
     values = {
         name: value
         for name in (item.name for item in fields(Settings))
@@ -264,7 +281,29 @@ def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
     for name in ("max_length", "truncate_dim"):
         if name in values and values[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {values[name]}.")
+    values["calibration"] = calibration_digest(overrides.dtype, overrides.calibration)
     return replace(settings, **values)
+
+
+def calibration_digest(dtype: str | None, path: Path | None) -> str:
+    """Return the digest of the texts that a precision is calibrated with; "" if it is not.
+
+    Args:
+        dtype: the precision; None is float32.
+        path: the user's file of texts; None is the package's own.
+
+    Raises:
+        UsageError: there is a file, and the precision takes none.
+        MissingError: there is no such file.
+        DamagedError: it is not readable.
+    """
+    if dtype == Dtype.INT8:
+        return read_calibration(path).digest
+    if path is not None:
+        raise UsageError(
+            f"--calibration is for --dtype int8, not for {dtype or Dtype.FLOAT32}. Leave one out."
+        )
+    return ""
 
 
 def _truncate_dim(st_config: Mapping[str, Any], registry: RegistryEntry | None) -> int | None:

@@ -72,8 +72,8 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
     library = library_of(files.folder)
     overrides = options.overrides
     dtype = overrides.dtype or Dtype.FLOAT32
-    if dtype is Dtype.INT8:
-        raise UsageError(f"--dtype int8 is not for {files.name}, which runs in {library}.")
+    if dtype in (Dtype.INT8, Dtype.INT8_DYNAMIC):
+        raise UsageError(f"--dtype {dtype} is not for {files.name}, which runs in {library}.")
     refuse_foreign_modules(files, trust_remote_code=options.trust_remote_code)
     settings: dict[str, Any] = {"library": str(library), "dtype": str(dtype)}
     if overrides.max_length is not None:

@@ -170,7 +170,7 @@ class DecoderModel(EncoderModel):
         encoder = super().encoder
         if not loaded and self._adapter is not None and self.workers is None:
             forward: Any = encoder.forward
-            if not hasattr(forward, "model") or self.settings.dtype is Dtype.INT8:
+            if not hasattr(forward, "model") or self.settings.dtype is Dtype.INT8_DYNAMIC:
                 raise UsageError("--adapter runs on one device and not in int8.")
             forward.model = merged(forward.model, self._adapter).to(forward.device).eval()
         return encoder

@@ -326,7 +326,7 @@ class DenseModel(Model):
             own: setting → value, as the model's files state it.
             used: setting → value, as it is used.
         """
-        changed = {name: value for name, value in used.items() if value != own[name]}
+        changed = {name: value for name, value in used.items() if value != own.get(name)}
         for name in ("query_prompt", "document_prompt", "instruction_format"):
             text = getattr(self.overrides, name)
             if text is not None:

@@ -154,6 +154,8 @@ class EncoderModel(DenseModel):
         """Return the packages that compute, where their version may change a vector."""
         name = {"onnx": "onnxruntime", "openvino": "openvino"}
         more = [name[chosen] for chosen in self._backend_identity().values()]
+        if self.settings.calibration:
+            more.append("nncf")
         if self.settings.modules or self.settings.pooling not in PLAIN:
             more.append("sentence-transformers")
         if self.files.base is not None:
@@ -228,6 +230,7 @@ class EncoderModel(DenseModel):
                     device=self._options.device,
                     batch_tokens=self._options.batch_tokens,
                     trust_remote_code=self._options.trust_remote_code,
+                    calibration=self.overrides.calibration,
                     progress=self.progress,
                 )
         return self._encoder
@@ -395,6 +398,8 @@ class EncoderModel(DenseModel):
         every processor. The identity records it.
         """
         changed = self._changed(self._own_settings.facts(), self.settings.facts())
+        if self.overrides.calibration is None:
+            changed.pop("calibration", None)
         return changed | ({} if self._options.backend is Backend.AUTO else self._backend_identity())
 
 

@@ -5,7 +5,7 @@ This module builds batches by tokens; ``CrossEncoder.predict`` scores them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from bge_eval.encode.config import read_modules, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
 from bge_eval.encode.protocol import ProtocolName
+from bge_eval.encode.settings import Backend, Dtype, calibration_digest
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.rerank.chosen_backend import choose_openvino
 from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from bge_eval.rerank.reranker import (
     Family,
@@ -28,11 +30,13 @@ from bge_eval.rerank.reranker import (
     checked,
     has_module,
 )
-from bge_eval.runtime.batches import PairRule, default_batch_tokens
+from bge_eval.runtime.batches import PairBatch, PairRule, Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
+
+    from bge_eval.runtime.openvino_requests import Requests
 
 
 class CrossEncoderReranker(Resumable):
@@ -55,7 +59,10 @@ class CrossEncoderReranker(Resumable):
         self.files = files
         self.progress = progress or Progress()
         self._options = options or RerankerOptions()
+        calibration_digest(self._options.dtype, self._options.calibration)
+        self._in_openvino = choose_openvino(files, self._options)
         self._model: CrossEncoder | None = None
+        self._requests: Requests | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +72,9 @@ class CrossEncoderReranker(Resumable):
     @property
     def packages(self) -> tuple[str, ...]:
         """Return the packages that run the model."""
-        more = ("onnxruntime",) if self._options.backend == "onnx" else ()
+        more = ["onnxruntime"] if self._options.backend == "onnx" else []
+        if self._in_openvino and self._options.dtype != Dtype.FLOAT32:
+            more += ["openvino", *(["nncf"] if self._options.dtype == Dtype.INT8 else [])]
         return ("sentence-transformers", *more)
 
     def identity(self) -> dict[str, Any]:
@@ -75,9 +84,23 @@ class CrossEncoderReranker(Resumable):
             "revision": self.files.revision,
             "dtype": self._options.dtype,
             "max_length": self._options.max_length,
-            **({"backend": "onnx"} if self._options.backend == "onnx" else {}),
+            **self._backend_identity(),
             **({"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}),
         }
+
+    def _backend_identity(self) -> dict[str, str]:
+        """Name what computes where it changes a score by more than float32's rounding.
+
+        ``runtime`` is what ``auto`` chose: it names no folder, unlike ``backend``.
+        """
+        backend, dtype = self._options.backend, self._options.dtype
+        if backend == Backend.ONNX:
+            return {"backend": "onnx"}
+        if not self._in_openvino or dtype == Dtype.FLOAT32:
+            return {}
+        named = "backend" if backend == Backend.OPENVINO else "runtime"
+        digest = calibration_digest(dtype, self._options.calibration)
+        return {named: "openvino", **({"calibration": digest} if digest else {})}
 
     @property
     def _as_flag_reranker(self) -> bool:
@@ -97,36 +120,31 @@ class CrossEncoderReranker(Resumable):
             MissingError: the model cannot be loaded.
             DamagedError: the model outputs several numbers per pair, or a score that is not finite.
         """
-        import torch
-
         model = self._load()
-        options: dict[str, Any] = {"show_progress_bar": False}
-        if self._as_flag_reranker:
-            options["activation_fn"] = torch.nn.Identity()
         scores = CallScores(self.unfinished, pairs, self.progress)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
-            for batch in self.pair_rule().batches(pairs):
-                if not scores.lacks(batch.rows):
-                    step.advance(len(batch.rows))
-                    continue
-                part = [pairs[row] for row in batch.rows]
-                predicted = np.asarray(
-                    model.predict(part, batch_size=len(part), **options), np.float64
-                )
+
+            def lacking() -> Iterator[PairBatch]:
+                for batch in self.pair_rule().batches(pairs):
+                    if scores.lacks(batch.rows):
+                        yield batch
+                    else:
+                        step.advance(len(batch.rows))
+
+            for batch, predicted in self._predicted(model, pairs, lacking()):
                 if predicted.ndim != 1:
                     raise DamagedError(
                         f"{self.files.name} outputs {predicted.shape[-1]} numbers per pair; a"
                         " reranker outputs one score (num_labels = 1)."
                     )
                 scores.put(batch.rows, predicted)
-                step.advance(len(part), batch.tokens)
+                step.advance(len(batch.rows), batch.tokens)
         return checked(scores.values, self.files.name, self._options.dtype)
 
     def pair_rule(self) -> PairRule:
         """Return how pairs are batched; loads the model."""
         model = self._load()
-        tokenizer = model.tokenizer
-        limit = int(getattr(model, "max_seq_length", None) or tokenizer.model_max_length)
+        tokenizer, limit = model.tokenizer, _limit(model)
 
         def lengths_of(texts: list[str]) -> list[int]:
             encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=limit)
@@ -134,10 +152,40 @@ class CrossEncoderReranker(Resumable):
 
         return PairRule(
             lengths_of,
-            self._options.batch_tokens or default_batch_tokens(model.device.type),
+            self._options.batch_tokens or self._batch_tokens(model),
             limit,
             tokenizer.num_special_tokens_to_add(pair=True),
         )
+
+    def _predicted(
+        self, model: CrossEncoder, pairs: Sequence[tuple[str, str]], batches: Iterable[PairBatch]
+    ) -> Iterator[tuple[PairBatch, npt.NDArray[np.float64]]]:
+        """Yield the scores of each batch: ``(batch,)`` if the model outputs one for each pair."""
+        import torch
+
+        activation: Any = torch.nn.Identity() if self._as_flag_reranker else model.activation_fn
+        if self._requests is None:
+            for batch in batches:
+                part = [pairs[row] for row in batch.rows]
+                predicted = model.predict(
+                    part, batch_size=len(part), activation_fn=activation, show_progress_bar=False
+                )
+                yield batch, np.asarray(predicted, np.float64)
+            return
+
+        def tokenised() -> Iterator[tuple[PairBatch, dict[str, Tokens]]]:
+            for batch in batches:
+                features = model.preprocess([pairs[row] for row in batch.rows])
+                tensors = {name: x for name, x in features.items() if torch.is_tensor(x)}
+                yield batch, {name: tensor.numpy() for name, tensor in tensors.items()}
+
+        for batch, logits in self._requests.run(tokenised()):
+            activated = activation(torch.from_numpy(logits.copy()))
+            yield batch, activated.squeeze(-1).numpy().astype(np.float64)
+
+    def _batch_tokens(self, model: CrossEncoder) -> int:
+        kind = model.device.type if self._requests is None else "openvino"
+        return default_batch_tokens(kind)
 
     def _load(self) -> CrossEncoder:
         if self._model is not None:
@@ -147,6 +195,7 @@ class CrossEncoderReranker(Resumable):
         from sentence_transformers import CrossEncoder
 
         device = first_device(self._options.device)
+        dtype = "float32" if self._in_openvino else self._options.dtype
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 model = CrossEncoder(
@@ -155,7 +204,7 @@ class CrossEncoderReranker(Resumable):
                     max_length=self._options.max_length,
                     trust_remote_code=self._options.trust_remote_code,
                     local_files_only=True,
-                    model_kwargs={"dtype": getattr(torch, self._options.dtype)},
+                    model_kwargs={"dtype": getattr(torch, dtype)},
                 )
             except RuntimeError as error:
                 raise DamagedError(
@@ -208,21 +257,34 @@ class CrossEncoderReranker(Resumable):
             from bge_eval.runtime.unpadded import run_unpadded
 
             run_unpadded(transformer.base_model, self.progress.note)
-        if self._options.backend == "torch":
-            return
-        from bge_eval.rerank.fast_forward import use_onnx, use_openvino
+        if self._options.backend == Backend.ONNX:
+            from bge_eval.rerank.fast_forward import use_onnx
 
-        if self._options.backend == "onnx":
             use_onnx(transformer, self.files, dtype=self._options.dtype)
+        if not self._in_openvino:
             return
-        use_openvino(
-            transformer,
-            self.files,
-            dtype=self._options.dtype,
-            device=model.device.type,
-            required=self._options.backend == "openvino",
-            note=self.progress.note,
-        )
+        from bge_eval.rerank.fast_forward import openvino_requests
+
+        prompts = getattr(model, "default_prompt_name", None)
+        if len(model) == 1 and prompts is None:
+            self._requests = openvino_requests(
+                transformer,
+                model.tokenizer,
+                _limit(model),
+                self.files,
+                self._options,
+                self.progress,
+            )
+        elif self._options.backend == Backend.OPENVINO or self._options.dtype != Dtype.FLOAT32:
+            raise UsageError(
+                f"{self.files.name} has a prompt or modules after its transformer, which do not run"
+                " in OpenVINO. Use --backend torch, and float32 or bfloat16."
+            )
+
+
+def _limit(model: CrossEncoder) -> int:
+    """Return the longest pair in tokens."""
+    return int(getattr(model, "max_seq_length", None) or model.tokenizer.model_max_length)
 
 
 def _refuse_random_weights(model: CrossEncoder, files: ModelFiles) -> None:

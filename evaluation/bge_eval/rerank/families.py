@@ -50,10 +50,13 @@ def load_reranker(
 
 def _check_options(kind: RerankerKind, family: Family, options: RerankerOptions) -> None:
     """Refuse options that the family does not support."""
-    if options.dtype == "int8":
+    if options.dtype == "int8-dynamic" or (
+        options.dtype == "int8" and kind is not RerankerKind.CROSS_ENCODER
+    ):
         raise UsageError(
-            "--dtype int8 is for embedders, not for rerankers. Evaluate the embedder alone, then"
-            " rerank its saved runs with --first-stage."
+            f"--dtype {options.dtype} is not for rerankers of the kind {kind}: int8 is for"
+            " embedders and cross-encoders, int8-dynamic for embedders. Evaluate the embedder"
+            " alone, then rerank its saved runs with --first-stage."
         )
     compress = options.compress_ratio is not None or options.compress_layers is not None
     used = {"layers": options.layers is not None, "compress": compress}

@@ -1,94 +1,86 @@
-"""Run a cross-encoder's forward pass in OpenVINO or ONNX Runtime.
+"""A cross-encoder's forward pass in OpenVINO or ONNX Runtime.
 
-Only the transformer's ``forward`` is replaced; sentence-transformers' ``CrossEncoder`` still
-tokenises and applies the activation.
+sentence-transformers' ``CrossEncoder`` still tokenises and names the activation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bge_eval.encode.cache import cache_folder
+from bge_eval.encode.calibration import read_calibration
 from bge_eval.encode.files import ModelFiles
+from bge_eval.encode.settings import Dtype
 from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
-from bge_eval.runtime.batches import model_inputs
-from bge_eval.runtime.conversions import worth_converting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from bge_eval.progress import Progress
+    from bge_eval.rerank.reranker import RerankerOptions
+    from bge_eval.runtime.converted import Conversion
+    from bge_eval.runtime.openvino_requests import Requests
 
 
-def use_openvino(
+def openvino_requests(
     transformer: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
     files: ModelFiles,
-    *,
-    dtype: str,
-    device: str,
-    required: bool,
-    note: Callable[[str], None],
-) -> str:
-    """Run a cross-encoder's transformer in OpenVINO, if that is faster and equals torch.
+    options: RerankerOptions,
+    progress: Progress,
+) -> Requests | None:
+    """Return a cross-encoder's transformer in OpenVINO, or None where torch is better.
 
     Args:
-        transformer: the model in transformers; its ``forward`` is replaced.
+        transformer: the model in transformers, in float32.
+        tokenizer: its tokenizer.
+        max_length: longest pair in tokens.
         files: the model's files.
-        dtype: precision of the forward pass.
-        device: device of the model.
-        required: whether the user passed ``--backend openvino``; else torch is the fallback.
-        note: receives a message when torch is the fallback.
-
-    Returns:
-        The backend of the forward pass, "openvino" or "torch".
+        options: precision and backend; `choose_openvino` has accepted them.
+        progress: is told when torch is the fallback, and of quantisation.
 
     Raises:
         NotReadyError: OpenVINO is required and cannot run the model.
-        MissingError: OpenVINO is required and not installed.
-        UsageError: OpenVINO is required, but not with float32 on the CPU.
     """
-    supported = dtype == "float32" and device == "cpu"
-    if not required and not (supported and worth_converting(files.folder)):
-        return "torch"
-    if not supported:
-        raise UsageError(
-            "--backend openvino runs rerankers in float32 on the CPU, not in"
-            f" {dtype} on '{device}'. Use --backend torch."
-        )
-    if find_spec("openvino") is None:
-        raise MissingError(
-            "--backend openvino needs openvino, which is not installed: pip install openvino."
-        )
     from bge_eval.runtime.converted import conversion
+    from bge_eval.runtime.openvino_requests import Requests
 
-    def load() -> torch.nn.Module:
-        loaded: torch.nn.Module = transformer
-        return loaded
+    cache, dtype = cache_folder(), options.dtype
+    required = options.backend == "openvino" or dtype != Dtype.FLOAT32
+
+    def in_full() -> Conversion:
+        return conversion(
+            files, lambda: transformer, "logits", cache, first_only=True, note=progress.note
+        )
 
     try:
-        converted = conversion(files, load, "logits", cache_folder(), first_only=True, note=note)
+        if dtype == Dtype.INT8:
+            from bge_eval.runtime.quantized import pair_samples, quantized
+
+            texts = read_calibration(options.calibration)
+            samples = pair_samples(tokenizer, max_length, texts)
+            converted = quantized(files, in_full, samples, cache, progress, output="logits")
+        else:
+            converted = in_full()
     except NotReadyError as error:
         if required:
             raise
-        note(f"{error} The run uses torch.")
-        return "torch"
+        progress.note(f"{error} The run uses torch.")
+        return None
     facts = converted.facts
     if not facts.faithful or (facts.speed <= 1 and not required):
         message = f"OpenVINO's scores of {files.name} are {facts.difference:.1g} from torch's"
         if required:
             raise NotReadyError(f"{message}. Use --backend torch.")
         if not facts.faithful:
-            note(f"{message}; the run uses torch.")
-        return "torch"
-    request = converted.compiled(dtype, throughput=False).create_infer_request()
-
-    def forward(**features: Any) -> SequenceClassifierOutput:
-        arrays = {name: item.numpy() for name, item in features.items() if torch.is_tensor(item)}
-        request.infer(model_inputs(arrays, facts.inputs))
-        return _classified(request.get_output_tensor(0).data.copy())
-
-    transformer.forward = forward
-    return "openvino"
+            progress.note(f"{message}; the run uses torch.")
+        return None
+    return Requests(converted.compiled(dtype, throughput=True), facts.inputs)
 
 
 def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.encode.calibration import read_calibration
+
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
 
@@ -13,10 +15,12 @@ def own_experiment(identity: Mapping[str, Any], prefix: str = "") -> dict[str, A
     """Return the settings of a reranker that differ from its defaults.
 
     Args:
-        identity: the reranker's identity; a default is None or, for the dtype, "float32".
+        identity: the reranker's identity; a default is None or, for the dtype, "float32". What
+            ``auto`` chose is no setting.
         prefix: put before every name.
     """
     own = {"name": identity["name"], "revision": identity["revision"], "dtype": "float32"}
+    own |= {"calibration": read_calibration().digest, "runtime": identity.get("runtime")}
     return {
         f"{prefix}{name}": value
         for name, value in identity.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -56,6 +57,8 @@ class RerankerOptions:
     """``--reranker-kind``"""
     dtype: str = "float32"
     """``--dtype``"""
+    calibration: Path | None = None
+    """``--calibration``: the file of texts for int8; None takes the package's own"""
     max_length: int | None = None
     """``--reranker-max-length``"""
     layers: int | None = None

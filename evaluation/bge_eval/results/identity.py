@@ -52,8 +52,13 @@ class Identity:
 
     @property
     def dtype(self) -> str:
-        """Return the precision of the model, or ""."""
-        return str(self.model.get("dtype") or "")
+        """Return the precision of the model, or "".
+
+        An int8 without calibration texts is torch's, which has another name today.
+        """
+        dtype = str(self.model.get("dtype") or "")
+        calibrated = "pooling" not in self.model or self.model.get("calibration")
+        return dtype if dtype != "int8" or calibrated else "int8-dynamic"
 
     @property
     def layout(self) -> str:

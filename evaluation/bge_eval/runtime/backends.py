@@ -7,10 +7,12 @@ on this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bge_eval.encode.cache import cache_folder
+from bge_eval.encode.calibration import read_calibration
 from bge_eval.encode.config import CONFIG, read_object
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
@@ -20,6 +22,11 @@ from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.runtime.conversions import worth_converting
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from bge_eval.runtime.quantized import Samples
 
 
 def choose_backend(
@@ -44,6 +51,9 @@ def choose_backend(
                 f" with --backend {backend}."
             )
         return Backend.TORCH
+    if settings.dtype is Dtype.INT8:
+        refuse_int8_without(backend, device)
+        return Backend.OPENVINO
     if backend is Backend.AUTO:
         return Backend.OPENVINO if _suits_openvino(files, settings, device) else Backend.TORCH
     if backend is Backend.TORCH:
@@ -63,12 +73,37 @@ def choose_backend(
             f"--backend onnx runs the model file in its own precision, not in {settings.dtype}."
             " Leave --dtype out."
         )
-    if backend is Backend.OPENVINO and not _openvino_supports(settings.dtype):
+    if backend is Backend.OPENVINO and not openvino_supports(settings.dtype):
         raise UsageError(
             f"OpenVINO does not support {settings.dtype} on this processor. Use --backend torch"
             " or --dtype float32."
         )
     return backend
+
+
+def refuse_int8_without(backend: str, device: str | None) -> None:
+    """Refuse int8 where it cannot run.
+
+    Raises:
+        UsageError: the backend or the device is another one.
+        MissingError: OpenVINO or nncf is not installed.
+    """
+    if backend not in (Backend.AUTO, Backend.OPENVINO):
+        raise UsageError(
+            f"--dtype int8 runs in OpenVINO, not with --backend {backend}. Leave --backend out."
+            + (" torch's own int8 is --dtype int8-dynamic." if backend == Backend.TORCH else "")
+        )
+    if (used := first_device(device)) != "cpu":
+        raise UsageError(
+            f"--dtype int8 runs on the CPU only, not on '{used}': add --device cpu, or use --dtype"
+            " bfloat16."
+        )
+    lacking = [name for name in ("openvino", "nncf") if find_spec(name) is None]
+    if lacking:
+        raise MissingError(
+            f"--dtype int8 needs {' and '.join(lacking)}, which is not installed: pip install"
+            " bge-eval[int8]. torch's own, slower int8 is --dtype int8-dynamic."
+        )
 
 
 def load_encoder(
@@ -79,6 +114,7 @@ def load_encoder(
     device: str | None = None,
     batch_tokens: int | None = None,
     trust_remote_code: bool = False,
+    calibration: Path | None = None,
     progress: Progress | None = None,
 ) -> TextEncoder:
     """Load a model's tokenizer and weights.
@@ -90,6 +126,7 @@ def load_encoder(
         device: "cpu", "cuda", "cuda:1", "mps", or several with commas; None uses the fastest.
         batch_tokens: tokens per batch, padding included; None uses the device's default.
         trust_remote_code: run Python code from the model's repository.
+        calibration: the file of texts for int8; None is the package's own.
         progress: reports waiting for the tokenizer, and a backend that ``auto`` rejects.
 
     Raises:
@@ -113,8 +150,9 @@ def load_encoder(
             and settings.pool_prompt
             and tokenizer.padding_side == "right",
             trust_remote_code=trust_remote_code,
+            samples=_samples(tokenizer, settings, calibration),
             required=required,
-            note=progress.note,
+            progress=progress,
         )
     elif selected is Backend.ONNX:
         from bge_eval.runtime.onnx_forward import OnnxForward
@@ -144,8 +182,9 @@ def _openvino(
     *,
     first_only: bool,
     trust_remote_code: bool,
+    samples: Samples | None,
     required: bool,
-    note: Callable[[str], None],
+    progress: Progress,
 ) -> Forward | None:
     """Load with OpenVINO; None if torch is better, unless OpenVINO is required."""
     from bge_eval.runtime.converted import LARGEST_DIFFERENCE
@@ -157,22 +196,33 @@ def _openvino(
             settings,
             cache_folder(),
             first_only=first_only,
-            note=note,
+            progress=progress,
+            samples=samples,
             trust_remote_code=trust_remote_code,
         )
     except NotReadyError as error:
         if required:
             raise
-        note(f"{error} The run uses torch.")
+        progress.note(f"{error} The run uses torch.")
         return None
     facts = forward.facts
     if not facts.faithful:
         message = f"OpenVINO's vectors of {files.name} are {facts.difference:.1g} from torch's"
         if required:
             raise NotReadyError(f"{message} (limit {LARGEST_DIFFERENCE:g}). Use --backend torch.")
-        note(f"{message}; the run uses torch.")
+        progress.note(f"{message}; the run uses torch.")
         return None
     return forward if required or facts.speed > 1 else None
+
+
+def _samples(
+    tokenizer: PreTrainedTokenizerBase, settings: Settings, calibration: Path | None
+) -> Samples | None:
+    if settings.dtype is not Dtype.INT8:
+        return None
+    from bge_eval.runtime.quantized import text_samples
+
+    return text_samples(tokenizer, settings.max_length, read_calibration(calibration))
 
 
 def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:
@@ -182,10 +232,11 @@ def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -
         return False
     if device is None and first_device(None) != "cpu":
         return False
-    return _openvino_supports(settings.dtype)
+    return openvino_supports(settings.dtype)
 
 
-def _openvino_supports(dtype: Dtype) -> bool:
+def openvino_supports(dtype: Dtype) -> bool:
+    """Return whether OpenVINO computes in a precision on this processor, without nncf."""
     if dtype is Dtype.FLOAT32:
         return True
     from bge_eval.runtime.converted import supports
@@ -194,7 +245,7 @@ def _openvino_supports(dtype: Dtype) -> bool:
 
 
 def _lacks_bfloat16() -> bool:
-    return find_spec("openvino") is not None and not _openvino_supports(Dtype.BFLOAT16)
+    return find_spec("openvino") is not None and not openvino_supports(Dtype.BFLOAT16)
 
 
 def _check_positions(files: ModelFiles, settings: Settings) -> None:

@@ -94,7 +94,8 @@ class Conversion:
         """Compile for this processor.
 
         Args:
-            dtype: "float32" or "bfloat16".
+            dtype: "bfloat16"; anything else computes in float32 what the model does not
+                quantise.
             throughput: several requests at a time on separate cores; else one on all cores.
         """
         options: dict[str, Any] = {
@@ -137,7 +138,7 @@ def conversion(
     """
     key = _key(files, f"{output} of {'the first token' if first_only else 'all tokens'}")
     folder = stored_folder(cache) / f"{files.name.replace('/', '__')}-{key}"
-    stored = _read(folder)
+    stored = read_conversion(folder)
     if stored is not None:
         return stored
     reference = load()
@@ -155,7 +156,7 @@ def conversion(
             f"OpenVINO cannot convert {files.name} ({one_line(error, 200)}). Use --backend torch."
         ) from error
     try:
-        _save(folder, converted)
+        save_conversion(folder, converted)
     except (OSError, RuntimeError) as error:  # OpenVINO raises the latter
         note(
             f"The converted model cannot be saved in {cache} ({one_line(error, 200)});"
@@ -196,7 +197,7 @@ def _converted(
     return replace(whole, facts=_compared(reference, whole, output))
 
 
-def _read(folder: Path) -> Conversion | None:
+def read_conversion(folder: Path) -> Conversion | None:
     """Return a converted model from the cache; None if it is missing or incomplete."""
     facts = _read_facts(folder)
     try:
@@ -218,15 +219,28 @@ def _read_facts(folder: Path) -> Facts | None:
         return None
 
 
-def _save(folder: Path, converted: Conversion) -> None:
-    """Save a converted model in the cache, atomically."""
+def save_conversion(
+    folder: Path, converted: Conversion, write: Callable[[Path], None] = lambda folder: None
+) -> None:
+    """Save a converted model in the cache, atomically.
+
+    Args:
+        folder: the model's folder.
+        converted: the model.
+        write: writes further files into the folder.
+
+    Raises:
+        OSError: the folder cannot be written.
+        RuntimeError: OpenVINO cannot write the model.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder.parent))
     try:
         openvino.save_model(converted.model, staging / _MODEL, compress_to_fp16=False)
         facts = replace(converted.facts, size=(staging / _WEIGHTS).stat().st_size)
         (staging / FACTS).write_text(json.dumps(asdict(facts), indent=2), encoding="utf-8")
-        if _read(folder) is None:  # else another process saved it first
+        write(staging)
+        if read_conversion(folder) is None:  # else another process saved it first
             shutil.rmtree(folder, ignore_errors=True)
             staging.replace(folder)
     finally:

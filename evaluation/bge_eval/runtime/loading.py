@@ -48,7 +48,7 @@ def load_transformer(
     folder = str(files.weights)
     body = read_body(transformer_folder(files.folder))
     common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
-    dtype = "float32" if settings.dtype is Dtype.INT8 else str(settings.dtype)
+    dtype = "float32" if settings.dtype in (Dtype.INT8, Dtype.INT8_DYNAMIC) else str(settings.dtype)
     options = {name: value for name, value in body.model.items() if "dtype" not in name}
     try:
         config = AutoConfig.from_pretrained(folder, **{**body.config, **common})

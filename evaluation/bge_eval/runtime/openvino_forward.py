@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.settings import Dtype, Settings
 from bge_eval.records import Vectors
-from bge_eval.runtime.batches import BATCH_TOKENS, model_inputs
+from bge_eval.runtime.batches import BATCH_TOKENS
 from bge_eval.runtime.converted import Conversion, conversion
+from bge_eval.runtime.openvino_requests import Requests
 from bge_eval.runtime.pooling import head_of, pooled
 from bge_eval.runtime.text_encoder import Batch
 
 if TYPE_CHECKING:
     import torch
+
+    from bge_eval.progress import Progress
+    from bge_eval.runtime.quantized import Samples
 
 
 class OpenVinoForward:
@@ -41,36 +44,16 @@ class OpenVinoForward:
         self.parameters = converted.facts.parameters
         self._pooling = settings.pooling
         compiled = converted.compiled(settings.dtype, throughput=True)
-        self.streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        # Two requests per stream: one runs, one waits, so that no stream is idle.
-        self._requests = [compiled.create_infer_request() for _ in range(2 * self.streams)]
+        self._requests = Requests(compiled, self.facts.inputs)
+        self.streams = self._requests.streams
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
         """Yield pooled vectors; see `bge_eval.runtime.text_encoder.Forward`."""
-        # Not OpenVINO's queue with callbacks, which can deadlock: its threads wait for Python's
-        # lock while Python, destroying a model, waits for these threads.
-        free = list(self._requests)
-        running: deque[tuple[Any, Batch]] = deque()
-        try:
-            for batch in batches:
-                if not free:
-                    request, finished = running.popleft()
-                    vectors = self._result(request, finished)
-                    free.append(request)
-                    yield finished, vectors
-                request = free.pop()
-                request.start_async(model_inputs(batch.features, self.facts.inputs))
-                running.append((request, batch))
-            while running:
-                request, finished = running.popleft()
-                yield finished, self._result(request, finished)
-        finally:
-            for request, _ in running:
-                request.wait()
+        started = ((batch, batch.features) for batch in batches)
+        for batch, hidden in self._requests.run(started):
+            yield batch, self._pooled(hidden, batch)
 
-    def _result(self, request: Any, batch: Batch) -> Vectors:
-        request.wait()
-        hidden = request.get_output_tensor(0).data
+    def _pooled(self, hidden: Vectors, batch: Batch) -> Vectors:
         if self._head is not None:
             return self._head.of_arrays(hidden, batch)
         return pooled(hidden, batch.pooled[:, : hidden.shape[1]], self._pooling)
@@ -82,7 +65,8 @@ def load_openvino(
     cache: Path,
     *,
     first_only: bool,
-    note: Callable[[str], None],
+    progress: Progress,
+    samples: Samples | None = None,
     trust_remote_code: bool = False,
 ) -> OpenVinoForward:
     """Load a model; the first time, convert it and compare it with torch.
@@ -92,11 +76,12 @@ def load_openvino(
         settings: pooling, maximum length, precision.
         cache: the cache folder.
         first_only: pooling reads the first token's vector only.
-        note: receives a message when the converted model cannot be cached.
+        progress: is told when the converted model cannot be cached, and of quantisation.
+        samples: texts to quantise with, for int8.
         trust_remote_code: run Python code from the model's repository.
 
     Raises:
-        NotReadyError: OpenVINO cannot convert this model.
+        NotReadyError: OpenVINO cannot convert this model, or nncf cannot quantise it.
         MissingError: the torch model cannot be loaded; see `TorchForward`.
     """
     in_float32 = replace(settings, dtype=Dtype.FLOAT32)
@@ -108,7 +93,14 @@ def load_openvino(
         model: torch.nn.Module = loaded.model
         return model
 
-    converted = conversion(
-        files, load, "last_hidden_state", cache, first_only=first_only, note=note
-    )
+    def in_full() -> Conversion:
+        return conversion(files, load, output, cache, first_only=first_only, note=progress.note)
+
+    output = "last_hidden_state"
+    if samples is None:
+        return OpenVinoForward(in_full(), files, settings)
+    from bge_eval.runtime.quantized import quantized
+
+    of_tokens = f"{output} of {'the first token' if first_only else 'all tokens'}"
+    converted = quantized(files, in_full, samples, cache, progress, output=of_tokens)
     return OpenVinoForward(converted, files, settings)

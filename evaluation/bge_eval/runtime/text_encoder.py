@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,7 +40,7 @@ class Batch:
     """Tokenised texts of similar length, padded for a forward pass."""
 
     rows: npt.NDArray[np.int64]
-    """``(batch,)``: the texts' indices in their window."""
+    """``(batch,)``: the texts' indices in the list."""
     features: Mapping[str, Tokens]
     """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, padded to the longest."""
     pooled: Tokens
@@ -195,6 +195,26 @@ class TextEncoder:
                 or (needed is not None and needed[window].any())
             )
         ]
+
+        def batches() -> Iterator[Batch]:
+            """Yield the batches of all windows, so that the model does not wait at their ends."""
+            for window, encoded in self._tokenised_ahead(texts, windows, prompt):
+                of_window = share and share.beginning(share.first + window.start // WINDOW)
+                beside = None if needed is None else needed[window]
+                for batch in self._batches(encoded, skipped, wanted[window], of_window, beside):
+                    yield replace(batch, rows=window.start + batch.rows)
+
+        for batch, pooled in self.forward.run(batches()):
+            of_rows = [texts[row] for row in batch.rows.tolist()]
+            refuse_unusable(pooled, of_rows, self.settings.dtype)
+            if step is not None:
+                step.advance(int(copies[batch.rows].sum()), batch.tokens)
+            yield batch.rows, pooled
+
+    def _tokenised_ahead(
+        self, texts: Sequence[str], windows: Sequence[slice], prompt: str
+    ) -> Iterator[tuple[slice, dict[str, list[list[int]]]]]:
+        """Yield windows with their tokens; the next is tokenised while one is encoded."""
         with ThreadPoolExecutor(1, thread_name_prefix="tokenise") as pool:
             ahead = [pool.submit(self._tokenised, texts[each], prompt) for each in windows[:1]]
             for place, window in enumerate(windows):
@@ -203,16 +223,7 @@ class TextEncoder:
                 ahead += [pool.submit(self._tokenised, texts[each], prompt) for each in following]
                 with self.progress.step("tokenise"):
                     encoded = now.result()
-                of_window = share and share.beginning(share.first + window.start // WINDOW)
-                beside = None if needed is None else needed[window]
-                batches = self._batches(encoded, skipped, wanted[window], of_window, beside)
-                for batch, pooled in self.forward.run(batches):
-                    rows = window.start + batch.rows
-                    of_rows = [texts[row] for row in rows.tolist()]
-                    refuse_unusable(pooled, of_rows, self.settings.dtype)
-                    if step is not None:
-                        step.advance(int(copies[rows].sum()), batch.tokens)
-                    yield rows, pooled
+                yield window, encoded
 
     def _tokenised(self, texts: Sequence[str], prompt: str) -> dict[str, list[list[int]]]:
         return self._ids([prompt + text for text in texts])

@@ -64,7 +64,7 @@ class TorchForward:
         width = _dimension(self.model)
         self._head = head_of(files, settings, width, self.device)
         self.dimension = width if self._head is None else self._head.dimension
-        if settings.dtype is Dtype.INT8:
+        if settings.dtype is Dtype.INT8_DYNAMIC:
             self.model = _quantized(self.model, self._device)
         skips = self._device.type == "cuda" if skip_padding is None else skip_padding
         self._unpadded = unpadded(self.model, note) if skips else None
@@ -218,7 +218,7 @@ def _quantized(model: Any, device: torch.device) -> Any:
 
     if device.type != "cpu":
         raise UsageError(
-            "--dtype int8 runs on the CPU only: add --device cpu, or use --dtype bfloat16."
+            "--dtype int8-dynamic runs on the CPU only: add --device cpu, or use --dtype bfloat16."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch recommends a package that it does not include

@@ -49,11 +49,20 @@ class SettingFlags:
         Dtype,
         typer.Option(
             help="Precision of model and reranker. float32 reproduces published figures; bfloat16"
-            " and float16 are faster on GPUs, bfloat16 also on CPUs that compute in it; int8, for"
-            " embedders on the CPU, changes scores.",
+            " and float16 are faster on GPUs, bfloat16 also on CPUs that compute in it; int8, on"
+            " CPUs, is calibrated with texts (bge-eval[int8]) and changes scores; int8-dynamic is"
+            " torch's, for embedders.",
             rich_help_panel=_MODEL,
         ),
     ] = Dtype.FLOAT32
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines of {query, text} that int8 is calibrated with. Default: the package's"
+            " own, in 13 languages.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
