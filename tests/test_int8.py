@@ -172,10 +172,12 @@ def test_calibration_files_that_cannot_be_used(
 def test_without_nncf_one_sentence_names_the_extra(
     tiny_bge: Path, tiny_cross_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bge_eval.runtime import backends
+    import importlib.util
 
-    find = backends.find_spec
-    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "nncf" else find(name))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "bge_eval.runtime.backends.find_spec", lambda name: None if name == "nncf" else find(name)
+    )
     with pytest.raises(MissingError, match=r"needs nncf, .* pip install bge-eval\[int8\]"):
         opened(tiny_bge, dtype="int8")
     with pytest.raises(MissingError, match=r"pip install bge-eval\[int8\]"):
@@ -268,7 +270,7 @@ def test_minilm_on_real_texts(real_data: Path) -> None:
         order = np.argsort(-(encoder.encode([queries[name] for name in asked]) @ corpus.T))
         values = []
         for query, ranked in zip(asked, order[:, :10], strict=True):
-            gains = [ids[row] in relevant[query] for row in ranked]
+            gains = np.array([ids[row] in relevant[query] for row in ranked])
             ideal = min(len(relevant[query]), 10)
             discount = 1 / np.log2(np.arange(2, 12))
             values.append(float((gains * discount).sum() / discount[:ideal].sum()))
