@@ -105,7 +105,7 @@ bench-quick: install ## the same, small, in the main environment (under three mi
 TORTURE_ARGS ?=
 
 torture: install ## kill 50 runs at random moments, inject faults, write benchmarks/RELIABILITY.md
-	$(BIN)/python benchmarks/torture.py --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
+	$(BIN)/python benchmarks/torture.py --state build/torture.json --write benchmarks/RELIABILITY.md $(TORTURE_ARGS)
 
 FUZZ_SECONDS ?= 60
 

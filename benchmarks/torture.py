@@ -43,14 +43,19 @@ _NOTES = (
     " stopped half of the time. Compared are all files of the results, byte for byte, except the"
     " fields of JSON files that are time, memory or counts of new vectors.",
     "",
-    "The faults are those of `tests/test_faults.py` and `tests/test_store.py`: no permission, no"
-    " folder, a limit on the size of files, damaged results, shards and journals, two processes at"
-    " once, encoders, rerankers, indexes and servers that return nonsense.",
+    "The faults are those of `test_faults.py`, `test_hostile.py`, `test_store.py` and"
+    " `test_unfinished.py` in `tests`: no permission, no folder, a limit on the size of files,"
+    " damaged results, shards and journals, two processes at once, encoders, rerankers, indexes"
+    " and servers that return nonsense, runs killed within the work of servers and rerankers,"
+    " archives and files that are larger than they seem.",
     "",
     "Endurance: 100 calls of `bge_eval.evaluate` in one process, each with a collection of its own"
     " (40 documents, 5 queries) and a model and a reranker that are opened anew"
-    " (`python benchmarks/endurance.py`).",
+    " (`python benchmarks/endurance.py`). The million documents are short texts, encoded by one"
+    " narrow layer, stored and searched (`python benchmarks/million.py`).",
 )
+_FAULTS = ("test_faults.py", "test_hostile.py", "test_store.py", "test_unfinished.py")
+"""Files of tests that inject faults."""
 _MTEB_TIMES = {"evaluation_time", "date", "evaluation_phases"}
 
 
@@ -67,25 +72,38 @@ class Outcome:
     different: list[str] = field(default_factory=list)
     """Files that differ from the undisturbed run's."""
     lost_seconds: float = 0.0
-    """Longest time from the last stored batch to a kill within the encoding."""
+    """Longest time from the last stored batch to a kill within the encoding or the reranking."""
+    hardships: bool = False
+    """Whether the runs with a wrong clock and with half of the processor are among them."""
+    faults: tuple[int, int] | None = None
+    """Tests of faults that passed, and all of them."""
+    endured: list[str] = field(default_factory=list)
+    """Rows of the page about endurance and the million documents."""
+    measured: list[str] = field(default_factory=list)
+    """Scripts that printed those rows."""
+    loads: list[float] = field(default_factory=list)
+    """Load averages of the machine, at the beginning and the end of each part."""
+    path: Path | None = None
+    """Where the figures are kept while the program runs, so that it can go on if it is stopped."""
 
-    def plus(self, other: Outcome) -> Outcome:
-        """Return this outcome and another, of a run of this program before."""
-        return Outcome(
-            self.kills + other.kills,
-            self.phases + other.phases,
-            self.runs + other.runs,
-            self.different + other.different,
-            max(self.lost_seconds, other.lost_seconds),
-        )
+    def keep(self) -> None:
+        """Write the figures so far, and the machine's load."""
+        if hasattr(os, "getloadavg"):
+            self.loads.append(round(os.getloadavg()[0], 1))
+        if self.path is not None:
+            figures = {name: value for name, value in vars(self).items() if name != "path"}
+            staged = self.path.with_suffix(".part")
+            staged.write_text(json.dumps(figures))
+            staged.replace(self.path)
 
 
-def outcome_of(path: Path) -> Outcome:
-    """Return an outcome that was written; an empty one where the file is missing."""
-    if not path.exists():
-        return Outcome()
-    stored = json.loads(path.read_text())
-    return Outcome(Counter(stored.pop("kills")), Counter(stored.pop("phases")), **stored)
+def outcome_of(path: Path | None) -> Outcome:
+    """Return the figures that a stopped run of this program has kept; none without a file."""
+    if path is None or not path.exists():
+        return Outcome(path=path)
+    kept = json.loads(path.read_text())
+    kills, where = Counter(kept.pop("kills")), Counter(kept.pop("phases"))
+    return Outcome(kills, where, path=path, **kept)
 
 
 def make_data(folder: Path, documents: int, queries: int, seed: int = 1) -> None:
@@ -208,27 +226,37 @@ def phases(place: Path) -> list[str]:
 
 
 def torture(
-    rack: Rack, kills: int, seed: int, minutes: float = 600, *, hardships: bool = True
+    rack: Rack,
+    kills: int,
+    seed: int,
+    *,
+    hardships: bool = True,
+    outcome: Outcome | None = None,
 ) -> Outcome:
-    """Kill the command so many times, or for so long; compare every run that comes to its end."""
-    end = time.monotonic() + 60 * minutes
-    chosen, outcome = random.Random(seed), Outcome()
+    """Kill the command so many times; compare every run that comes to its end."""
+    outcome = outcome or Outcome()
+    if sum(outcome.kills.values()) >= kills and (outcome.hardships or not hardships):
+        return outcome
+    chosen = random.Random(seed + sum(outcome.kills.values()))
     _SERVER.set_forkserver_preload(["torture_child"])
     place = rack.home / "undisturbed"
     rack.run(place)
     expected, events = content(place / "out"), len(phases(place))
     whole = _seconds(rack, expected, outcome)
-    if hardships:
+    if hardships and not outcome.hardships:
         _hardships(rack, expected, outcome)
+        outcome.hardships = True
+    outcome.keep()
     number = 0
-    while sum(outcome.kills.values()) < kills and time.monotonic() < end:
+    while sum(outcome.kills.values()) < kills:
         number += 1
         place = rack.home / f"killed-{number}"
-        while not _killed(rack, place, _Moment(chosen, whole, events, end), outcome):
+        while not _killed(rack, place, _Moment(chosen, whole, events), outcome):
             kills_so_far = sum(outcome.kills.values())
             print(f"kill {kills_so_far}: {', '.join(phases(place)[-1:]) or 'start'}", flush=True)
         _compare(expected, place, outcome)
         shutil.rmtree(place)
+        outcome.keep()
         print(f"{sum(outcome.kills.values())} kills, {outcome.runs} runs compared", flush=True)
     return outcome
 
@@ -270,8 +298,6 @@ class _Moment:
     """Seconds of a run that is not killed."""
     events: int
     """Phases of such a run."""
-    end: float
-    """When the killing ends, by the monotonic clock."""
 
 
 def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
@@ -279,7 +305,7 @@ def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
     chosen = moment.chosen
     process = rack.start(place)
     _sleep_until((place / "log").exists, process, 600)  # before, it is no command yet
-    if chosen.random() < 0.1 or time.monotonic() > moment.end:
+    if chosen.random() < 0.1:
         process.join()
     elif chosen.random() < 0.5:
         _sleep_until(lambda: False, process, chosen.uniform(0.02, 0.7) * moment.whole)
@@ -347,7 +373,7 @@ def _compare(expected: Mapping[str, Any], place: Path, outcome: Outcome) -> None
 def fault_tests() -> tuple[int, int]:
     """Run the tests that inject faults; return how many passed, and how many there are."""
     report = Path(tempfile.mkdtemp()) / "faults.xml"
-    tests = [str(ROOT / "tests" / name) for name in ("test_faults.py", "test_store.py")]
+    tests = [str(ROOT / "tests" / name) for name in _FAULTS]
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *tests]
     subprocess.run(command, check=False, cwd=ROOT)
     from xml.etree import ElementTree
@@ -358,13 +384,13 @@ def fault_tests() -> tuple[int, int]:
     return total - wrong, total
 
 
-def endurance() -> list[str]:
-    """Evaluate 100 tasks in a process of their own; return rows of the page.
+def measured(script: str) -> list[str]:
+    """Run a script beside this one that prints rows of the page; return them.
 
     Raises:
-        RuntimeError: memory, files or threads grew.
+        RuntimeError: memory, files or threads grew, or more memory was taken than is stated.
     """
-    command = [sys.executable, str(Path(__file__).with_name("endurance.py"))]
+    command = [sys.executable, str(Path(__file__).with_name(script))]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
@@ -381,15 +407,15 @@ def machine() -> str:
     return f"{name}, {cores} cores, {platform.system()}, Python {platform.python_version()}"
 
 
-def page(outcome: Outcome, faults: tuple[int, int] | None, endured: Sequence[str]) -> str:
+def page(outcome: Outcome) -> str:
     """Return the text of RELIABILITY.md."""
     kills = ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items()))
     where = ", ".join(f"{name} {count}" for name, count in outcome.phases.most_common())
     lines = [
         "# Reliability",
         "",
-        f"Made by `make torture` on {machine()}. Every run is the real command: an"
-        " encoder and a reranker of random weights on 500 documents and 10 queries.",
+        f"Made by `make torture` on {machine()}{_busy(outcome.loads)}. Every run is the real"
+        " command: an encoder and a reranker of random weights on 500 documents and 10 queries.",
         "",
         "| | |",
         "| --- | ---: |",
@@ -398,48 +424,62 @@ def page(outcome: Outcome, faults: tuple[int, int] | None, endured: Sequence[str
         f"| files that differ from an undisturbed run, times aside | {len(outcome.different)} |",
         f"| longest time from the last stored batch to a kill | {outcome.lost_seconds:.2f} s |",
     ]
-    if faults is not None:
-        lines.append(f"| faults injected, and handled as stated | {faults[0]} of {faults[1]} |")
-    lines += [*endured, "", f"Kills by phase: {where}.", "", *_NOTES, ""]
+    if outcome.faults is not None:
+        passed, total = outcome.faults
+        lines.append(f"| tests that inject faults, passed | {passed} of {total} |")
+    lines += [*outcome.endured, "", f"Kills by phase: {where}.", "", *_NOTES, ""]
     return "\n".join(lines)
+
+
+def _busy(loads: Sequence[float]) -> str:
+    """Return what else the machine did, if it is known."""
+    if not loads:
+        return ""
+    return f", load average {min(loads):g} to {max(loads):g} (this program's own is about 1)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the torture; exit 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=600, help="begin no other run after")
     parser.add_argument("--seed", type=int, default=14)
     parser.add_argument("--no-faults", action="store_true", help="kill only")
     parser.add_argument(
-        "--total", type=Path, help="a file of kills before, to which these are added"
+        "--state", type=Path, help="a file that keeps the figures, for a run that goes on"
     )
     parser.add_argument("--no-hardships", action="store_true", help="leave out clock and half CPU")
-    parser.add_argument("--no-endurance", action="store_true", help="leave out the 100 tasks")
+    parser.add_argument(
+        "--no-endurance", action="store_true", help="leave out 100 tasks and a million documents"
+    )
     parser.add_argument("--write", type=Path, help="the page to write; prints without")
     options = parser.parse_args(arguments)
+    if options.state:
+        options.state.parent.mkdir(parents=True, exist_ok=True)
+    outcome = outcome_of(options.state)
     with tempfile.TemporaryDirectory(prefix="bge-eval-torture-") as name:
         home = Path(name)
         make_data(home / TASK, 500, 10)
-        outcome = torture(
-            Rack(home, *make_models(home)),
-            options.kills,
-            options.seed,
-            options.minutes,
-            hardships=not options.no_hardships,
-        )
-    if options.total:
-        outcome = outcome.plus(outcome_of(options.total))
-        options.total.write_text(json.dumps(vars(outcome)))
-    faults = None if options.no_faults else fault_tests()
-    endured = [] if options.no_endurance else endurance()
-    text = page(outcome, faults, endured)
+        rack = Rack(home, *make_models(home))
+        hardships = not options.no_hardships
+        torture(rack, options.kills, options.seed, hardships=hardships, outcome=outcome)
+    if outcome.faults is None and not options.no_faults:
+        outcome.faults = fault_tests()
+        outcome.keep()
+    for script in () if options.no_endurance else ("million.py", "endurance.py"):
+        if script not in outcome.measured:
+            outcome.endured += measured(script)
+            outcome.measured.append(script)
+            outcome.keep()
+    text = page(outcome)
     if options.write:
         options.write.write_text(text)
+    if options.state and not (options.no_faults or options.no_endurance):
+        options.state.unlink(missing_ok=True)
     print(text)
     for name in outcome.different:
         print(f"different: {name}")
-    return int(bool(outcome.different) or (faults is not None and faults[0] != faults[1]))
+    passed, total = outcome.faults or (0, 0)
+    return int(bool(outcome.different) or passed != total)
 
 
 if __name__ == "__main__":
