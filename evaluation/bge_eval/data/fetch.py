@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from bge_eval.data.layouts import recognise_source
 from bge_eval.data.manifest import Fetched, write_manifest
 from bge_eval.data.plausibility import counts, other_counts, other_script
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import BgeEvalError, DamagedError, MissingError
+from bge_eval.errors import BgeEvalError, DamagedError, MissingError, quoted
 from bge_eval.progress import Progress
 
 if TYPE_CHECKING:
@@ -88,7 +88,16 @@ def _listed(repository: str, revision: str | None, below: str) -> tuple[str, lis
     api = HfApi()
     commit = api.dataset_info(repository, revision=revision).sha
     assert commit is not None, "the hub names the commit of everything it describes"
-    tree = api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
+    tree = list(
+        api.list_repo_tree(repository, recursive=True, revision=commit, repo_type="dataset")
+    )
+    for item in tree:
+        parts = PurePosixPath(item.path.replace("\\", "/")).parts
+        if ".." in parts or item.path.startswith(("/", "\\")) or ":" in parts[0]:
+            raise DamagedError(
+                f"{repository} lists the file {quoted(item.path)}, which is outside its folder:"
+                " nothing is downloaded. The server, or a mirror before it, is not to be trusted."
+            )
     return commit, [
         Fetched(item.path, item.size, item.lfs.sha256 if item.lfs else None, item.blob_id)
         for item in tree

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 from bge_eval.encode.config import LFS_POINTER
 from bge_eval.errors import DamagedError, one_line, quoted
+from bge_eval.results.unpacked import limited
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,17 @@ def fingerprint(files: Mapping[str, Place]) -> str:
                 content.update(block)
         digest.update(f"{name}\0{content.hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def read_through(place: Place) -> None:
+    """Read a file of lines to its end.
+
+    Raises:
+        DamagedError: it is cut off, holds far more than its size, or a line without an end.
+    """
+    with _open(place) as file:
+        while _read(file, place):
+            pass
 
 
 def lines(place: Place) -> Iterator[tuple[int, str]]:
@@ -265,12 +277,20 @@ def _encodable(value: str) -> bool:
 
 @contextmanager
 def _open(place: Place) -> Iterator[IO[bytes]]:
-    with place.open("rb") as binary:
+    packed = None
+    if isinstance(place, zipfile.Path):
+        packed = place.root.getinfo(place.at).compress_size
+    elif place.name.endswith(".gz"):
+        packed = place.stat().st_size
+    try:
+        opened: Any = place.open("rb")
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a rare way
+        raise DamagedError(f"{place} cannot be unpacked ({one_line(error)}).") from error
+    with opened as binary:
+        stream: IO[bytes] = binary
         if place.name.endswith(".gz"):
-            with gzip.GzipFile(fileobj=binary, mode="rb") as unpacked:
-                yield cast("IO[bytes]", unpacked)
-        else:
-            yield binary
+            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=binary, mode="rb"))
+        yield limited(stream, str(place), packed)
 
 
 def _read(file: IO[bytes], place: Place) -> bytes:

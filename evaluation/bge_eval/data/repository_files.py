@@ -74,6 +74,10 @@ def _from_readme(folder: Path) -> Files:
         raise DamagedError(f"{readme}: its YAML head cannot be read ({error}).") from error
     configs: Files = {}
     for config in card.get("configs") or []:
+        if not isinstance(config, dict) or not _is_name(config.get("config_name")):
+            raise DamagedError(
+                f"{readme}: an entry of 'configs' in its YAML head has no config_name in text."
+            )
         splits = _declared_splits(folder, config.get("data_files"))
         if not splits:
             subfolder = folder / str(config.get("data_dir") or config["config_name"])
@@ -81,6 +85,14 @@ def _from_readme(folder: Path) -> Files:
         if splits:
             configs[str(config["config_name"])] = splits
     return configs
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether a value of the YAML head is a name; a year is read as a number.
+
+    References in YAML can make a value of a few lines endless, so others are not made text.
+    """
+    return isinstance(value, str | int | float)
 
 
 def _declared_splits(folder: Path, data_files: Any) -> dict[str, list[Path]]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bge_eval.data.files import records
+from bge_eval.data.files import read_through, records
 from bge_eval.data.repository_files import READERS, absent_parts, configured_files, file_suffix
 from bge_eval.errors import DamagedError, MissingError, one_line
+from bge_eval.results import unpacked
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -94,6 +95,8 @@ class Snapshot:
         import datasets
 
         files = self.files(config, split)
+        for path in files:
+            _refuse_bomb(path)
         options = {"sep": "\t"} if ".tsv" in files[0].name else {}
         try:
             return datasets.load_dataset(
@@ -126,6 +129,39 @@ class Snapshot:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.relative_to(self.folder).as_posix()}\0{content}\n".encode())
         return digest.hexdigest()[:16]
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a file that would fill memory or disk, before datasets reads it.
+
+    Raises:
+        DamagedError: it holds far more than its size, or a line without an end.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    suffix = file_suffix(path)
+    if suffix in (".jsonl", ".csv", ".tsv") or path.suffix == ".gz":
+        if suffix != ".json" and path.suffix != ".zst":
+            read_through(path)
+        return
+    if suffix != ".parquet":
+        return
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return  # the reader says what is wrong
+    size = path.stat().st_size
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    whole = sum(group.total_byte_size for group in groups)
+    # Ids differ from row to row, so a data set takes more than a byte for each.
+    if whole > max(unpacked.ALWAYS, size * unpacked.MOST_TIMES) or metadata.num_rows > max(
+        2**20, size
+    ):
+        raise DamagedError(
+            f"{path} has {size:,} bytes and says that it holds {metadata.num_rows:,} rows in"
+            f" {whole:,} bytes: such a file is made to fill memory or disk, and is not read."
+        )
 
 
 def _columns(path: Path) -> list[str]:

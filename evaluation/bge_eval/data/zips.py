@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bge_eval.progress import Progress
 
 _BLOCK = 2**18
+_LARGEST_ZIP = 50 * 2**30
+"""Bytes after which a server that states no length is not read on; BEIR's largest zip has 5 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ def _receive(url: str, partial: Path, progress: Progress) -> None:
             while block := reply.read(_BLOCK):
                 file.write(block)
                 received += len(block)
+                if received > (total or _LARGEST_ZIP):
+                    raise OSError(f"the server sends more than {total or _LARGEST_ZIP:,} bytes")
                 step.advance(len(block))
     if total is not None and received < total:
         raise OSError(f"the connection ended after {received:,} of {total:,} bytes")

@@ -11,6 +11,8 @@ from bge_eval.errors import DamagedError, UsageError, one_line
 
 CONFIG = "config.json"
 MODULES = "modules.json"
+_LARGEST = 2**26
+"""Bytes of the largest file of settings."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """The first bytes of the text that Git puts in the place of a large file."""
 
@@ -108,6 +110,11 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise DamagedError(
+                f"{path} has {size:,} bytes; no settings of a model take more than"
+                f" {_LARGEST // 2**20} MiB."
+            )
         content = path.read_bytes()
         refuse_pointer(path, content)
         return json.loads(content.decode("utf-8"))

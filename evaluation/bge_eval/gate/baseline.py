@@ -35,6 +35,7 @@ from bge_eval.errors import DamagedError, MissingError
 from bge_eval.gate.entry import Entry, PartValues, mean_of
 from bge_eval.gate.rules import MAIN
 from bge_eval.results.saved import TOLERANCE, read_json
+from bge_eval.results.unpacked import unpack
 
 KIND = "bge-eval baseline"
 """Value of "kind" that marks a file as a baseline."""
@@ -161,7 +162,7 @@ def _refuse_disagreement(
 def _decode(task: str, item: Mapping[str, Any]) -> Entry:
     queries: dict[str, PartValues] = {}
     for part, text in item["queries"].items():
-        lines = gzip.decompress(base64.b64decode(text, validate=True)).decode().split("\n")
+        lines = unpack(base64.b64decode(text, validate=True)).decode().split("\n")
         names = lines[0].split("\t")[1:]
         for line in lines[1:]:
             query, *cells = line.split("\t")

@@ -32,6 +32,8 @@ _LONGEST_PAUSE = 60.0
 """Longest pause between two tries, seconds."""
 _LONGEST_RETRY_AFTER = 300.0
 """Longest pause accepted from ``Retry-After``, seconds."""
+LARGEST_ANSWER = 2**29
+"""Bytes of the largest answer: 2,048 vectors of 8,192 numbers in text take 350 MB."""
 _LONG_PAUSE = 5.0
 """Pauses of so many seconds are told to the user."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -151,10 +153,11 @@ class Client:
             waited += self._wait_for_turn()
             wait: float | None = None
             try:
-                answer = http.request(method, f"{self.url}{path}", json=body)
+                with http.stream(method, f"{self.url}{path}", json=body) as answer:
+                    content = self._content(answer)
                 if answer.status_code < 300:
-                    return _read(answer.content)
-                problem = self._problem(answer)
+                    return _read(content)
+                problem = self._problem(answer, content)
                 if answer.status_code not in _TRANSIENT:
                     raise self._refusal(answer.status_code, path, problem)
                 wait = _retry_after(answer.headers.get("Retry-After"))
@@ -226,8 +229,26 @@ class Client:
         longest = min(self.limits.pause * 2.0 ** (attempt - 1), _LONGEST_PAUSE)
         return longest * random.uniform(0.5, 1.0)
 
-    def _problem(self, answer: Any) -> str:
-        text = self._clean(_message(answer.content))
+    def _content(self, answer: Any) -> bytes:
+        """Return the answer's content, unpacked.
+
+        Raises:
+            DamagedError: it is larger than any answer to such a request.
+        """
+        parts, size = [], 0
+        for part in answer.iter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_ANSWER:
+                raise damaged(
+                    self,
+                    f"an answer of more than {LARGEST_ANSWER // 2**20} MiB, which is read no"
+                    " further; --batch-tokens asks for less at once",
+                )
+        return b"".join(parts)
+
+    def _problem(self, answer: Any, content: bytes) -> str:
+        text = self._clean(_message(content))
         return f"{answer.status_code} {answer.reason_phrase}".strip() + (
             f", {text}" if text else ""
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from bge_eval.errors import DamagedError
 from bge_eval.records import Excerpt, Excerpts, Qrels, Run
 from bge_eval.results.judgements import add_judgement, judgements
+from bge_eval.results.unpacked import open_text
 from bge_eval.search.ranking import ranked
 
 _UNREADABLE = (OSError, EOFError, zlib.error, ValueError)
@@ -40,9 +41,8 @@ def read_run(path: Path) -> Run:
             is not a number.
     """
     run: Run = {}
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with open_text(path) as file:
             for number, line in enumerate(file, start=1):
                 # Our files have tabs, so ids may hold spaces; other tools use either.
                 cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
@@ -92,7 +92,7 @@ def read_heads(
     heads: dict[str, tuple[list[str], dict[str, int]]] = {query: ([], {}) for query in qrels}
     query, rank = "", 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with open_text(path) as file:
             for line in file:
                 cells = line.split("\t", 3)
                 if cells[0] != query:
@@ -126,9 +126,8 @@ def read_qrels(path: Path) -> Qrels:
             contradict each other.
     """
     qrels: Qrels = {}
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with open_text(path) as file:
             numbered = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1))
             for each in judgements(numbered, path):
                 add_judgement(qrels, each, path)
@@ -156,7 +155,7 @@ def read_excerpts(path: Path) -> Excerpts:
     queries: dict[str, str] = {}
     documents: dict[str, Excerpt] = {}
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with open_text(path) as file:
             for line in file:
                 item = json.loads(line)
                 if "query" in item:
@@ -197,7 +196,7 @@ def read_per_query(path: Path) -> tuple[list[str], dict[str, list[float]]]:
         DamagedError: the file is not readable.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
+        with open_text(path) as file:
             header = file.readline().rstrip("\n").split("\t")
             table = [line.rstrip("\n").split("\t") for line in file]
         if any(len(row) != len(header) for row in table):
