@@ -40,7 +40,7 @@ def _clustered(seed: int) -> tuple[Vectors, Vectors]:
 
 def _tried(grid: list[IndexOptions], folder: Path | None = None) -> list[Trial]:
     documents, queries = _clustered(3)
-    trials = Trials(grid, folder, Progress(), depth=100)
+    trials = Trials(grid, folder, Progress(), "org/model", depth=100)
     search = trials.start(queries, 1000, lambda rows: [f"{row:05d}" for row in rows])
     search.add(documents[:1500], 0)
     search.add(documents[1500:], 1500)

@@ -16,6 +16,7 @@ from bge_eval.records import Vectors
 from bge_eval.search.engines import engine
 from bge_eval.search.exact import ExactSearch, unit_rows
 from bge_eval.search.index import IndexOptions, Precision, Rows
+from bge_eval.search.kept import kept_indexes
 from bge_eval.search.precisions import Quantiser
 from conftest import BUILTIN, CommandLine
 
@@ -169,6 +170,31 @@ def test_a_kept_index_is_read_for_other_search_parameters(
     exact = searched(IndexOptions(), clustered)
     assert recall(searched(wide, clustered, folder=tmp_path), exact) == 1
     assert kept.stat().st_mtime_ns == before
+
+
+def test_kept_indexes_are_listed_and_pruned_with_their_vectors(
+    bge_eval: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "indexes"
+    command = ("run", "demo", "-m", BUILTIN, "-o", tmp_path / "out", "--offline")
+    for index in ("SQ8", "BHNSW8"):
+        assert bge_eval(*command, "--index", index).returncode == 0
+    (folder / "of-an-older-release.faiss").write_bytes(b"0" * 2000)
+    (folder / "stale.json").write_text("{}")
+    listed = " ".join(bge_eval("store").stderr.split())
+    (name,) = {entry.model for entry in kept_indexes(folder)} - {""}
+    assert f"of {name} (SQ8, float32, 199 documents)" in listed
+    assert f"of {name} (BHNSW8, binary, 199 documents)" in listed
+    assert "2 kB of an unknown model" in listed
+    pruned = bge_eval("store", "prune", "--model", "nobody's").stderr
+    assert "index" not in pruned and not (folder / "stale.json").exists()
+    assert len(list(folder.glob("*.json"))) == 2
+    pruned = bge_eval("store", "prune", "--max-size", "0MB").stderr
+    assert "Removed 2 faiss indexes" in pruned
+    assert [path.name for path in folder.iterdir()] == ["of-an-older-release.faiss"]
+    assert "Removed 1 faiss index, 2 kB" in bge_eval("store", "prune", "--all").stderr
+    assert not list(folder.iterdir())
 
 
 def test_a_damaged_kept_index_is_built_again(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from bge_eval.cli.grouped import grouped
 
 if TYPE_CHECKING:
     from bge_eval.encode.store import StoredSpace
+    from bge_eval.search.kept import KeptIndex
 
 _SECONDS = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _BYTES = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -28,6 +29,8 @@ def show_store(
 ) -> None:
     """List the stored embeddings: model, prompt, how many texts, how large, when last used.
 
+    Converted models and faiss indexes are named below them.
+
     Examples:
       bge-eval store
 
@@ -39,6 +42,7 @@ def show_store(
     from bge_eval.encode.cache import cache_folder
     from bge_eval.encode.store import default_store, stored_spaces
     from bge_eval.runtime.conversions import stored_folder, stored_models
+    from bge_eval.search.kept import kept_indexes
 
     root = store or default_store()
     spaces = stored_spaces(root)
@@ -52,6 +56,15 @@ def show_store(
         size = _size(sum(entry.bytes for entry in models))
         names = ", ".join({entry.model for entry in models})
         lines.append(f"{size} of converted models in {stored_folder(cache_folder())}: {names}")
+    folder = cache_folder() / "indexes"
+    indexes = kept_indexes(folder) if store is None else []
+    if indexes:
+        lines.append(
+            f"{_size(sum(entry.bytes for entry in indexes))} of faiss indexes in {folder}:"
+        )
+        for entry in indexes:
+            what = f" ({entry.name})" if entry.name else ""
+            lines.append(f"  {_size(entry.bytes)} of {entry.model or 'an unknown model'}{what}")
     for line in lines:
         stderr.print(line, style="dim", markup=False, soft_wrap=True, highlight=False)
 
@@ -81,9 +94,10 @@ class PruneFlags:
 
 @grouped
 def prune(flags: PruneFlags) -> None:
-    """Remove stored embeddings and converted models; they are made again when needed.
+    """Remove stored embeddings, converted models, faiss indexes; they are made again when needed.
 
-    With --store only that folder's embeddings. --max-size counts embeddings alone.
+    With --store only that folder's embeddings. --max-size counts embeddings alone; the indexes of
+    a model go with the last of its embeddings.
 
     Examples:
       bge-eval store prune --older-than 30d
@@ -94,7 +108,7 @@ def prune(flags: PruneFlags) -> None:
     """
     from bge_eval.cli.console import stderr
     from bge_eval.encode.cache import cache_folder
-    from bge_eval.encode.store import default_store
+    from bge_eval.encode.store import default_store, stored_spaces
     from bge_eval.encode.store import prune as remove
     from bge_eval.runtime.conversions import prune_models
 
@@ -119,6 +133,37 @@ def prune(flags: PruneFlags) -> None:
         number = len(removed_models)
         models = "1 converted model" if number == 1 else f"{number} converted models"
         stderr.print(f"Removed {models}, {freed}.", highlight=False)
+    gone = {space.model for space in removed}
+    left = {space.model for space in stored_spaces(default_store())}
+    removed_indexes = _pruned_indexes(flags, unused, gone - left)
+    if removed_indexes:
+        freed = _size(sum(entry.bytes for entry in removed_indexes))
+        number = len(removed_indexes)
+        indexes = "1 faiss index" if number == 1 else f"{number} faiss indexes"
+        stderr.print(f"Removed {indexes}, {freed}.", highlight=False)
+
+
+def _pruned_indexes(
+    flags: PruneFlags, unused: int | None, without_vectors: Collection[str]
+) -> list[KeptIndex]:
+    """Remove the kept indexes that match, or whose model's embeddings were the last ones.
+
+    Args:
+        flags: what to remove.
+        unused: remove those not used for so many seconds; None for no limit.
+        without_vectors: models, with their precision in parentheses, that lost their embeddings.
+    """
+    from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
+    from bge_eval.search.kept import kept_indexes, remove_indexes
+
+    folder = cache_folder() / "indexes"
+    entries = kept_indexes(folder)
+    removed = entries_to_remove(entries, flags.model, unused, flags.everything)
+    names = {model.rpartition(" (")[0] for model in without_vectors}
+    removed += [entry for entry in entries if entry.model in names and entry not in removed]
+    remove_indexes(folder, removed)
+    remove_abandoned(folder.glob(".*"))
+    return removed
 
 
 def merge(

@@ -155,7 +155,7 @@ class Measuring:
         model.task_prompts[planned.name] = planned.prompts
         model.identity(task.metadata)  # refuses a task that the model cannot do
         folder = self.indexes or cache_folder() / "indexes"
-        trials = Trials(grid, folder, self.progress, self.axes.depth)
+        trials = Trials(grid, folder, self.progress, model.files.name, self.axes.depth)
         model.search_by(trials.start)
         judged = judge(model, task, self.progress)
         drop = bool(cast("Any", task).ignore_identical_ids)

@@ -77,7 +77,9 @@ class DenseModel(Model):
         """
         super().__init__(progress)
         self._index = index
-        self._engine: Engine = engine(index, cache_folder() / "indexes", self.progress.note)
+        self._engine: Engine = engine(
+            index, cache_folder() / "indexes", self.progress.note, files.name
+        )
         self.files = files
         self.prompts = prompts
         self.overrides = overrides

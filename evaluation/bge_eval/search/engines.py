@@ -23,6 +23,7 @@ def engine(
     options: IndexOptions,
     folder: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
+    model: str = "",
 ) -> Engine:
     """Return the engine of some options.
 
@@ -30,6 +31,7 @@ def engine(
         options: the index, its parameters, the representation of the vectors.
         folder: where trained indexes are kept; None keeps none.
         note: receives remarks, such as queries that got fewer documents than asked for.
+        model: name of the model, written beside a kept index.
 
     Raises:
         UsageError: faiss knows no such index or parameter, or options contradict each other.
@@ -40,4 +42,4 @@ def engine(
     if options.name == "flat":
         return partial(StagedSearch, QuantisedSearch(options.precision), options, note)
     check_factory(options)
-    return partial(StagedSearch, FaissIndex(options, folder, note), options, note)
+    return partial(StagedSearch, FaissIndex(options, folder, note, model), options, note)

@@ -7,7 +7,6 @@ trained on a sample of the corpus and kept, so that other search parameters need
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ import numpy as np
 from bge_eval.errors import MissingError, UsageError, one_line
 from bge_eval.records import Vectors
 from bge_eval.search.index import IdsOf, IndexOptions, Precision
+from bge_eval.search.kept import IndexFacts, stated_seconds, touch
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
 
 TRAINING = 500_000
@@ -110,6 +110,8 @@ class FaissIndex:
     """Where indexes are kept; None keeps none."""
     note: Callable[[str], None]
     """Receives remarks."""
+    model: str = ""
+    """Name of the model, written beside a kept index."""
 
     def candidates(self, queries: Vectors, vectors: Vectors, k: int, ids_of: IdsOf) -> Candidates:
         """Return for each query the rows and scores of up to k documents.
@@ -143,7 +145,8 @@ class FaissIndex:
             if path is not None:
                 self._keep(index, path, seconds)
         elif path is not None:
-            seconds = _stated_seconds(path)
+            seconds = stated_seconds(path)
+            touch(path)
         for name, value in self.options.params:
             if name not in _BUILD:
                 _set(index, self.options, name, value)
@@ -168,25 +171,35 @@ class FaissIndex:
         if not path.is_file():
             return None
         read = faiss.read_index_binary if _is_binary(self.options) else faiss.read_index
+        # The flag of newer releases maps all codes, the older one inverted lists alone.
+        flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
         try:
-            return read(str(path), faiss.IO_FLAG_MMAP)
+            return read(str(path), flag)
         except RuntimeError:
             self.note(f"The kept index {path.name} cannot be read and is built again.")
             return None
 
     def _keep(self, index: Any, path: Path, seconds: float) -> None:
-        """Write an index, and beside it the seconds of its building."""
+        """Write an index, and beside it its facts."""
         import faiss
 
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        write = faiss.write_index_binary if _is_binary(self.options) else faiss.write_index
-        facts = {"build_seconds": round(seconds, 6), "threads": faiss.omp_get_max_threads()}
+        binary = _is_binary(self.options)
+        facts = IndexFacts(
+            model=self.model,
+            index=self.options.name,
+            vectors=str(self._precision()),
+            documents=index.ntotal,
+            dimension=index.d,
+            build_seconds=round(seconds, 6),
+            threads=faiss.omp_get_max_threads(),
+        )
+        write = faiss.write_index_binary if binary else faiss.write_index
         try:
-            part.write_text(json.dumps(facts), encoding="utf-8")
-            part.replace(path.with_suffix(".json"))
             write(index, str(part))
             part.replace(path)
+            facts.write(path, part)
         except (RuntimeError, OSError) as error:
             part.unlink(missing_ok=True)
             self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")
@@ -203,14 +216,6 @@ class FaissIndex:
         facts = (name, build, self._precision(), vectors.shape, faiss.__version__)
         digest.update(repr(facts).encode())
         return folder / f"{digest.hexdigest()[:32]}.faiss"
-
-
-def _stated_seconds(path: Path) -> float | None:
-    """Return the seconds in which a kept index was built; None where nothing states them."""
-    try:
-        return float(json.loads(path.with_suffix(".json").read_text("utf-8"))["build_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _size(index: Any, path: Path | None, binary: bool) -> int:

@@ -7,6 +7,7 @@ range into 255 steps, binary keeps the sign. Documents and queries are represent
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -94,15 +95,31 @@ class QuantisedSearch:
 def chunks(
     vectors: Vectors, represent: Callable[[Vectors], Vectors]
 ) -> Iterator[tuple[int, Vectors]]:
-    """Yield ``(first row, represented vectors)`` of about 64 MiB each."""
+    """Yield ``(first row, represented vectors)`` of about 64 MiB each.
+
+    A chunk of a file is in memory until the next one is asked for.
+    """
     size = chunk_rows(vectors.shape[1])
     for row in range(0, len(vectors), size):
         yield row, represent(np.asarray(vectors[row : row + size]))
+        _release(vectors)
 
 
 def sample_rows(vectors: Vectors, count: int) -> Vectors:
     """Return a sample of rows, drawn with seed 0 and in the corpus's order; all if few."""
     if len(vectors) <= count:
         return np.asarray(vectors)
-    rows = np.random.default_rng(0).choice(len(vectors), count, replace=False)
-    return np.asarray(vectors[np.sort(rows)])
+    rows = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
+    sample = np.empty((count, vectors.shape[1]), np.float32)
+    size = chunk_rows(vectors.shape[1])
+    for start in range(0, count, size):
+        sample[start : start + size] = vectors[rows[start : start + size]]
+        _release(vectors)
+    return sample
+
+
+def _release(vectors: Vectors) -> None:
+    """Give the pages of a file back to the system: those that were read count as our memory."""
+    mapping = getattr(vectors, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -85,6 +85,8 @@ class Trials:
     """Where trained indexes are kept; None keeps none."""
     progress: Progress
     """Receives every trial as a step, and remarks."""
+    model: str
+    """Name of the model, written beside a kept index."""
     depth: int
     """Documents that flat searches are asked for while they are timed."""
     searched: list[_TrialSearch] = field(default_factory=list)
@@ -134,9 +136,9 @@ class _TrialSearch:
         trials = self._trials
         flat = options.name == "flat"
         served = replace(options, name="Flat") if flat else options
-        opened = FaissIndex(served, None if flat else trials.folder, trials.progress.note).opened(
-            vectors
-        )
+        folder = None if flat else trials.folder
+        index = FaissIndex(served, folder, trials.progress.note, trials.model)
+        opened = index.opened(vectors)
         search: CandidateSearch = QuantisedSearch(options.precision) if flat else _Opened(opened)
         stages = Stages(search, options, trials.progress.note)
         heads = best

@@ -1,0 +1,114 @@
+"""The faiss indexes that are kept in a folder: their facts, their list, their removal.
+
+Beside every index ``<digest>.faiss`` lies ``<digest>.json``, which says of which model it is, what
+it holds, and in how many seconds it was built. Releases before 0.2 wrote the seconds alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """What is written beside a kept index."""
+
+    model: str
+    """Name of the model whose vectors it holds; "" if that is not known."""
+    index: str
+    """faiss's factory string."""
+    vectors: str
+    """The representation of the vectors, such as ``int8``."""
+    documents: int
+    """Number of vectors."""
+    dimension: int
+    """Dimensions of the vectors."""
+    build_seconds: float
+    """Wall seconds of training and adding."""
+    threads: int
+    """Threads that built it."""
+
+    def write(self, path: Path, staged: Path) -> None:
+        """Write the facts of the index in a file, by way of another file.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        staged.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        staged.replace(_beside(path))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptIndex:
+    """A kept index in a listing."""
+
+    path: Path
+    """Its file."""
+    model: str
+    """Name of its model; "" if that is not known."""
+    name: str
+    """The factory string, the representation and the number of vectors; "" if not known."""
+    bytes: int
+    """Size on disk."""
+    used: float
+    """Time of the last use, in seconds since 1970."""
+
+
+def stated_seconds(path: Path) -> float | None:
+    """Return the seconds in which a kept index was built; None where nothing states them."""
+    try:
+        return float(_facts(path)["build_seconds"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def touch(path: Path) -> None:
+    """Note that a kept index is used now; its own file stays as it is."""
+    with suppress(OSError):  # the cache is read-only, or an old index has no facts beside it
+        os.utime(_beside(path))
+
+
+def kept_indexes(folder: Path) -> list[KeptIndex]:
+    """Return the indexes of a folder, the last used first."""
+    entries = []
+    for path in folder.glob("*.faiss"):
+        facts = _facts(path)
+        name = ""
+        if {"index", "vectors", "documents"} <= facts.keys():
+            name = f"{facts['index']}, {facts['vectors']}, {facts['documents']} documents"
+        try:
+            size, used = path.stat().st_size, path.stat().st_mtime
+        except OSError:  # another process removed it
+            continue
+        with suppress(OSError):
+            used = max(used, _beside(path).stat().st_mtime)
+        entries.append(KeptIndex(path, str(facts.get("model", "")), name, size, used))
+    return sorted(entries, key=lambda entry: entry.used, reverse=True)
+
+
+def remove_indexes(folder: Path, entries: Iterable[KeptIndex]) -> None:
+    """Remove indexes with their facts, and facts that no index is left of."""
+    for entry in entries:
+        entry.path.unlink(missing_ok=True)
+    for facts in folder.glob("*.json"):
+        if not facts.with_suffix(".faiss").exists():
+            facts.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """Return what is written beside an index; {} where it cannot be read."""
+    try:
+        facts = json.loads(_beside(path).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
