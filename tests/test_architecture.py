@@ -92,6 +92,7 @@ def test_public_names() -> None:
     assert bge_eval.__all__ == [
         "BgeEvalError",
         "DamagedError",
+        "Lite",
         "MissingError",
         "ModelSettings",
         "NotReadyError",

@@ -63,12 +63,14 @@ from bge_eval.errors import (
 
 if TYPE_CHECKING:
     from bge_eval.api import ModelSettings, Results, evaluate, load_model
+    from bge_eval.results.cut import Lite
 
     __version__: str
 
 __all__ = [
     "BgeEvalError",
     "DamagedError",
+    "Lite",
     "MissingError",
     "ModelSettings",
     "NotReadyError",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from bge_eval.errors import BgeEvalError, UsageError, did_you_mean
+from bge_eval.results.cut import Lite
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -182,6 +183,8 @@ def evaluate(
     rerank_top_k: int = 100,
     subsets: Iterable[str] = (),
     languages: Iterable[str] = (),
+    limit: int | None = None,
+    lite: Lite | None = None,
     data_dir: str | Path | Iterable[str | Path] = (),
     output: str | Path = "results/runs",
     offline: bool = False,
@@ -203,6 +206,9 @@ def evaluate(
         rerank_top_k: how many of each query's first documents it re-orders.
         subsets: only these subsets of tasks that have several.
         languages: only tasks and subsets in these languages, e.g. ``["zho"]``.
+        limit: only the first queries of every task. Results are filed as ``SciFact@limit=50``,
+            and `Results` names them so.
+        lite: cut every corpus; filed as ``SciFact@lite=1000``.
         data_dir: your folders of data sets, searched in order.
         output: the folder of results.
         offline: open no connection. Sets ``HF_HUB_OFFLINE`` for this process.
@@ -222,8 +228,10 @@ def evaluate(
         forbid_connections()
     from bge_eval import evaluation
     from bge_eval.suites.catalogue import plan
+    from bge_eval.suites.cutting import cut_tasks
 
     planned = plan([str(task) for task in _listed(tasks)], list(subsets), list(languages))
+    planned = cut_tasks(planned, limit, lite)
     if settings and not isinstance(model, str):
         names = ", ".join(settings)
         raise UsageError(f"{names}: the model is already loaded. Give settings to load_model.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -291,18 +291,17 @@ class _Evaluation:
 
     def find_stages(self, planned: PlannedTask, source: DataSource) -> list[Path | None]:
         """Return the saved result of each stage of one task; None for one that would be run."""
-        self.model.task_prompts[planned.name] = planned.prompts
-        stages = self._stages(planned.task, asdict(source.identity(planned.task)))
+        self.model.begin(planned.task_name, planned.prompts, planned.name)
+        stages = self._stages(planned.task, planned.data_identity(source))
         return [self._find(stage, quiet=True) for stage in stages]
 
     def _run_single(
         self, planned: PlannedTask, source: DataSource, *, waits: bool
     ) -> list[_Scored]:
         """Run the stages of one task whose results are not saved yet."""
-        task = planned.task
-        self.model.task_prompts[planned.name] = planned.prompts
+        self.model.begin(planned.task_name, planned.prompts, planned.name)
         self.progress.note(f"{planned.name}: data from {source.origin}")
-        stages = self._stages(task, asdict(source.identity(task)))
+        stages = self._stages(planned.task, planned.data_identity(source))
         paths = [path for stage in stages if (path := self._find(stage))]
         reused = len(paths) == len(stages)
         if reused:
@@ -331,6 +330,7 @@ class _Evaluation:
             if source.is_copy:
                 refuse_unscorable(task, source.origin)
             self._check_data(planned, source)
+            planned.cut_loaded(self.progress.note)
             path = self._find(stages[0], quiet=True)
             if path is None:
                 with self._unfinished(stages[0], self.model):
@@ -378,7 +378,7 @@ class _Evaluation:
             return path
         if changed := self.store.changed_since(stage.meta, stage.identity):
             self.progress.note(
-                f"{stage.identity.task}: the saved result has another {', '.join(changed)};"
+                f"{stage.identity.filed}: the saved result has another {', '.join(changed)};"
                 " it is kept under replaced/ and the task runs again"
             )
         return None
@@ -423,8 +423,10 @@ class _Evaluation:
         meta = self.model.mteb_model_meta
         data = {
             "layout": "aggregate",
-            "parts": {part.identity.task: part.identity.digest for part in parts},
+            "parts": {part.identity.filed: part.identity.digest for part in parts},
+            **({"cut": str(planned.cut)} if planned.cut else {}),
         }
+        self.model.begin(planned.task_name, planned.prompts, planned.name)
         stage = _Stage(
             self._identity(task, data, second), reranked_meta(meta, second) if second else meta
         )
@@ -433,7 +435,7 @@ class _Evaluation:
             return _Scored(path, stage.identity, all(part.reused for part in parts))
         output = TaskOutput(
             stage.identity,
-            aggregate_of=tuple(part.identity.task for part in parts),
+            aggregate_of=tuple(part.identity.filed for part in parts),
             task_type=task.metadata.type,
             main_measure=task.metadata.main_score,
         )

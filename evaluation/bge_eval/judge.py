@@ -24,6 +24,7 @@ from bge_eval.predictions import items_of
 from bge_eval.progress import Progress
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.rerank.second_stage import SecondStage
+from bge_eval.results.cut import task_of
 from bge_eval.results.identity import Identity, packages
 from bge_eval.results.store import Items
 
@@ -156,6 +157,8 @@ def average(task: AbsTask, parts: Sequence[Path]) -> TaskResult:
     from mteb.results import TaskResult
 
     results = [TaskResult.from_disk(path) for path in parts]
+    for result in results:  # mteb does not know the names of cuts
+        result.task_name = task_of(result.task_name)
     averaged: TaskResult = cast("Any", task).combine_task_results(results)
     return averaged
 

@@ -163,7 +163,8 @@ def _column(planned: PlannedTask) -> Column:
         subsets=("default",) if planned.parts else tuple(task.hf_subsets),
         main=task.metadata.main_score,
         data_revision=task.metadata.revision,
-        parts=tuple(map(_column, planned.parts)),
+        # Each part of a cut that keeps documents of runs has its own digest, which results name.
+        parts=() if planned.cut.runs else tuple(map(_column, planned.parts)),
     )
 
 

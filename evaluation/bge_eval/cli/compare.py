@@ -171,7 +171,7 @@ def _planned(
         chosen = [task for task in tasks if task not in parts]
         common = [task for task in chosen if all(task in results for results in saved)]
         # Two TREC runs have no task but their judgements.
-        return chosen or ["run"], [("all tasks", common)]
+        return chosen or ["run"], _means(common)
     chosen, suites = [], []
     for name in names:
         inside = [name] if any(name in results for results in saved) else _plan(name)
@@ -180,8 +180,20 @@ def _planned(
             suites.append((name, inside))
     chosen = list(dict.fromkeys(chosen))
     if len(suites) != 1 or len(suites[0][1]) != len(chosen):
-        suites.append(("all tasks", chosen))
+        suites += _means(chosen)
     return chosen, suites
+
+
+def _means(tasks: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return (title, tasks) of the mean over all tasks; cuts of tasks have a mean of their own."""
+    from bge_eval.results.cut import split_name
+
+    kinds: dict[str, list[str]] = {}
+    for task in tasks:
+        kinds.setdefault(split_name(task)[1].kind, []).append(task)
+    return [
+        (f"all tasks@{kind}" if kind else "all tasks", of_kind) for kind, of_kind in kinds.items()
+    ]
 
 
 def _plan(name: str) -> list[str]:

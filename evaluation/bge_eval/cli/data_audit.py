@@ -140,6 +140,7 @@ def _audited(planned: PlannedTask, asked: _Asked) -> list[PartAudit]:
     source = planned.source(asked.flags.data_dir or (), offline=True, dangling=True)
     source.check(planned.task)
     with source.loaded(planned.task, asked.progress):
+        planned.cut_loaded(asked.progress.note)
         parts = retrieval_parts(planned, source)
         if not parts:
             return [_rows(planned)]

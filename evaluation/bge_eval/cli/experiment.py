@@ -23,6 +23,7 @@ from bge_eval.progress import Progress
 from bge_eval.rerank.remembered import RememberedScores
 from bge_eval.results.saved import SavedResult
 from bge_eval.suites.catalogue import PlannedTask, plan
+from bge_eval.suites.cutting import refuse_mixed
 
 if TYPE_CHECKING:
     from bge_eval.evaluation import Preview, Report
@@ -156,6 +157,9 @@ class Sweep:
             for task in tasks:
                 _put_on_split(task, split, self.experiment.file)
             options = replace(options, output=options.output / DEV)
+        tasks = parsed.data.cut.apply(tasks)
+        if split:
+            refuse_mixed(tasks)
         opener = Opener(
             parsed.model,
             parsed.reranker,

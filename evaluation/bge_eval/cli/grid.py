@@ -87,7 +87,7 @@ def values(board: Leaderboard, row: Row, types: bool) -> dict[str, float | None]
         return {name: mean.value for name, mean in board.means(row).items()}
     scores: dict[str, float | None] = {task: row.scores.get(task) for task in board.tasks}
     if len(board.tasks) > 1:
-        scores["average"] = row.average(board.tasks)
+        scores["average"] = row.average(board.averaged)
     return scores
 
 
@@ -102,11 +102,14 @@ def row_name(board: Leaderboard, row: Row) -> str:
 def weights(board: Leaderboard, heading: str) -> dict[str, float]:
     """Return task → what it counts in the mean that stands under a heading."""
     if heading == MEAN_TYPE:
-        types = board.types
-        return {task: 1 / len(types) / len(tasks) for tasks in types.values() for task in tasks}
+        joined = board.averaged
+        types = [[task for task in tasks if task in joined] for tasks in board.types.values()]
+        types = [tasks for tasks in types if tasks]
+        return {task: 1 / len(types) / len(tasks) for tasks in types for task in tasks}
     if heading in board.tasks:
         return {heading: 1.0}
     tasks = board.types.get(heading, board.tasks) if heading != MEAN_TASK else board.tasks
+    tasks = [task for task in tasks if task in board.averaged]
     return dict.fromkeys(tasks, 1 / len(tasks))
 
 
@@ -187,8 +190,8 @@ def _incomplete(board: Leaderboard, row: Row, look: Look, heading: str) -> str:
         mean: Mean = board.means(row)[heading]
         return f"– ({mean.done} of {mean.total})"
     if heading == "average":
-        done = len(board.tasks) - len(row.missing(board.tasks))
-        return f"– ({done} of {len(board.tasks)} tasks)"
+        total = len(board.averaged)
+        return f"– ({total - len(row.missing(board.averaged))} of {total} tasks)" if total else "–"
     if heading in row.partial and look.reference is None:
         partial = row.partial[heading]
         return f"{partial.value:.5f} ({partial.name})"

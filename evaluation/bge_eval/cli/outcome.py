@@ -86,6 +86,8 @@ class Outcome:
         measure, key = measure_and_key(metric)
         columns = [task.name for task in self.tasks]
         title = suite_title(self.names)
+        if title and (kinds := {task.cut.kind for task in self.tasks}) != {""}:
+            title = f"{title}@{' and '.join(sorted(filter(None, kinds)))}"
         board = leaderboard(self.files, measure=measure, key=key, tasks=columns, title=title)
         return named(labelled(board), key)
 

@@ -81,6 +81,11 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
         refuse_unknown(columns)
         wanted = ", ".join(column.heading for column in columns) or measure
         raise MissingError(f"No result there has {measure} on {wanted}.")
+    if board.averaged != board.tasks:
+        raise UsageError(
+            "The page has one mean over its tasks, and whole tasks, or cuts of different kinds,"
+            f" have none together: {', '.join(board.tasks)}. Choose with --tasks."
+        )
     stderr.print("Gathering the queries …", style="dim")
     others = _others(board, key) if flags.published else []
     content = gather(board, key=key, published=others, notes=notes(board))

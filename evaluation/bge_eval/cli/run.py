@@ -88,7 +88,7 @@ def run(
     from bge_eval.cli.records import evaluate_options
     from bge_eval.suites.catalogue import plan
 
-    planned = plan(tasks.names, tasks.subset or [], tasks.lang or [])
+    planned = data.cut.apply(plan(tasks.names, tasks.subset or [], tasks.lang or []))
     fusion = blend(model)
     opener = Opener(model, reranker, server, machine, data.offline, progress)
     with opened(opener, cluster) as (models, second):
@@ -164,6 +164,7 @@ def _run_experiment(
         return
     names = first.tasks.names
     planned = plan(names, first.tasks.subset or [], first.tasks.lang or [])
+    planned = first.data.cut.apply(planned)
     outcome = Outcome(sweep.run(), planned, names, first.data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
 

@@ -89,6 +89,7 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
     if parts := [column.heading for column in board.columns if column.part]:
         lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
     lines += _rank_notes(look.ranks if look else None)
+    lines += _cut_notes(board)
     machines = {cost.machine for cost in (look.costs if look else None) or () if cost.machine}
     if len(machines) > 1:
         lines.append(f"Seconds and rates are of different machines: {'; '.join(sorted(machines))}")
@@ -120,6 +121,21 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
             f" one: {sum(len(row.other_data) for row in published)} of {scored} scores, of"
             f" {', '.join(other)}"
         )
+    return lines
+
+
+def _cut_notes(board: Leaderboard) -> list[str]:
+    """Return what has no part in the averages because it is a cut of a task."""
+    lines = []
+    if board.apart:
+        lines.append(
+            f"Cuts of tasks are not in this table: {', '.join(board.apart)} (--tasks shows them)"
+        )
+    others = [task for task in board.tasks if task not in board.averaged]
+    if others and board.averaged:
+        lines.append(f"Not in the averages, which are over whole tasks: {', '.join(others)}")
+    elif others:
+        lines.append("No averages: the tasks are cut in different ways")
     return lines
 
 
@@ -289,7 +305,7 @@ def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
             "dtype": row.dtype,
             "published": row.published,
             "scores": {task: row.scores.get(task) for task in board.tasks},
-            "average": row.average(board.tasks),
+            "average": row.average(board.averaged),
             "means": {name: asdict(mean) for name, mean in board.means(row).items()}
             if typed
             else None,

@@ -64,6 +64,7 @@ def watch(
     machine.check()
     watching.check(data)
     found = find_checkpoints(folder)
+    _ = data.cut.record  # refuses options without effect before anything is loaded
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress
 
@@ -176,9 +177,13 @@ class _Watcher:
 
     def _plan(self) -> list[PlannedTask]:
         from bge_eval.suites.catalogue import plan
+        from bge_eval.suites.cutting import refuse_mixed
 
         watching = self.watching
-        return plan(watching.task_names, watching.subset or [], watching.lang or [])
+        planned = plan(watching.task_names, watching.subset or [], watching.lang or [])
+        planned = self.data.cut.apply(planned)
+        refuse_mixed(planned)
+        return planned
 
     def _evaluate(self, checkpoint: Checkpoint) -> None:
         from bge_eval.cli.evaluating import Evaluation

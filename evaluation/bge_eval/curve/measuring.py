@@ -104,6 +104,7 @@ class Measuring:
         for planned, share in _singles(tasks):
             with sources[planned.name].loaded(planned.task, self.progress):
                 self._check_data(planned, sources[planned.name])
+                planned.cut_loaded(self.progress.note)
                 for place, dimension in enumerate(self._dimensions()):
                     full = groups.get((0, 0))
                     if not self._is_smaller(dimension, full):
@@ -152,7 +153,7 @@ class Measuring:
     ) -> Iterator[tuple[list[Trial], list[Mapping[str, Values]]]]:
         """Yield for every setting its trials, and the values of the measures, one by split."""
         task = planned.task
-        model.task_prompts[planned.name] = planned.prompts
+        model.begin(planned.task_name, planned.prompts, planned.name)
         model.identity(task.metadata)  # refuses a task that the model cannot do
         folder = self.indexes or cache_folder() / "indexes"
         trials = Trials(grid, folder, self.progress, model.files.name, self.axes.depth)

@@ -43,6 +43,7 @@ COMMON = frozenset(
     {"tasks", "subset", "lang", "data-dir", "offline", "available", "output", "fail-fast"}
     | {"allow-dangling-qrels", "allow-other-data", "store"}
     | {"track", "track-project"}
+    | {"limit", "lite", "lite-runs", "lite-top", "lite-sample", "lite-seed"}
 )
 """Options that are the same in all settings, whose results make one table."""
 PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-config"})

@@ -10,6 +10,7 @@ from bge_eval.gate.entry import PartValues
 from bge_eval.gate.outcome import Finding, Status
 from bge_eval.gate.pairing import Pair
 from bge_eval.gate.rules import MAIN, Rule, Rules
+from bge_eval.results.cut import averaged
 from bge_eval.statistics.corrections import holm
 from bge_eval.statistics.paired import Comparison, compare_means
 from bge_eval.statistics.samples import TIE
@@ -80,14 +81,17 @@ def average_tests(
     wanted: dict[str, tuple[Collection[str], Rule]] = {}
     if rules.average is not None:
         inner = {part for entry in baseline.entries.values() for part in entry.aggregate_of}
-        outer = [task for task in baseline.entries if task not in inner]
+        outer = averaged(task for task in baseline.entries if task not in inner)
         wanted["average of the baseline's tasks"] = (outer, rules.average)
     for suite, rule in rules.suite_averages.items():
         wanted[f"average of {suite}"] = (suites[suite], rule)
     averages = Averages([], {})
     for name, (tasks, rule) in wanted.items():
         lacking = [task for task in tasks if task not in by_task]
-        if lacking:
+        if not tasks:
+            text = "The baseline's tasks are cut in different ways, so they have no mean."
+            averages.missing[name] = Finding(name, "", Status.MISSING, text)
+        elif lacking:
             text = f"{len(lacking)} of {len(tasks)} tasks are missing: {', '.join(lacking)}."
             averages.missing[name] = Finding(name, "", Status.MISSING, text)
         else:

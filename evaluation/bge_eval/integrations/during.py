@@ -21,7 +21,9 @@ import torch
 from bge_eval.api import ModelSettings, Results, evaluate
 from bge_eval.errors import BgeEvalError
 from bge_eval.measures.mteb_keys import MAIN_KEY
+from bge_eval.results.cut import Lite
 from bge_eval.suites.catalogue import plan
+from bge_eval.suites.cutting import cut_tasks, refuse_mixed
 from bge_eval.tracking.runs import metric_name, tracked_runs
 from bge_eval.tracking.sending import read_targets, send
 from bge_eval.tracking.tracker import Target
@@ -46,14 +48,18 @@ class Tasks:
     """Settings of the model in place of its own; see `bge_eval.ModelSettings`."""
     trackers: Sequence[Target] = ()
     """Where every checkpoint's scores are sent."""
+    limit: int | None = None
+    """Only the first queries of every task; None for all."""
+    lite: Lite | None = None
+    """How corpora are cut; None for whole ones."""
 
     def __post_init__(self) -> None:
         """Refuse names that are no tasks, before the training begins.
 
         Raises:
-            UsageError: a name is unknown.
+            UsageError: a name is unknown, or a cut has no meaning for a task.
         """
-        plan(self.names)
+        refuse_mixed(cut_tasks(plan(self.names), self.limit, self.lite))
 
     @property
     def mean(self) -> str:
@@ -83,6 +89,8 @@ class Tasks:
                 data_dir=list(self.data_dir),
                 output=self.output or output,
                 fail_fast=True,
+                limit=self.limit,
+                lite=self.lite,
                 **settings,
             )
             for failure in results.failures.values():
@@ -137,7 +145,9 @@ def as_tasks(
     settings: Mapping[str, Any],
     trackers: Sequence[Target] = (),
 ) -> Tasks:
-    """Return the record of a callback's arguments."""
+    """Return the record of a callback's arguments; ``limit`` and ``lite`` are among the settings."""
+    settings = dict(settings)
+    limit, lite = settings.pop("limit", None), settings.pop("lite", None)
     names = [tasks] if isinstance(tasks, str | Path) else tasks
     folders = [data_dir] if isinstance(data_dir, str | Path) else data_dir
     return Tasks(
@@ -147,6 +157,8 @@ def as_tasks(
         prefix,
         ModelSettings(**settings),  # type: ignore[typeddict-item]
         trackers,
+        limit,
+        lite,
     )
 
 

@@ -50,7 +50,9 @@ class TrainerCallback(transformers.TrainerCallback):
             stop_file: the training ends after the step at which this file exists, such as the one
                 of ``bge-eval watch --signal``.
             **settings: settings of the model in place of its own, such as ``pooling="cls"`` where
-                the model's files do not say; see `bge_eval.ModelSettings`.
+                the model's files do not say; see `bge_eval.ModelSettings`. ``limit=50``
+                takes the first queries of every task alone, and the metric is then
+                ``eval_bge_SciFact_limit_50``; ``lite=bge_eval.Lite(…)`` cuts every corpus.
 
         Raises:
             UsageError: a name is unknown.

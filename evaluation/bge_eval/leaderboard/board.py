@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.leaderboard.rows import Column, Row
+from bge_eval.results.cut import averaged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +49,18 @@ class Leaderboard:
     """The suite's name; "" if the tasks are not one suite."""
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Task → why it has no score; tasks that failed, or were not begun after a failure."""
+    apart: tuple[str, ...] = ()
+    """Saved tasks without a column: cuts of tasks, where whole ones make the table."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Return the columns' task names."""
         return tuple(column.task for column in self.columns)
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Return the tasks that have a mean together: no cut of a task is averaged with a whole."""
+        return averaged(self.tasks)
 
     @property
     def types(self) -> dict[str, list[str]]:
@@ -69,13 +77,17 @@ class Leaderboard:
 
     def means(self, row: Row) -> dict[str, Mean]:
         """Return Mean (Task), Mean (TaskType) and the mean of every type, by mteb's rules."""
-        types = {name: _mean(row, tasks) for name, tasks in self.types.items()}
+        joined = self.averaged
+        types = {
+            name: _mean(row, [task for task in tasks if task in joined])
+            for name, tasks in self.types.items()
+        }
         complete = [mean.value for mean in types.values() if mean.value is not None]
         all_types = None
         if complete and len(complete) == len(types):
             all_types = sum(complete) / len(complete)
         return {
-            MEAN_TASK: _mean(row, self.tasks),
+            MEAN_TASK: _mean(row, joined),
             MEAN_TYPE: Mean(all_types, len(complete), len(types)),
             **types,
         }
@@ -132,7 +144,7 @@ class Leaderboard:
                 record |= {name: mean.value for name, mean in self.means(row).items()}
             else:
                 record |= {column.heading: row.scores.get(column.task) for column in self.columns}
-                record["average"] = row.average(self.tasks)
+                record["average"] = row.average(self.averaged)
             record["tasks_done"] = len(self.tasks) - len(row.missing(self.tasks))
             record["tasks_total"] = len(self.tasks)
             records.append(record)

@@ -64,14 +64,11 @@ def ranks(board: Leaderboard, evidence: Evidence) -> list[Rank | None]:
         evidence: the values of its rows by query. If all complete rows have them, the intervals
             are over queries, else over tasks.
     """
-    rows = [
-        row for row, one in enumerate(board.rows) if not set(board.tasks).isdisjoint(one.scores)
-    ]
-    table = [[board.rows[row].scores.get(task) for task in board.tasks] for row in rows]
+    tasks = board.averaged
+    rows = [row for row, one in enumerate(board.rows) if not set(tasks).isdisjoint(one.scores)]
+    table = [[board.rows[row].scores.get(task) for task in tasks] for row in rows]
     borda = dict(zip(rows, borda_ranks(table), strict=True))
-    means = {
-        row: mean for row in rows if (mean := board.rows[row].average(board.tasks)) is not None
-    }
+    means = {row: mean for row in rows if (mean := board.rows[row].average(tasks)) is not None}
     p_values, over = _pairs(board, evidence, list(means))
     placed: list[Rank | None] = []
     for row in range(len(board.rows)):
@@ -99,11 +96,12 @@ def _pairs(
 
     if len(rows) < 2:
         return None, ""
-    weights = dict.fromkeys(board.tasks, 1 / len(board.tasks))
+    tasks = board.averaged
+    weights = dict.fromkeys(tasks, 1 / len(tasks))
     over_queries = evidence.pairs(rows, weights)
     if over_queries is not None:
         return over_queries, "queries"
-    if len(board.tasks) < 2:
+    if len(tasks) < 2:
         return None, ""
-    scores = [[board.rows[row].scores[task] for row in rows] for task in board.tasks]
+    scores = [[board.rows[row].scores[task] for row in rows] for task in tasks]
     return tukey_hsd([np.array(scores)]), "tasks"

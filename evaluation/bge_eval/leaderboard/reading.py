@@ -19,6 +19,7 @@ from bge_eval.leaderboard.rows import (
     ordered,
     task_score,
 )
+from bge_eval.results.cut import averaged, is_cut
 from bge_eval.results.identity import Identity
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, read_record
@@ -65,7 +66,8 @@ def leaderboard(
         paths: result files, from `find_results`.
         measure: the measure's name, for the heading.
         key: the measure's key in mteb's score dictionary; `MAIN_KEY` for every task's own.
-        tasks: the columns; () for every task that has a result.
+        tasks: the columns; () for every task that has a result. Cuts of tasks are then columns
+            only where no result is of a whole task.
         title: the suite's name.
         columns: the columns with type, splits and subsets, in place of ``tasks``.
         others: rows to add to those of the files, from `published.published_rows`.
@@ -93,7 +95,11 @@ def leaderboard(
         entries.setdefault(identity, []).append(entry)
     # If no columns are requested, an aggregate replaces its parts.
     inner = {part.task for column in by_task.values() for part in column.parts}
-    shown = requested or [task for task in by_task if task not in inner]
+    shown = [*requested] or [task for task in by_task if task not in inner]
+    apart: tuple[str, ...] = ()
+    if not requested and not all(map(is_cut, shown)):
+        apart = tuple(filter(is_cut, shown))
+        shown = [task for task in shown if task not in apart]
     identities: dict[tuple[str, str, str, bool], list[Identity]] = {}
     for of_row in entries.values():
         identities.setdefault(of_row[0].row.first_stage_key, []).extend(
@@ -108,7 +114,11 @@ def leaderboard(
         row for row in rows if any(task in row.scores or task in row.partial for task in shown)
     ]
     return Leaderboard(
-        measure, tuple(by_task[task] for task in shown), tuple(ordered(scored, [*shown])), title
+        measure,
+        tuple(by_task[task] for task in shown),
+        tuple(ordered(scored, averaged(shown) or shown)),
+        title,
+        apart=apart,
     )
 
 

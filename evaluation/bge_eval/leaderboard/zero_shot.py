@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Row
+from bge_eval.results.cut import task_of
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
@@ -39,7 +40,8 @@ def zero_shot(board: Leaderboard, metas: Mapping[str, ModelMeta]) -> list[ZeroSh
             unknown; so is a row whose reranker is.
     """
     names = {
-        column.task: [column.task, *(p.task for p in column.parts)] for column in board.columns
+        column.task: [task_of(each.task) for each in (column, *column.parts)]
+        for column in board.columns
     }
     known: dict[str, ZeroShot] = {}
     rows = []

@@ -42,6 +42,8 @@ class Model(ABC):
         self.progress = progress or Progress()
         self.task_prompts: dict[str, Mapping[str, str]] = {}
         """Task → role → prompt, for collections that state their own."""
+        self.filed: dict[str, str] = {}
+        """Task → the name under which its results are filed, another one for a cut."""
         self._corpus: Dataset | None = None
 
     def __str__(self) -> str:
@@ -104,6 +106,17 @@ class Model(ABC):
         Raises:
             UsageError: a saved run was made on other data.
         """
+
+    def begin(self, task: str, prompts: Mapping[str, str], filed: str) -> None:
+        """Take what a task states of itself, before its identity is asked for.
+
+        Args:
+            task: mteb's task name.
+            prompts: role → prompt that the task's collection gives.
+            filed: the name under which its results are filed.
+        """
+        self.task_prompts[task] = prompts
+        self.filed[task] = filed
 
     def flush(self) -> None:  # noqa: B027 (most models store nothing)
         """Write the vectors that are not yet in the embedding store."""

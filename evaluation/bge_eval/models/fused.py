@@ -110,6 +110,12 @@ class FusedModel(Model):
         for part in self._parts:
             part.check_data(task, data)
 
+    def begin(self, task: str, prompts: Mapping[str, str], filed: str) -> None:
+        """Let every part take what a task states of itself; see `Model.begin`."""
+        super().begin(task, prompts, filed)
+        for part in self._parts:
+            part.begin(task, prompts, filed)
+
     @staticmethod
     def _part(identity: dict[str, Any], own: tuple[str, ...], weight: float) -> dict[str, Any]:
         whole = {**identity, "packages": packages(*own)} if own else identity

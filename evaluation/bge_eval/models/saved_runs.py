@@ -199,9 +199,10 @@ class RecordedRuns(SavedRuns):
         return identity
 
     def _record(self, task: str) -> RunRecord:
-        record = find_record(self._folder / f"{task}.json")
+        name = self.filed.get(task, task)
+        record = find_record(self._folder / f"{name}.json")
         if record is None or not (record.files or record.aggregate_of):
-            raise _no_run(self._folder, task)
+            raise _no_run(self._folder, name)
         return record
 
 
@@ -272,6 +273,23 @@ class TrecRuns(SavedRuns):
         name = self._place.name if self._place.is_dir() else _label(self._place)
         label = re.sub(r"[^\w.-]", "_", name)
         return {"name": f"runs/{label}", "revision": _digest(self._files)[:40]}
+
+
+def run_file(folder: Path, task: str, key: SplitKey) -> Path | None:
+    """Return the TREC run of a task in a folder, by its name; None if there is none.
+
+    Args:
+        folder: a folder of run files.
+        task: mteb's task name.
+        key: (subset, split).
+    """
+    subset, split = key
+    files = _run_files(folder)
+    for stem in (f"{task}.{subset}.{split}", f"{task}.{split}", task):
+        for path in files:
+            if _stem(path) == stem.casefold():
+                return path
+    return None
 
 
 def _run_files(folder: Path) -> list[Path]:

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.results.cut import is_cut
 from bge_eval.results.saved import SavedResult
 
 _SETTINGS = "run_settings.jsonl"
 _APPROXIMATE = "searched by an index or over compressed vectors, whose scores are not the model's"
+_CUT = "scored on a part of the task (--limit, --lite)"
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = 
         name = f"{result.task} of {result.label}"
         if is_approximate(result):
             report.left_out.setdefault(_APPROXIMATE, []).append(name)
+        elif is_cut(result.task):
+            report.left_out.setdefault(_CUT, []).append(name)
         elif result.task not in mteb_tasks:
             report.left_out.setdefault("mteb has no such task", []).append(name)
         elif result.experiment and not experiments:

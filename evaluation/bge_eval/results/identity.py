@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from bge_eval.results.cut import Cut, split_name
+
 SCORING_PACKAGES = (
     "bge-eval",
     "mteb",
@@ -37,7 +39,7 @@ class Identity:
     model: dict[str, Any]
     """Name, revision, settings and the prompts used in this task."""
     data: dict[str, Any]
-    """Layout, fingerprint, splits and subsets."""
+    """Layout, fingerprint, splits and subsets; the cut, where it is not the whole task."""
     search: dict[str, Any]
     """Index kind, depth, and whether a document with the query's own id is removed."""
     reranker: dict[str, Any] | None = None
@@ -59,6 +61,16 @@ class Identity:
         dtype = str(self.model.get("dtype") or "")
         calibrated = "pooling" not in self.model or self.model.get("calibration")
         return dtype if dtype != "int8" or calibrated else "int8-dynamic"
+
+    @property
+    def cut(self) -> Cut:
+        """Return what of the task was scored; an empty cut for the whole of it."""
+        return split_name(f"{self.task}@{self.data.get('cut') or ''}")[1]
+
+    @property
+    def filed(self) -> str:
+        """Return the name under which the result is filed: the task's, with the cut."""
+        return self.cut.named(self.task)
 
     @property
     def layout(self) -> str:

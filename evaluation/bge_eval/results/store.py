@@ -15,7 +15,8 @@
                                  every text in classification
 
 mteb takes every ``*.json`` beside ``model_meta.json`` for a result, which is why ``run.json``
-is one folder below. A task with several splits or subsets has one run file for each.
+is one folder below. A task with several splits or subsets has one run file for each. A cut of a
+task has its own name (`bge_eval.results.cut`).
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ class ResultStore:
         self.output = output
 
     def result_path(self, meta: ModelMeta, task: str) -> Path:
-        """Return mteb's path of a model's result on a task."""
+        """Return mteb's path of a model's result on a task, by the name it is filed under."""
         from mteb.cache import ResultCache
 
         with storage(self.output):  # mteb creates the folder
@@ -154,7 +155,7 @@ class ResultStore:
 
     def _candidates(self, meta: ModelMeta, identity: Identity) -> Iterator[Path]:
         """Yield the possible paths of a result of this identity."""
-        yield self.result_path(meta, identity.task)
+        yield self.result_path(meta, identity.filed)
         experiment = dict(meta.experiment_kwargs or {})
         backend = identity.model.get("backend")
         if backend is not None and "backend" not in experiment:
@@ -162,11 +163,11 @@ class ResultStore:
             older = meta.model_copy(
                 update={"experiment_kwargs": {**experiment, "backend": backend}}
             )
-            yield self.result_path(older, identity.task)
+            yield self.result_path(older, identity.filed)
 
     def changed_since(self, meta: ModelMeta, identity: Identity) -> list[str]:
         """Return the fields in which the stored result's identity differs; [] without one."""
-        record = find_record(self.result_path(meta, identity.task))
+        record = find_record(self.result_path(meta, identity.filed))
         stored = record.identity if record else None
         return differences(identity.as_dict(), stored.as_dict()) if stored else []
 
@@ -188,7 +189,7 @@ class ResultStore:
         Raises:
             StorageError: the folder cannot be written; what it holds is as it was.
         """
-        target = self.result_path(meta, output.identity.task)
+        target = self.result_path(meta, output.identity.filed)
         with storage(self.output), folder_lock(self.output, target.parent):
             self._save(target, meta, result, output)
         return target
@@ -196,7 +197,7 @@ class ResultStore:
     def _save(self, target: Path, meta: ModelMeta, result: TaskResult, output: TaskOutput) -> None:
         from mteb.cache import ResultCache
 
-        task = output.identity.task
+        task = output.identity.filed
         target.parent.mkdir(parents=True, exist_ok=True)
         with _staging(self.output) as staging:
             staged_cache = ResultCache(staging)
@@ -205,7 +206,7 @@ class ResultStore:
             settings = target.parent / "run_settings.jsonl"
             if settings.is_file():
                 shutil.copy2(settings, staged.parent)
-            staged_cache.save_to_cache(result, meta)
+            staged_cache.save_to_cache(result.model_copy(update={"task_name": task}), meta)
             _write_files(staged.parent, task, output)
             # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
             files = [path for path in staged.parent.rglob("*") if path.is_file()]

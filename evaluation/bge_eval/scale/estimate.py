@@ -98,9 +98,10 @@ def estimate(
             elif not is_retrieval(single.task):
                 estimates.append(TaskEstimate(single.name, reason="it searches nothing"))
             else:
-                model.task_prompts[single.name] = single.prompts
+                model.begin(single.task_name, single.prompts, single.name)
                 sampling = _Sampling(model, progress)
                 with sources[single.name].loaded(single.task, progress):
+                    single.cut_loaded()
                     visit_searches(sampling, single.task, progress)
                 estimates.append(sampling.total(single.name))
     return estimates

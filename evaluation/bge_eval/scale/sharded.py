@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bge_eval.data.plausibility import refuse_other_data
@@ -118,15 +118,16 @@ class _Encoding:
     def run(self, planned: PlannedTask, source: DataSource) -> Marker:
         """Encode the part of one task, and mark it as done."""
         task, start = planned.task, time.monotonic()
-        self.model.task_prompts[planned.name] = planned.prompts
+        self.model.begin(planned.task_name, planned.prompts, planned.name)
         self.progress.note(f"{planned.name}: data from {source.origin}")
-        data = asdict(source.identity(task))
-        self.model.check_data(planned.name, data)
+        data = planned.data_identity(source)
+        self.model.check_data(planned.task_name, data)
         identity = identity_of(self.model, task, data)
         retries = self._begun(identity)
         self.progress.fresh_profile()
         with source.loaded(task, self.progress):
             self._check_data(planned, source)
+            planned.cut_loaded(self.progress.note)
             visit_searches(self.partial, task, self.progress)
         self.model.flush()
         marker = self._marked(identity, retries, time.monotonic() - start)
@@ -154,7 +155,7 @@ class _Encoding:
         """Write the marker of a task whose vectors are in the store."""
         counts = self.partial.counts()
         marker = Marker(
-            task=identity.task,
+            task=identity.filed,
             model=self.model.files.name,
             part=self.part,
             identity=identity.digest,

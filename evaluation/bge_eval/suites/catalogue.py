@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection as Documents
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection, collection_task, read_collection
+from bge_eval.data.cutting import cut_data
 from bge_eval.data.files import Place
 from bge_eval.data.finding import find_place, find_source
 from bge_eval.data.layouts import recognise_source
@@ -16,7 +18,9 @@ from bge_eval.data.sources import DataSource
 from bge_eval.data.task_class import TaskClassSource, loads_itself
 from bge_eval.data.zips import PublishedZip
 from bge_eval.errors import UsageError, did_you_mean
+from bge_eval.records import SplitKey
 from bge_eval.resources import tasks_folder
+from bge_eval.results.cut import WHOLE, Cut, split_name
 from bge_eval.suites.languages import language_codes
 from bge_eval.suites.suite_files import Suite, suite_members, suites
 
@@ -48,10 +52,19 @@ class PlannedTask:
     """``package.module:Class`` of a user's task class that loads its own data."""
     parts: tuple[PlannedTask, ...] = ()
     """For an aggregate (CQADupstack), the tasks whose scores it averages."""
+    cut: Cut = WHOLE
+    """What of the task is scored; an empty cut for all of it."""
+    kept: Mapping[SplitKey, Documents[str]] = field(default_factory=dict)
+    """(subset, split) → documents of given runs that a cut keeps."""
 
     @property
     def name(self) -> str:
-        """Return mteb's task name."""
+        """Return the name under which results are filed: mteb's, and the cut."""
+        return self.cut.named(self.task_name)
+
+    @property
+    def task_name(self) -> str:
+        """Return mteb's task name, by which data, prompts and metadata are looked up."""
         return str(self.task.metadata.name)
 
     @property
@@ -60,6 +73,29 @@ class PlannedTask:
         singles = self.parts or (self,)
         counts = (sum(expected_counts(single.task).values()) for single in singles)
         return sum(count or _UNCOUNTED for count in counts)
+
+    def data_identity(self, source: DataSource) -> dict[str, Any]:
+        """Return the identity of the data that are scored: of the source, and the cut."""
+        identity = asdict(source.identity(self.task))
+        return {**identity, "cut": str(self.cut)} if self.cut else identity
+
+    def cut_loaded(self, note: Callable[[str], None] = lambda text: None) -> None:
+        """Cut the data that the task holds, if a part of them is scored.
+
+        Args:
+            note: receives a sentence about every corpus that was cut.
+
+        Raises:
+            UsageError: the cut has no meaning for the task, or names runs that are not at hand.
+        """
+        if not self.cut:
+            return
+        if self.cut.runs and not self.kept:
+            raise UsageError(
+                f"{self.name} keeps documents of runs. Name the runs: --tasks {self.task_name}"
+                f" --lite --lite-runs FOLDER."
+            )
+        cut_data(self.task, self.cut, self.kept, note)
 
     def place(self, data_dirs: Sequence[Path]) -> Place | None:
         """Return the task's folder or zip in the data folders, in whichever layout."""
@@ -100,7 +136,8 @@ def plan(
 
     Args:
         names: suites (``beir``), mteb task names (``SciFact``), folders of the user's
-            (``./tickets``) and task classes of the user's (``tickets:TicketSearch``), in any mix.
+            (``./tickets``) and task classes of the user's (``tickets:TicketSearch``), in any mix,
+            each perhaps with a cut (``SciFact@limit=50``).
         subsets: run only these subsets (languages) of tasks that have several.
         languages: run only tasks and subsets of these languages: mteb's codes (``eng``,
             ``zho-Hans``) or two-letter codes (``en``).
@@ -110,17 +147,9 @@ def plan(
     """
     planned: dict[str, PlannedTask] = {}
     for name in names:
-        suite = suites().get(name) or suites().get(name.lower())
-        is_path = name.startswith((".", "/", "~"))
-        # A task's name means mteb's task even where the current folder holds its data.
-        if suite is None and (is_path or (Path(name).is_dir() and not _is_task(name))):
-            _add(planned, _folder_task(Path(name).expanduser()))
-            continue
-        if ":" in name:
-            _add(planned, _class_task(name))
-            continue
-        for task in _suite_tasks(suite) if suite else [_named_task(name)]:
-            _add(planned, task)
+        own, cut = (name, WHOLE) if Path(name).expanduser().is_dir() else split_name(name)
+        for task in _tasks_of(own):
+            _add(planned, with_cut(task, cut) if cut else task)
     for task in planned.values():
         _choose_subsets(task.task, subsets)
     if not languages:
@@ -129,6 +158,24 @@ def plan(
     if not spoken:
         raise UsageError(f"None of the tasks is in {' or '.join(languages)}.")
     return spoken
+
+
+def with_cut(planned: PlannedTask, cut: Cut) -> PlannedTask:
+    """Return a task, with its parts, of which a part is scored."""
+    parts = tuple(with_cut(part, cut) for part in planned.parts)
+    return replace(planned, cut=cut, parts=parts)
+
+
+def _tasks_of(name: str) -> list[PlannedTask]:
+    """Return the tasks of one suite, task, folder or class."""
+    suite = suites().get(name) or suites().get(name.lower())
+    is_path = name.startswith((".", "/", "~"))
+    # A task's name means mteb's task even where the current folder holds its data.
+    if suite is None and (is_path or (Path(name).is_dir() and not _is_task(name))):
+        return [_folder_task(Path(name).expanduser())]
+    if ":" in name:
+        return [_class_task(name)]
+    return _suite_tasks(suite) if suite else [_named_task(name)]
 
 
 def _add(planned: dict[str, PlannedTask], task: PlannedTask) -> None:

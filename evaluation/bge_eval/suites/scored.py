@@ -13,8 +13,9 @@ from bge_eval.data.sources import DataSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Qrels, SplitKey
+from bge_eval.results.cut import Cut, split_name, task_of
 from bge_eval.results.saved import SavedResult
-from bge_eval.suites.catalogue import PlannedTask, plan
+from bge_eval.suites.catalogue import PlannedTask, plan, with_cut
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,6 +59,7 @@ def scored_data(
 ) -> Iterator[dict[SplitKey, RetrievalPart]]:
     """Open the data of a result that is no aggregate; they are removed from memory at the end.
 
+    Of a result over the first queries these are the data. A corpus that was cut is whole here.
     They are looked for in the data folders, else where the run read them, else in the Hugging Face
     cache; no connection is opened.
 
@@ -75,6 +77,7 @@ def scored_data(
             " (--data-dir), or run the model again."
         )
     with source.loaded(planned.task, progress):
+        planned.cut_loaded()
         yield retrieval_parts(planned, source)
 
 
@@ -82,7 +85,7 @@ def _found(result: SavedResult, data_dirs: Sequence[Path]) -> tuple[PlannedTask,
     origin = Path(result.record.data_origin) if result.record.data_origin else None
     there = origin is not None and origin.is_dir()
     try:
-        [planned] = plan([result.task])
+        [planned] = plan([task_of(result.task)])
     except UsageError as error:
         if origin is None or not there:
             raise MissingError(
@@ -91,6 +94,8 @@ def _found(result: SavedResult, data_dirs: Sequence[Path]) -> tuple[PlannedTask,
             ) from error
         [planned] = plan([str(origin.resolve())])
     planned = _restricted(planned, result)
+    if limit := split_name(result.task)[1].limit:
+        planned = with_cut(planned, Cut(limit=limit))
     if origin is not None and there and not data_dirs:
         return planned, recognise_source(planned.task, origin, dangling=True)
     source = planned.source(data_dirs, offline=True, dangling=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bge_eval.cli.options.cut import CutFlags
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.tracking import TrackFlags
 from bge_eval.errors import UsageError
@@ -104,6 +105,8 @@ class DataFlags:
     ] = False
     tracking: TrackFlags = field(default_factory=TrackFlags)
 
+    cut: CutFlags = field(default_factory=CutFlags)
+
     def check(self, *, reranks: bool) -> None:
         """Refuse options that have no effect on what is estimated.
 
@@ -111,8 +114,10 @@ class DataFlags:
             reranks: a reranker is named.
 
         Raises:
-            UsageError: --price without --estimate, or --estimate with a reranker.
+            UsageError: --price without --estimate, or --estimate with a reranker; an option of
+                --lite without it.
         """
+        _ = self.cut.record
         if self.price is not None and not self.estimate:
             raise UsageError("--price belongs to --estimate, which tells the cost; add it.")
         if self.estimate and reranks:
