@@ -28,6 +28,9 @@ COMMANDS = {
     ),
     "compare": "Compare systems query by query: differences, intervals, p-values.",
     "prompts": "Tell how much of a score is the prompt, and which differences outlive it.",
+    "agreement": (
+        "Tell whether cuts of tasks (run --limit, --lite) rank systems as the whole tasks do."
+    ),
     "rescore": "Compute measures from runs and judgements, without a model.",
     "mistakes": "Group the queries on which a run fails, and write training data from them.",
     "report": "Write saved results as one HTML page.",
