@@ -86,7 +86,27 @@ class TableFlags:
         bool,
         typer.Option("--costs", help="Columns: seconds, tokens a second by kind of text, sizes."),
     ] = False
+    trend: Annotated[
+        bool,
+        typer.Option(
+            "--trend",
+            help="Show series of checkpoints over their steps, in place of the table.",
+        ),
+    ] = False
     form: Annotated[Format, typer.Option("--format", help="Format of the table.")] = Format.TERMINAL
+
+    def check(self) -> None:
+        """Refuse options that --trend does not show.
+
+        Raises:
+            UsageError: there is one.
+        """
+        from bge_eval.errors import UsageError
+
+        others = ("types", "published", "best", "diff", "ranks", "zero_shot", "costs")
+        stated = [f"--{name.replace('_', '-')}" for name in others if getattr(self, name)]
+        if self.trend and stated:
+            raise UsageError(f"--trend shows steps and no {stated[0]}: leave one of them out.")
 
 
 @grouped
@@ -104,11 +124,17 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
 
       bge-eval table --best --costs --format latex > table.tex
 
+      bge-eval table results/training --trend
+
       bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
 
+    flags.check()
     board, key = _board(saved, parts, flags)
+    if flags.trend:
+        _show_trend(board, key, flags.form)
+        return
     if flags.types:
         _check_types(board)
     look = Look(
@@ -123,6 +149,29 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
     if flags.form is not Format.TERMINAL:
         for line in notes(board, look):
             stderr.print(line, style="dim", markup=False, soft_wrap=True)
+
+
+def _show_trend(board: Leaderboard, key: str, form: Format) -> None:
+    """Print the scores of every series of checkpoints over its steps.
+
+    Raises:
+        MissingError: no rows are a series.
+    """
+    from bge_eval.cli.console import stdout
+    from bge_eval.cli.formats.registry import write
+    from bge_eval.cli.trend import TrendOutput
+    from bge_eval.errors import MissingError
+    from bge_eval.leaderboard.trend import find_series, trends
+
+    series = find_series(board.rows)
+    if not series:
+        raise MissingError(
+            "--trend: no two rows are checkpoints of one training. Their names end in a step, such"
+            " as checkpoint-500 and checkpoint-1000, epoch_1-step_300, or --label 'step 500'. Rows:"
+            f" {', '.join(row.label for row in board.rows[:8])}."
+        )
+    found = [(each, trends(board, each, key)) for each in series]
+    write(TrendOutput(board.measure, found), form, stdout)
 
 
 def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Leaderboard, str]:
@@ -143,7 +192,7 @@ def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Lead
     board = leaderboard(
         paths, measure=measure, key=key, columns=columns, title=title, aggregates=flags.aggregates
     )
-    board = board if columns else labelled(board)
+    board, apart = board if columns else labelled(board), board.apart
     if flags.published or (flags.types and "" in board.types):
         # mteb knows what the results do not say of their tasks.
         columns = columns or looked_up(board.columns, whole=flags.published)
@@ -157,7 +206,7 @@ def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Lead
             title=title,
             aggregates=flags.aggregates,
         )
-    board = named(with_models(board, saved), key)
+    board = replace(named(with_models(board, saved), key), apart=apart)
     if not board.rows:
         refuse_unknown(columns)
         wanted = ", ".join(column.heading for column in columns) or measure

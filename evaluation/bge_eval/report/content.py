@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
 from bge_eval.leaderboard.ranks import Rank
 from bge_eval.leaderboard.significance import Standing
+from bge_eval.leaderboard.trend import Series
 from bge_eval.measures.mteb_keys import CUTOFFS
 from bge_eval.report.queries import QueryGroup
 
@@ -147,6 +148,8 @@ class Content:
     """Means of published models that have every task, best first."""
     notes: tuple[str, ...] = ()
     """Notes below the leaderboard."""
+    series: tuple[Series, ...] = ()
+    """Checkpoints of one training among the systems, in the order of their steps."""
 
     @property
     def heading(self) -> str:

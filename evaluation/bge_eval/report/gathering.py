@@ -11,6 +11,7 @@ from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.ranks import ranks
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
+from bge_eval.leaderboard.trend import find_series
 from bge_eval.measures.mteb_keys import CUTOFFS, MAIN_KEY, measure_of_key
 from bge_eval.report.content import (
     Content,
@@ -77,6 +78,7 @@ def gather(
         tasks=tuple(tasks),
         collections=tuple(parts),
         published_means=_best_first(others),
+        series=tuple(find_series(board.rows)),
         notes=(*notes, *_without_queries(saved, shorts, parts)),
     )
 

@@ -31,6 +31,7 @@ _SCRIPTS = (
     "heat.js",
     "matrix.js",
     "scores.js",
+    "trend.js",
     "queries.js",
     "failures.js",
     "reader.js",
@@ -108,6 +109,7 @@ def _data(content: Content) -> dict[str, Any]:
     return {
         "systems": [_system(content, system) for system in content.systems],
         "tasks": [asdict(task) for task in content.tasks],
+        "series": [asdict(each) for each in content.series],
         "costs": content.cost_headings,
         "cutoffs": content.cutoffs,
         "publishedMeans": [asdict(figure) for figure in content.published_means],

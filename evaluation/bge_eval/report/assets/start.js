@@ -39,6 +39,7 @@
   report.board.start();
   report.heat.start();
   report.scores.start();
+  report.trend.start();
   report.matrix.start();
   report.selection.start();
   report.curves.start();
