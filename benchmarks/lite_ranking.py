@@ -27,7 +27,7 @@ LIMITS = (25, 50, 100, 200)
 
 def systems(store: Path) -> list[Any]:
     """Return the models: BM25, and encoders that read and fill one store."""
-    common: dict[str, Any] = {"store": store, "offline": True}
+    common: dict[str, Any] = {"store": store}
     settings: list[dict[str, Any]] = [
         {},
         *({"truncate_dim": dimension} for dimension in DIMENSIONS),
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=None, help="Default: in the output folder.")
     parser.add_argument("--task", default="SciFact")
     options = parser.parse_args()
-    common: dict[str, Any] = {"data_dir": options.data_dir, "offline": True}
+    common: dict[str, Any] = {"data_dir": options.data_dir}
     # What a cut keeps must not change while results are added, so its run lies apart.
     kept = options.output / "lite-runs"
     bge_eval.evaluate(BM25Model(), options.task, output=kept, **common)

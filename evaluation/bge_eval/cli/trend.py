@@ -77,7 +77,7 @@ class TrendOutput(Output):
             title = f"{series.name}, {self.measure}"
             blocks.append(Grid(_HEAD, _grid_lines(lines), left=(0, 1, 4, 5), caption=title))
             head, steps = _steps(series, trends)
-            blocks.append(Grid(head, _grid_lines(steps)))
+            blocks.append(Grid(tuple(head), _grid_lines(steps)))
         return [*blocks, Note(_KEY)]
 
     def records(self) -> list[dict[str, Any]]:

@@ -48,14 +48,15 @@ report.trend = (function () {
         Plot.gridY({ ...grid, ticks: 5 }),
         Plot.axisY({ ...quiet, ticks: 5, label: list.axis, labelArrow: "none" }),
         Plot.axisX(steps.length <= (wide ? 12 : 5) ? steps : d3.ticks(steps[0], steps[steps.length - 1], wide ? 8 : 4).filter(Number.isInteger), { ...quiet, tickFormat: (step) => d3.format("~s")(step), label: "step", labelAnchor: "center", labelArrow: "none" }),
-        Plot.ruleX(points.filter((point) => point.low !== null), { x: "step", y1: "low", y2: "high", stroke, strokeOpacity: 0.45, strokeWidth: 2 }),
+        // Intervals of several series at one step stand beside each other.
+        ...series.map((_, at) => Plot.ruleX(points.filter((point) => point.at === at && point.low !== null), { x: "step", y1: "low", y2: "high", dx: 4 * (at - (series.length - 1) / 2), stroke, strokeOpacity: 0.5, strokeWidth: 2 })),
         Plot.line(points, { x: "step", y: "score", z: "at", stroke, strokeWidth: 2 }),
         Plot.dot(points.filter((point) => point.best), { x: "step", y: "score", r: 9, stroke, strokeWidth: 2 }),
         Plot.dot(points, {
           x: "step", y: "score", r: 4.5, symbol: { value: (point) => symbol(point.at), scale: null }, fill: stroke, stroke: "var(--paper)",
           title: (point) => [series[point.at].name, `${point.label}: ${score(point.score)}`, interval(point)].filter(Boolean).join("\n"),
         }),
-        Plot.text(points.filter((point) => point.best), { x: "step", y: "score", dy: -18, text: (point) => score(point.score), fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }),
+        Plot.text(points.filter((point) => single && point.best), { x: "step", y: "score", dy: -18, text: (point) => score(point.score), fill: "var(--ink)", stroke: "var(--paper)", strokeWidth: 4 }),
       ],
     });
     return single ? plot : make("div", {}, plot, legend());
