@@ -145,7 +145,7 @@ def as_tasks(
     settings: Mapping[str, Any],
     trackers: Sequence[Target] = (),
 ) -> Tasks:
-    """Return the record of a callback's arguments; ``limit`` and ``lite`` are among the settings."""
+    """Return the record of a callback's arguments; ``limit`` and ``lite`` are in the settings."""
     settings = dict(settings)
     limit, lite = settings.pop("limit", None), settings.pop("lite", None)
     names = [tasks] if isinstance(tasks, str | Path) else tasks

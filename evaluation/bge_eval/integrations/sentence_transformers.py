@@ -44,8 +44,8 @@ class SentenceTransformerEvaluator(BaseEvaluator):
             track: trackers that get the scores with their intervals, as ``--track`` takes them,
                 such as ``"mlflow=http://localhost:5000"``. A tracker that fails is a warning.
             track_project: the trackers' project.
-            **settings: settings of the model in place of its own; see `bge_eval.ModelSettings`. ``limit=50``
-                takes the first queries of every task alone, and the metric is then
+            **settings: settings of the model in place of its own; see `bge_eval.ModelSettings`.
+                ``limit=50`` takes the first queries of every task alone, and the metric is then
                 ``eval_bge_SciFact_limit_50``; ``lite=bge_eval.Lite(…)`` cuts every corpus.
 
         Raises:
