@@ -27,6 +27,7 @@ from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Row
 from bge_eval.leaderboard.significance import Evidence, Standing
 from bge_eval.measures.mteb_keys import MAIN_KEY
+from bge_eval.results.cut import split_name
 from bge_eval.results.saved import SavedResult
 
 _CHECKPOINT = re.compile(r"^(.*?)/?[^/]*?(?:checkpoint|step|epoch|iter)[-_]?(\d+)$")
@@ -129,7 +130,8 @@ def _run(
     points = tuple(
         Point(step, _seconds(row), dict(_metrics(board, key, row))) for step, row in steps.items()
     )
-    common[_mean_name(board)] = ", ".join(board.tasks)
+    if board.averaged:
+        common[_mean_name(board)] = ", ".join(board.averaged)
     return TrackedRun(digest, name or label, common, points)
 
 
@@ -141,15 +143,18 @@ def _metrics(board: Leaderboard, key: str, row: Row) -> Iterator[tuple[str, floa
         if (standing := evidence.task(column)[0]) is not None:
             measure = column.main or MAIN_KEY if key == MAIN_KEY else key
             yield from _figures(metric_name(column.heading), measure, standing)
-    standing = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))[0]
+    tasks = board.averaged
+    standing = evidence.mean(dict.fromkeys(tasks, 1 / len(tasks)))[0] if tasks else None
     if standing is not None:
         yield from _figures(_mean_name(board), "score" if key == MAIN_KEY else key, standing)
 
 
 def _mean_name(board: Leaderboard) -> str:
-    """Return the mean's name: means over other numbers of tasks never share a chart."""
-    count = len(board.tasks)
-    return f"mean_of_{count}_task{'s' if count > 1 else ''}"
+    """Return the mean's name: means over other numbers of tasks, or cuts, never share a chart."""
+    count = len(board.averaged)
+    kind = split_name(board.averaged[0])[1].kind
+    cut = f"_{metric_name(kind)}" if kind else ""
+    return f"mean_of_{count}_task{'s' if count > 1 else ''}{cut}"
 
 
 def _figures(name: str, measure: str, standing: Standing) -> Iterator[tuple[str, float]]:
