@@ -114,14 +114,7 @@ def evaluate(
         StorageError: the output folder cannot be written.
     """
     progress = progress or model.progress
-    sources = find_sources(
-        tasks,
-        options.data_dirs,
-        offline=options.offline,
-        dangling=options.dangling,
-        available=options.available,
-        note=progress.note,
-    )
+    sources = _sources(tasks, options, progress, available=options.available)
     evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
     try:
         return _reported(evaluation, [task for task in tasks if _has_data(task, sources)], sources)
@@ -202,14 +195,7 @@ def preview(
         UsageError: the model cannot do one of the tasks.
     """
     progress = progress or model.progress
-    sources = find_sources(
-        tasks,
-        options.data_dirs,
-        offline=options.offline,
-        dangling=options.dangling,
-        available=True,
-        note=progress.note,
-    )
+    sources = _sources(tasks, options, progress, available=True)
     evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
     previews = []
     for planned in tasks:
@@ -228,6 +214,19 @@ def preview(
             )
         )
     return previews
+
+
+def _sources(
+    tasks: Sequence[PlannedTask], options: Options, progress: Progress, *, available: bool
+) -> dict[str, DataSource]:
+    return find_sources(
+        tasks,
+        options.data_dirs,
+        offline=options.offline,
+        dangling=options.dangling,
+        available=available,
+        note=progress.note,
+    )
 
 
 def _has_data(planned: PlannedTask, sources: Mapping[str, DataSource]) -> bool:
