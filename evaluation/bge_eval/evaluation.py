@@ -126,8 +126,7 @@ def _reported(
     evaluation: _Evaluation, tasks: Sequence[PlannedTask], sources: Mapping[str, DataSource]
 ) -> Report:
     """Run the tasks; those that another process is running come last."""
-    report = Report()
-    note = evaluation.progress.note
+    report, note = Report(), evaluation.progress.note
     pace = Pace({planned.name: planned.texts for planned in tasks})
     pending = deque((planned, False) for planned in tasks)
     while pending:
