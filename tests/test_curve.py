@@ -19,13 +19,15 @@ from rich.console import Console
 from bge_eval.cli.formats.blocks import Output
 from bge_eval.cli.formats.registry import Format, rendered, write
 from bge_eval.curve.grid import Axes
-from bge_eval.errors import UsageError
+from bge_eval.errors import BgeEvalError, DamagedError, UsageError
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
+from bge_eval.report.deployment import read_curve
 from bge_eval.search.exact import unit_rows
 from bge_eval.search.index import IndexOptions, Precision
 from bge_eval.search.trials import RECALL_AT, Trial, Trials
 from conftest import BUILTIN, CommandLine
+from saved import save_run
 
 DIMENSION, DOCUMENTS, QUERIES = 32, 2000, 30
 
@@ -234,6 +236,64 @@ def test_every_format_has_every_row(curve: Curve) -> None:
     shown = [rendered(curve.output, f) for f in (Format.MARKDOWN, Format.LATEX, Format.HTML)]
     for output in (*shown, text.getvalue().replace("\n", " ")):
         assert output.count("0.589") >= 4 and output.count("HNSW16") >= 10
+
+
+def test_a_report_reads_what_a_curve_writes(
+    curve: Curve, bge_eval: CommandLine, tmp_path: Path
+) -> None:
+    path = tmp_path / "curve.json"
+    path.write_text(json.dumps(curve.content))
+    read = read_curve(path)
+    assert read.heading == f"{BUILTIN} on BgeEvalDemo" and read.method == curve.content["method"]
+    for point, row in zip(read.points, curve.content["rows"], strict=True):
+        assert row["summary"].startswith(f"{point.name}: ")
+        assert (point.ndcg, point.recall_100) == (row["nDCG@10"], row["recall@100"])
+    save_run(tmp_path / "runs", "a/model", {"q": {"d": 1.0}}, {"q": {"d": 1}})
+    page = tmp_path / "report.html"
+    done = bge_eval("report", tmp_path / "runs", "--curve", path, "-o", page)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    for point in read.points:
+        assert f"<span>{point.vectors}, {point.dimension} dimensions</span>" in text
+    assert text.count("<span>HNSW16 efSearch=100") == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "it has no rows"),
+        ('{"rows": []}', "has no row"),
+        ('{"rows": [1]}', "does not name its tasks"),
+        ('{"rows": [1], "tasks": [2]}', "does not name its tasks"),
+        ('{"rows": [1], "tasks": []}', "row 1 is no object"),
+        ('{"rows": [{}], "tasks": []}', "row 1: dimension is None; expected int"),
+    ],
+)
+def test_what_is_no_curve_is_refused(content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "curve.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BgeEvalError, match=message) as caught:
+        read_curve(path)
+    assert "bge-eval curve" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("nDCG@10", "0.5"), ("nDCG@10", float("nan")), ("dimension", True), ("dimension", 1.5),
+     ("front", 1), ("vectors", None), ("rescored", "100"), ("p_holm", None)],
+)  # fmt: skip
+def test_a_point_with_a_wrong_value_is_refused(
+    name: str, value: Any, curve: Curve, tmp_path: Path
+) -> None:
+    path = tmp_path / "curve.json"
+    first, *others = curve.content["rows"]
+    path.write_text(json.dumps({**curve.content, "rows": [*others, {**first, name: value}]}))
+    with pytest.raises(DamagedError, match=f"row {len(others) + 1}: .* is .*; expected"):
+        read_curve(path)
 
 
 @pytest.mark.parametrize(

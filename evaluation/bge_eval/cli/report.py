@@ -46,6 +46,12 @@ class PageFlags:
             "--published/--no-published", help="Show where published models stand on these tasks."
         ),
     ] = True
+    curve: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A curve to show, written by bge-eval curve --format json. Repeatable.",
+        ),
+    ] = None
     title: Annotated[str, typer.Option(help="The page's heading. Default: what is on it.")] = ""
 
 
@@ -59,17 +65,21 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
       bge-eval report
 
       bge-eval report results/runs --tasks beir -o beir.html
+
+      bge-eval report --curve curve.json
     """
     from bge_eval.cli.console import stderr, stdout
     from bge_eval.cli.show import notes
     from bge_eval.errors import MissingError, UsageError
     from bge_eval.leaderboard.reading import leaderboard
+    from bge_eval.report.deployment import read_curve
     from bge_eval.report.gathering import gather
     from bge_eval.report.page import pieces
     from bge_eval.results.saved import find_results
 
     if flags.output.is_dir():
         raise UsageError(f"--output {flags.output} is a folder; give the name of a file in it.")
+    curves = [read_curve(path) for path in flags.curve or []]
     measure, key = measure_and_key(flags.metric)
     paths = find_results(saved.folders)
     names = saved.task_names
@@ -88,7 +98,7 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
         )
     stderr.print("Gathering the queries …", style="dim")
     others = _others(board, key) if flags.published else []
-    content = gather(board, key=key, published=others, notes=notes(board))
+    content = gather(board, key=key, published=others, notes=notes(board), curves=curves)
     _write(flags.output, pieces(content))
     size = flags.output.stat().st_size
     stdout.print(f"{flags.output} ({size / 1e6:.1f} MB)", markup=False, soft_wrap=True)

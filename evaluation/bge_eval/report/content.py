@@ -10,6 +10,7 @@ from bge_eval.leaderboard.ranks import Rank
 from bge_eval.leaderboard.significance import Standing
 from bge_eval.leaderboard.trend import Series
 from bge_eval.measures.mteb_keys import CUTOFFS
+from bge_eval.report.deployment import Curve
 from bge_eval.report.queries import QueryGroup
 
 _COSTS = {
@@ -150,6 +151,8 @@ class Content:
     """Notes below the leaderboard."""
     series: tuple[Series, ...] = ()
     """Checkpoints of one training among the systems, in the order of their steps."""
+    curves: tuple[Curve, ...] = ()
+    """What shorter, compressed and indexed vectors cost."""
 
     @property
     def heading(self) -> str:

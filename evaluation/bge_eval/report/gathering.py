@@ -22,6 +22,7 @@ from bge_eval.report.content import (
     Task,
     listed,
 )
+from bge_eval.report.deployment import Curve
 from bge_eval.report.naming import facts, short_names, without_settings
 from bge_eval.report.queries import QueryGroup, query_groups
 from bge_eval.results.saved import SavedResult
@@ -33,7 +34,12 @@ _ACRONYMS = {"ap": "AP", "mrr": "MRR", "v": "V"}
 
 
 def gather(
-    board: Leaderboard, *, key: str, published: Sequence[Row] = (), notes: Sequence[str] = ()
+    board: Leaderboard,
+    *,
+    key: str,
+    published: Sequence[Row] = (),
+    notes: Sequence[str] = (),
+    curves: Sequence[Curve] = (),
 ) -> Content:
     """Collect the content of the report.
 
@@ -42,6 +48,7 @@ def gather(
         key: the measure's key in mteb's results; `MAIN_KEY` for every task's own.
         published: rows of published models on the same columns.
         notes: notes below the leaderboard.
+        curves: what shorter, compressed and indexed vectors cost.
     """
     saved = [_saved(row, board.columns) for row in board.rows]
     evidence = Evidence(board, key)
@@ -80,6 +87,7 @@ def gather(
         published_means=_best_first(others),
         series=tuple(find_series(board.rows)),
         notes=(*notes, *_without_queries(saved, shorts, parts)),
+        curves=tuple(curves),
     )
 
 

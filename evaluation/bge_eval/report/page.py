@@ -36,6 +36,7 @@ _SCRIPTS = (
     "failures.js",
     "reader.js",
     "curves.js",
+    "deployment.js",
     "start.js",
 )
 _STYLES = ("report.css", "views.css", "narrow.css")
@@ -73,7 +74,7 @@ def pieces(content: Content) -> Iterator[str]:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"score": _score}
+    environment.filters |= {"score": _score, "figure": _figure, "signed": _signed}
     return environment.get_template("report.html").generate(
         content=content,
         policy=_policy(scripts),
@@ -114,6 +115,7 @@ def _data(content: Content) -> dict[str, Any]:
         "cutoffs": content.cutoffs,
         "publishedMeans": [asdict(figure) for figure in content.published_means],
         "collections": collections,
+        "curves": [{"points": [asdict(point) for point in it.points]} for it in content.curves],
         "chunk": CHUNK,
         "scale": SCALE,
     }
@@ -151,3 +153,15 @@ def _fonts(assets: Traversable) -> str:
 
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _figure(value: float | None) -> str:
+    """Return a number with three digits at least, and thousands apart."""
+    if value is None:
+        return "–"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return f"{value:,.{digits}f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")

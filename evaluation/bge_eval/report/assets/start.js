@@ -43,6 +43,7 @@
   report.matrix.start();
   report.selection.start();
   report.curves.start();
+  report.deployment.start();
   if (report.queries) whenWanted($("#queries"), report.queries.start);
   followSections();
   document.documentElement.dataset.ready = String(Math.round(performance.now())); // milliseconds
