@@ -135,7 +135,7 @@ def test_a_few_sentences_are_a_sample_and_some_a_damaged_copy() -> None:
     assert is_sample(legacy([["a sentence"] * 2] * 3))
     cut = legacy([["a sentence"] * 100] * 5)
     assert not is_sample(cut)
-    assert other_counts(cut) == ["test samples: 500 here, 948 in mteb's own count."]
+    assert other_counts(cut) == ["test samples: 500 here, 948 as published."]
 
 
 def test_flagembedding_grades_follow_the_same_rule(tmp_path: Path) -> None:

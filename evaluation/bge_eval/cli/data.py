@@ -90,9 +90,13 @@ def _fetch(
     part: PlannedTask, data_dir: Path, whence: Whence, mirror: str | None, progress: Progress
 ) -> Path:
     from bge_eval.data.fetch import fetch_dataset
+    from bge_eval.data.ir_collections import IrSource
     from bge_eval.data.zips import fetch_zip
     from bge_eval.errors import MissingError
 
+    if part.ir:
+        progress.note(f"{part.ir}: ir_datasets downloads what is absent …")
+        return IrSource(part.ir).fetch()
     if whence is Whence.BEIR:
         published = part.published_zip()
         if published is None:

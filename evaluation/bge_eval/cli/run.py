@@ -46,6 +46,8 @@ def run(
 
       bge-eval run --model BAAI/bge-base-en-v1.5 --reranker BAAI/bge-reranker-base --tasks SciFact
 
+      bge-eval run --model bm25 --tasks ir:msmarco-passage/trec-dl-2019/judged
+
       bge-eval run --model http://localhost:7997 --api infinity --tasks ./tickets
 
       bge-eval run --fuse rrf --model bm25 --model BAAI/bge-base-en-v1.5 --tasks SciFact

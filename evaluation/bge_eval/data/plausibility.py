@@ -111,7 +111,7 @@ def other_counts(task: AbsTask) -> list[str]:
     """Return one sentence for each count that differs from mteb's."""
     expected = expected_counts(task)
     return [
-        f"{name}: {number:,} here, {expected[name]:,} in mteb's own count."
+        f"{name}: {number:,} here, {expected[name]:,} as published."
         for name, number in counts(task).items()
         if name in expected and expected[name] != number
     ]

@@ -13,13 +13,15 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.errors import MissingError
+from bge_eval.errors import MissingError, UsageError
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.costs import Costs, costs
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.measures.items import item_values
+from bge_eval.measures.measure import parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key
 from bge_eval.measures.per_query import per_query
+from bge_eval.measures.rescore import judge
 from bge_eval.records import SplitKey
 from bge_eval.results.saved import TOLERANCE, SavedResult
 
@@ -269,6 +271,18 @@ def _chosen(parts: Iterable[SplitKey], column: Column) -> list[SplitKey]:
     ]
 
 
+def _computed(
+    result: SavedResult, parts: Sequence[SplitKey], name: str
+) -> dict[SplitKey, Mapping[str, float]]:
+    """Return a measure that mteb lacks, such as RR(rel=2), from the runs; {} if there is none."""
+    try:
+        measure = parse_measure(name)
+        values = {p: judge(result.run(p), result.qrels(p), [measure])[measure] for p in parts}
+    except (MissingError, UsageError):
+        return {}
+    return {part: each.per_query for part, each in values.items()}
+
+
 def _task_values(
     result: SavedResult, column: Column, key: str
 ) -> dict[SplitKey, Mapping[str, float]]:
@@ -276,6 +290,8 @@ def _task_values(
     if key == MAIN_KEY:
         key = column.main or result.record.main_measure
     measure = measure_of_key(key)
+    if measure is None and result.keys:
+        return _computed(result, _chosen(result.keys, column), key)
     if measure is None and key == result.record.main_measure:
         items = item_values(result)
         chosen = _chosen(items.values if items else {}, column)

@@ -12,6 +12,7 @@ from bge_eval.data.collection import Collection, collection_task, read_collectio
 from bge_eval.data.cutting import cut_data
 from bge_eval.data.files import Place
 from bge_eval.data.finding import find_place, find_source
+from bge_eval.data.ir_collections import PREFIX, IrSource, ir_task
 from bge_eval.data.layouts import recognise_source
 from bge_eval.data.plausibility import expected_counts
 from bge_eval.data.sources import DataSource
@@ -50,6 +51,8 @@ class PlannedTask:
     """Public repositories that together make up a collection's folder."""
     code: str = ""
     """``package.module:Class`` of a user's task class that loads its own data."""
+    ir: str = ""
+    """``ir:<id>`` of a collection that ir_datasets reads."""
     parts: tuple[PlannedTask, ...] = ()
     """For an aggregate (CQADupstack), the tasks whose scores it averages."""
     cut: Cut = WHOLE
@@ -117,6 +120,8 @@ class PlannedTask:
         """
         if self.code:
             return TaskClassSource(self.code)
+        if self.ir:
+            return IrSource(self.ir, offline, dangling)
         if self.shipped:
             return recognise_source(self.task, self.shipped, dangling=dangling)
         return find_source(
@@ -136,8 +141,9 @@ def plan(
 
     Args:
         names: suites (``beir``), mteb task names (``SciFact``), folders of the user's
-            (``./tickets``) and task classes of the user's (``tickets:TicketSearch``), in any mix,
-            each perhaps with a cut (``SciFact@limit=50``).
+            (``./tickets``), collections of ir_datasets (``ir:vaswani``) and task classes of the
+            user's (``tickets:TicketSearch``), in any mix, each perhaps with a cut
+            (``SciFact@limit=50``).
         subsets: run only these subsets (languages) of tasks that have several.
         languages: run only tasks and subsets of these languages: mteb's codes (``eng``,
             ``zho-Hans``) or two-letter codes (``en``).
@@ -167,13 +173,13 @@ def with_cut(planned: PlannedTask, cut: Cut) -> PlannedTask:
 
 
 def _tasks_of(name: str) -> list[PlannedTask]:
-    """Return the tasks of one suite, task, folder or class."""
+    """Return the tasks of one suite, task, folder, collection or class."""
     suite = suites().get(name) or suites().get(name.lower())
     is_path = name.startswith((".", "/", "~"))
     # A task's name means mteb's task even where the current folder holds its data.
     if suite is None and (is_path or (Path(name).is_dir() and not _is_task(name))):
         return [_folder_task(Path(name).expanduser())]
-    if ":" in name:
+    if ":" in name and not name.startswith(PREFIX):
         return [_class_task(name)]
     return _suite_tasks(suite) if suite else [_named_task(name)]
 
@@ -181,7 +187,7 @@ def _tasks_of(name: str) -> list[PlannedTask]:
 def _add(planned: dict[str, PlannedTask], task: PlannedTask) -> None:
     """Plan a task once; refuse another task of the same name, whose results would clash."""
     first = planned.setdefault(task.name, task)
-    origins = [str(one.shipped or one.code or "mteb's") for one in (first, task)]
+    origins = [str(one.shipped or one.code or one.ir or "mteb's") for one in (first, task)]
     if origins[0] != origins[1]:
         raise UsageError(
             f"Two tasks are called {task.name}: {origins[0]} and {origins[1]}. Give one of them"
@@ -191,8 +197,10 @@ def _add(planned: dict[str, PlannedTask], task: PlannedTask) -> None:
 
 def _suite_tasks(suite: Suite) -> list[PlannedTask]:
     # mteb shares the task objects of a benchmark between calls, so copies are made.
-    return [_fresh(task) for task in suite_members(suite)] + [
-        _collection_task(collection) for collection in suite.collections
+    return [
+        *(_fresh(task) for task in suite_members(suite)),
+        *(_named_task(name) for name in suite.ir),
+        *(_collection_task(collection) for collection in suite.collections),
     ]
 
 
@@ -279,6 +287,8 @@ def _fresh(task: AbsTask) -> PlannedTask:
 def _named_task(name: str) -> PlannedTask:
     import mteb
 
+    if name.startswith(PREFIX):
+        return PlannedTask(ir_task(name), ir=name)
     for suite in suites().values():
         for collection in suite.collections:
             if collection.name == name:

@@ -8,7 +8,8 @@ A suite is a TOML file in ``tasks/``::
     [folders]                            # folder names of BEIR's own copies
     FiQA2018 = "fiqa"
 
-Without a benchmark of mteb's, ``tasks = ["MSMARCO", …]`` lists the tasks. Data sets that mteb has
+Without a benchmark of mteb's, ``tasks = ["MSMARCO", "ir:vaswani", …]`` lists the tasks, those of
+ir_datasets by their names here. Data sets that mteb has
 no task for are collections. They ship with the package, or the user brings them
 (``shipped = false``)::
 
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import Collection
+from bge_eval.data.ir_collections import PREFIX, task_name
 from bge_eval.data.zips import PublishedZip
 from bge_eval.errors import DamagedError
 from bge_eval.resources import tasks_folder
@@ -51,6 +53,8 @@ class Suite:
     """Whether to leave out the benchmark's tasks with private data."""
     tasks: tuple[str, ...] = ()
     """mteb's task names, if mteb has no such benchmark."""
+    ir: tuple[str, ...] = ()
+    """Names of collections that ir_datasets reads, ``ir:<id>``."""
     folders: dict[str, str] = field(default_factory=dict)
     """mteb's task name → the folder name of BEIR's own copy."""
     collections: tuple[Collection, ...] = ()
@@ -68,7 +72,8 @@ def suites() -> dict[str, Suite]:
 def task_names(suite: Suite) -> list[str]:
     """Return the names of a suite's tasks in the benchmark's order, then of its collections."""
     members = [task.metadata.name for task in suite_members(suite)]
-    return members + [collection.name for collection in suite.collections]
+    own = [collection.name for collection in suite.collections]
+    return [*members, *map(task_name, suite.ir), *own]
 
 
 def suite_members(suite: Suite) -> list[AbsTask]:
@@ -96,12 +101,14 @@ def read_suite(path: Path) -> Suite:
         raise DamagedError(f"{path} is not TOML ({error}).") from error
     if unknown := set(content) - keys:
         raise DamagedError(f"{path} has unknown keys: {', '.join(sorted(unknown))}.")
+    listed: list[str] = content.get("tasks", [])
     return Suite(
         name=path.stem,
         description=content["description"],
         benchmark=content.get("benchmark"),
         public_only=content.get("public_only", False),
-        tasks=tuple(content.get("tasks", ())),
+        tasks=tuple(name for name in listed if not name.startswith(PREFIX)),
+        ir=tuple(name for name in listed if name.startswith(PREFIX)),
         folders=content.get("folders", {}),
         zips={
             name: PublishedZip(name, content["zips"]["url"].format(name=name), md5)

@@ -30,8 +30,9 @@ class TaskFlags:
         typer.Option(
             "--tasks",
             "-t",
-            help="A suite (beir), a task (SciFact), a folder of your own (./tickets) or a task"
-            " class (module:Class). Several: with commas, with spaces, or repeat.",
+            help="A suite (beir), a task (SciFact), a folder of your own (./tickets), a collection"
+            " of ir_datasets (ir:vaswani) or a task class (module:Class). Several: with commas,"
+            " with spaces, or repeat.",
             autocompletion=complete_tasks,
         ),
     ] = None
