@@ -107,8 +107,9 @@ def test_the_official_measures_equal_those_of_ir_measures_on_the_run_file(
     [part] = result.keys
     files = next(iter(result.record.files))
     folder = result.path.parent
-    run = list(ir_measures.read_trec_run(_text(folder / files.run)))
-    qrels = list(ir_measures.read_trec_qrels(_text(folder / files.qrels)))
+    read: Any = ir_measures
+    run = list(read.read_trec_run(_text(folder / files.run)))
+    qrels = list(read.read_trec_qrels(_text(folder / files.qrels)))
     assert {each.query_id for each in qrels} == {"q1", "q2", "q4"} == set(result.qrels(part))
     measures = [ir_measures.parse_measure(text) for text in official]
     theirs = ir_measures.calc_aggregate(measures, qrels, run)
@@ -135,10 +136,10 @@ def _text(path: Path) -> Any:
 
 def test_the_text_is_what_ir_datasets_states(register: Any) -> None:
     name = register("ours/fields")
-    task = ir_task(name)
+    task: Any = ir_task(name)
     assert task.metadata.name == "ir.ours.fields" and task.metadata.main_score == "ndcg_at_10"
     with IrSource(name, offline=True).loaded(task, Progress()):
-        data: Any = task.dataset["default"]["test"]
+        data = task.dataset["default"]["test"]
         assert data["corpus"]["text"][:2] == [
             "Vitamin D Vitamin D strengthens bones.",
             "Sleep Sleep loss weakens memory.",
@@ -191,9 +192,9 @@ def test_wrong_data_are_refused(
 
 def test_absent_documents_may_be_accepted(register: Any) -> None:
     name = register("ours/dangling", qrels=QRELS + "q1 0 d9 1\n")
-    task = ir_task(name)
+    task: Any = ir_task(name)
     with IrSource(name, dangling=True).loaded(task, Progress()):
-        assert "d9" in task.dataset["default"]["test"]["relevant_docs"]["q1"]  # type: ignore[index]
+        assert "d9" in task.dataset["default"]["test"]["relevant_docs"]["q1"]
 
 
 def test_a_file_that_is_gone_is_missing(register: Any, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def ir_task(name: str) -> AbsTask:
             return {SPLIT: {"num_documents": count}} if count else {}
 
     dataset = _load(name)
-    count = (getattr(dataset, "docs_metadata", dict)() or {}).get("count")
+    count = _count(dataset)
     measures = _official(dataset)
     keys = {measure: mteb_key(measure) for measure in measures}
     stored = {m: key for m, key in keys.items() if key is not None and m.cutoff in CUTOFFS}
@@ -275,6 +275,13 @@ def _language(dataset: Any) -> str:
         return str(dataset.docs_lang() or "")
     except (AttributeError, NotImplementedError):
         return ""
+
+
+def _count(dataset: Any) -> int | None:
+    """Return the number of documents that ir_datasets states; None if it states none."""
+    describe = getattr(dataset, "docs_metadata", None)
+    facts: Any = describe() if describe is not None else None
+    return (facts or {}).get("count")
 
 
 @contextmanager
