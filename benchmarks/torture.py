@@ -23,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,8 +71,9 @@ class Outcome:
     """Runs that came to their end, and were compared."""
     different: list[str] = field(default_factory=list)
     """Files that differ from the undisturbed run's."""
-    lost_seconds: float = 0.0
-    """Longest time from the last stored batch to a kill within the encoding or the reranking."""
+    lost: float = 0.0
+    """Longest time from the last stored batch, or from the beginning of the phase, to a kill within
+    the encoding or the reranking; seconds."""
     hardships: bool = False
     """Whether the runs with a wrong clock and with half of the processor are among them."""
     faults: tuple[int, int] | None = None
@@ -85,6 +86,22 @@ class Outcome:
     """Load averages of the machine, at the beginning and the end of each part."""
     path: Path | None = None
     """Where the figures are kept while the program runs, so that it can go on if it is stopped."""
+
+    def plus(self, other: Outcome) -> Outcome:
+        """Return these figures with those of another run of this program."""
+        return Outcome(
+            self.kills + other.kills,
+            self.phases + other.phases,
+            self.runs + other.runs,
+            self.different + other.different,
+            max(self.lost, other.lost),
+            self.hardships or other.hardships,
+            self.faults or other.faults,
+            self.endured + other.endured,
+            self.measured + other.measured,
+            self.loads + other.loads,
+            self.path,
+        )
 
     def keep(self) -> None:
         """Write the figures so far, and the machine's load."""
@@ -103,7 +120,9 @@ def outcome_of(path: Path | None) -> Outcome:
         return Outcome(path=path)
     kept = json.loads(path.read_text())
     kills, where = Counter(kept.pop("kills")), Counter(kept.pop("phases"))
-    return Outcome(kills, where, path=path, **kept)
+    names = {each.name for each in fields(Outcome)}
+    known = {name: value for name, value in kept.items() if name in names}
+    return Outcome(kills, where, path=path, **known)
 
 
 def make_data(folder: Path, documents: int, queries: int, seed: int = 1) -> None:
@@ -316,13 +335,14 @@ def _killed(rack: Rack, place: Path, moment: _Moment, outcome: Outcome) -> bool:
     if process.exitcode is None and process.pid is not None:
         name = chosen.choice(list(SIGNALS))
         begun = phases(place)
-        stored = max(_journal_times(place), default=None)
+        # What an earlier process has stored is not lost, so the phase's beginning counts.
+        last = max([(place / "phases").stat().st_mtime, *_journal_times(place)])
         computes = begun and begun[-1].startswith(("encode", "rerank"))
-        lost = time.time() - stored if stored and computes else 0.0
+        lost = time.time() - last if computes else 0.0
         _send(process.pid, SIGNALS[name])
         outcome.kills[name] += 1
         outcome.phases[begun[-1] if begun else "start"] += 1
-        outcome.lost_seconds = max(outcome.lost_seconds, lost)
+        outcome.lost = max(outcome.lost, lost)
     process.join()
     code = process.exitcode
     if code not in (0, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
@@ -422,7 +442,7 @@ def page(outcome: Outcome) -> str:
         f"| runs killed | {sum(outcome.kills.values())} ({kills}) |",
         f"| runs continued to their end and compared | {outcome.runs} |",
         f"| files that differ from an undisturbed run, times aside | {len(outcome.different)} |",
-        f"| longest time from the last stored batch to a kill | {outcome.lost_seconds:.2f} s |",
+        f"| longest time from the last stored batch to a kill | {outcome.lost:.2f} s |",
     ]
     if outcome.faults is not None:
         passed, total = outcome.faults
@@ -447,6 +467,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--state", type=Path, help="a file that keeps the figures, for a run that goes on"
     )
+    parser.add_argument(
+        "--plus", type=Path, action="append", help="the state of another run; its figures are added"
+    )
     parser.add_argument("--no-hardships", action="store_true", help="leave out clock and half CPU")
     parser.add_argument(
         "--no-endurance", action="store_true", help="leave out 100 tasks and a million documents"
@@ -456,6 +479,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.state:
         options.state.parent.mkdir(parents=True, exist_ok=True)
     outcome = outcome_of(options.state)
+    for path in options.plus or ():
+        outcome = outcome.plus(outcome_of(path))
     with tempfile.TemporaryDirectory(prefix="bge-eval-torture-") as name:
         home = Path(name)
         make_data(home / TASK, 500, 10)
@@ -473,7 +498,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = page(outcome)
     if options.write:
         options.write.write_text(text)
-    if options.state and not (options.no_faults or options.no_endurance):
+    if options.state and options.write:
         options.state.unlink(missing_ok=True)
     print(text)
     for name in outcome.different:

@@ -22,6 +22,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -150,6 +152,14 @@ def one_line(error: BaseException | None, limit: int | None = 300) -> str:
         limit: most characters to return; None returns all.
     """
     return " ".join(str(error).split())[:limit]
+
+
+def without_home(text: str) -> str:
+    """Return a text in which the user's home folder is ``~``: it names the user."""
+    home = os.path.expanduser("~")  # noqa: PTH111 (without a home it stays, and raises nothing)
+    if len(home) < 2 or home == "~":
+        return text
+    return re.sub(rf"(?<![\w.~-]){re.escape(home.rstrip(os.sep))}(?![\w.-])", "~", text)
 
 
 def quoted(text: str, limit: int = 80) -> str:

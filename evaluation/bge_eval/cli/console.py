@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
@@ -23,6 +24,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from bge_eval.cli.formats.printable import printable
+from bge_eval.errors import without_home
 from bge_eval.progress import Profile, Step, duration
 from bge_eval.progress import Progress as Reporter
 
@@ -31,7 +33,14 @@ _BEAT = 30.0
 
 
 class SafeConsole(Console):
-    """A console that prints no control character of a text; colours and bars are rich's own."""
+    """A console that prints no control character of a text; colours and bars are rich's own.
+
+    The user's home folder in a line is ``~``: logs are copied to where nobody need know the user.
+    """
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does."""
+        super().print(*map(_without_home, objects), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -42,6 +51,14 @@ class SafeConsole(Console):
                 yield Segment(printable(segment.text), segment.style)
             else:
                 yield segment
+
+
+def _without_home(shown: Any) -> Any:
+    if isinstance(shown, str):
+        return without_home(shown)
+    if isinstance(shown, Text) and (plain := without_home(shown.plain)) != shown.plain:
+        return Text(plain, style=shown.style)
+    return shown
 
 
 stderr = SafeConsole(stderr=True, highlight=False)

@@ -44,7 +44,7 @@ def show_store(
     from bge_eval.runtime.conversions import stored_folder, stored_models
     from bge_eval.search.kept import kept_indexes
 
-    root = store or default_store()
+    root = _existing(store) or default_store()
     spaces = stored_spaces(root)
     if spaces:
         stdout.print(_table(spaces))
@@ -114,7 +114,7 @@ def prune(flags: PruneFlags) -> None:
 
     unused = _quantity(flags.older_than, _SECONDS, "--older-than", "30d")
     removed = remove(
-        flags.store or default_store(),
+        _existing(flags.store) or default_store(),
         model=flags.model,
         older_than=unused,
         largest=_quantity(flags.max_size, _BYTES, "--max-size", "20GB"),
@@ -202,6 +202,27 @@ def merge(
             "\n".join(damaged) + "\nThe rest was added. Run the part of that machine again to"
             " encode what is missing, or merge another copy."
         )
+
+
+def _existing(store: Path | None) -> Path | None:
+    """Return the folder that the user names.
+
+    Raises:
+        MissingError: it is not there; a mistyped folder is not an empty one.
+    """
+    from bge_eval.errors import MissingError
+
+    if store is None:
+        return None
+    folder = store.expanduser()
+    if not folder.is_dir():
+        raise MissingError(
+            f"--store {store} is not there. Name the folder that a run was given as --store, or"
+            " leave the option out for the one in your cache folder."
+            if not folder.exists()
+            else f"--store {store} is a file; expected the folder of a store."
+        )
+    return folder
 
 
 def _table(spaces: Sequence[StoredSpace]) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bge_eval.errors import without_home
 from bge_eval.gate.outcome import Outcome, Status
 
 _MAX_ANNOTATIONS = 10
@@ -72,7 +73,7 @@ def write_summary(markdown: str) -> bool:
         return False
     try:
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(markdown.rstrip("\n") + "\n\n")
+            file.write(without_home(markdown).rstrip("\n") + "\n\n")
     except OSError:
         return False
     return True
@@ -88,7 +89,7 @@ def _in_workspace(path: Path) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return without_home(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

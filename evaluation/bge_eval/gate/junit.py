@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bge_eval.errors import UsageError
+from bge_eval.errors import UsageError, without_home
 from bge_eval.gate.outcome import Finding, Outcome, Status
 
 _ELEMENTS = {
@@ -83,4 +83,4 @@ def _case(outcome: Outcome, finding: Finding) -> ElementTree.Element:
 
 
 def _text(text: str) -> str:
-    return _FORBIDDEN.sub("�", text)
+    return _FORBIDDEN.sub("�", without_home(text))

@@ -78,6 +78,8 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
     settings: dict[str, Any] = {"library": str(library), "dtype": str(dtype)}
     if overrides.max_length is not None:
         settings["max_length"] = overrides.max_length
+    if options.trust_remote_code:
+        settings["remote_code"] = True
     device = first_device(options.device)
     copy = recognise(files, overrides.known_as)
     registered = registry_entry(copy.name) if copy.name is not None else None

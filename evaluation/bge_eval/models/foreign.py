@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -270,13 +270,17 @@ def object_model(name: str, progress: Progress | None = None) -> Model:
     )
 
 
-def mteb_model(
-    name: str, revision: str | None, device: str | None, progress: Progress | None = None
-) -> Model:
+def mteb_model(name: str, options: ModelOptions, progress: Progress | None = None) -> Model:
     """Return a model of mteb's registry as mteb itself loads it (``--loader mteb``).
 
+    Args:
+        name: the model's name on the hub.
+        options: revision, device, whether the model's own code may run.
+        progress: receives the steps of loading and encoding.
+
     Raises:
-        UsageError: mteb does not know the name.
+        UsageError: mteb does not know the name, or runs the model's own code, which is not
+            allowed.
     """
     import mteb
     from mteb.models.model_implementations import MODEL_REGISTRY
@@ -287,11 +291,16 @@ def mteb_model(
         raise UsageError(
             f"--loader mteb: mteb has no loader for {name}.{did_you_mean(name, MODEL_REGISTRY)}"
         )
-    meta = mteb.get_model_meta(name, revision, fetch_from_hf=False)
+    meta = mteb.get_model_meta(name, options.revision, fetch_from_hf=False)
+    if _runs_remote_code(meta) and not options.trust_remote_code:
+        raise UsageError(
+            f"--loader mteb runs Python code that comes with {name}, which bge-eval does not run by"
+            " default. If you trust its authors, add --trust-remote-code."
+        )
 
     def load() -> Any:
         try:
-            return meta.load_model(device=device)
+            return meta.load_model(device=options.device)
         except Exception as error:
             # mteb's loaders need different packages and raise different errors.
             reason = one_line(error, 400)
@@ -303,9 +312,25 @@ def mteb_model(
         name,
         str(meta.revision),
         load,
-        settings={"loader": "mteb"},
+        settings={"loader": "mteb", **({"remote_code": True} if options.trust_remote_code else {})},
         packages=("sentence-transformers",),
         progress=progress,
+    )
+
+
+def _runs_remote_code(meta: ModelMeta) -> bool:
+    """Return whether mteb's loader runs code of the model's repository, by options or by its text.
+
+    mteb asks nobody: some entries of its registry allow it, some loaders allow it themselves.
+    """
+    if (meta.loader_kwargs or {}).get("trust_remote_code"):
+        return True
+    try:
+        text = inspect.getsource(cast("Any", meta.loader))
+    except (OSError, TypeError):  # no loader, or none in Python
+        return False
+    return (
+        re.search(r"trust_remote_code[^,)\n]*=\s*True|trust_remote_code\W+True", text) is not None
     )
 
 
@@ -373,9 +398,7 @@ OBJECT = Kind(
 MTEB = Kind(
     "loaded by mteb",
     recognises=lambda name, options: options.loader is Loader.MTEB,
-    open=lambda name, options, progress: mteb_model(
-        name, options.revision, options.device, progress
-    ),
+    open=mteb_model,
     supported=frozenset({"revision", "loader"}),
 )
 STATIC = Kind(

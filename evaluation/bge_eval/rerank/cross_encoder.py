@@ -29,6 +29,7 @@ from bge_eval.rerank.reranker import (
     architecture,
     checked,
     has_module,
+    remote_code,
 )
 from bge_eval.runtime.batches import PairBatch, PairRule, Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device
@@ -86,6 +87,7 @@ class CrossEncoderReranker(Resumable):
             "max_length": self._options.max_length,
             **self._backend_identity(),
             **({"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}),
+            **remote_code(self._options),
         }
 
     def _backend_identity(self) -> dict[str, str]:

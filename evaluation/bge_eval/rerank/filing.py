@@ -21,6 +21,7 @@ def own_experiment(identity: Mapping[str, Any], prefix: str = "") -> dict[str, A
     """
     own = {"name": identity["name"], "revision": identity["revision"], "dtype": "float32"}
     own |= {"calibration": read_calibration().digest, "runtime": identity.get("runtime")}
+    own["remote_code"] = True  # a permission; as with encoders it names no folder
     return {
         f"{prefix}{name}": value
         for name, value in identity.items()

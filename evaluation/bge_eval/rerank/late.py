@@ -20,7 +20,14 @@ from bge_eval.encode.modules import is_multi_vector
 from bge_eval.errors import MissingError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.multi_vector import MultiVectorReranker
-from bge_eval.rerank.reranker import Family, Reranker, RerankerOptions, Resumable, checked
+from bge_eval.rerank.reranker import (
+    Family,
+    Reranker,
+    RerankerOptions,
+    Resumable,
+    checked,
+    remote_code,
+)
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
@@ -80,6 +87,7 @@ class LateInteractionReranker(Resumable):
             "dtype": self._options.dtype,
             "max_length": self._options.max_length,
             "kind": "late",
+            **remote_code(self._options),
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:

@@ -21,7 +21,14 @@ from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
-from bge_eval.rerank.reranker import Family, RerankerOptions, Resumable, architecture, checked
+from bge_eval.rerank.reranker import (
+    Family,
+    RerankerOptions,
+    Resumable,
+    architecture,
+    checked,
+    remote_code,
+)
 from bge_eval.runtime.batches import PairRule, default_batch_tokens
 from bge_eval.runtime.batches import padded as padded_rows
 from bge_eval.runtime.devices import first_device
@@ -129,6 +136,7 @@ class LLMReranker(Resumable):
             "dtype": self._options.dtype,
             "max_length": self._options.max_length,
             **self._settings,
+            **remote_code(self._options),
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:

@@ -16,7 +16,7 @@ from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.rerank.reranker import RerankerOptions, Resumable, checked
+from bge_eval.rerank.reranker import RerankerOptions, Resumable, checked, remote_code
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.library import load_library, refuse_foreign_modules
 
@@ -73,6 +73,7 @@ class MultiVectorReranker(Resumable):
             "max_length": None,
             "kind": "late",
             "library": "MultiVectorEncoder",
+            **remote_code(self._options),
         }
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:

@@ -92,6 +92,11 @@ class Family:
     """Names of the options that only some families support: layers, compress."""
 
 
+def remote_code(options: RerankerOptions) -> dict[str, bool]:
+    """Return the identity's word that code which comes with the model may run; {} if it may not."""
+    return {"remote_code": True} if options.trust_remote_code else {}
+
+
 def architecture(files: ModelFiles) -> str:
     """Return the architecture in ``config.json``, such as "BertModel", or ``""``.
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.cache import remove_abandoned
-from bge_eval.errors import DamagedError
+from bge_eval.errors import DamagedError, without_home
 from bge_eval.progress import Profile
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.environment import environment, peak_memory
@@ -272,7 +272,7 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
         task_type=output.task_type,
         main_measure=output.main_measure,
         aggregate_of=output.aggregate_of,
-        data_origin=output.origin,
+        data_origin=without_home(output.origin),
         settings=output.settings,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=environment(),

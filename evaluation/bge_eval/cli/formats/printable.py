@@ -10,6 +10,8 @@ import re
 
 import typer
 
+from bge_eval.errors import without_home
+
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, delete, C1
     "\u202a-\u202e\u2066-\u2069]"  # overrides of the writing direction
@@ -37,7 +39,7 @@ def no_formula(value: object) -> object:
 
 def print_error(text: str) -> None:
     """Print one error on stderr, whatever the texts in it hold."""
-    typer.echo(f"Error: {printable(text)}", err=True)
+    typer.echo(f"Error: {printable(without_home(text))}", err=True)
 
 
 def _picture(match: re.Match[str]) -> str:
