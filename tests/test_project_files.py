@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from conftest import ROOT
@@ -48,3 +51,31 @@ def test_lock_holds_every_dependency_with_a_hash_and_no_host() -> None:
     needed = [*project["dependencies"], *extras["demo"], *extras["dev"]]
     names = {re.split(r"[\[<>=; ]", line)[0].lower() for line in needed}
     assert names - {"torch", "bge-eval"} <= set(locked)
+
+
+def test_the_image_has_what_the_package_is_built_from() -> None:
+    """Every path that the Dockerfile copies exists, is let in, and no host is named."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [
+        path
+        for line in re.findall(r"^COPY (?!--)(.+)$", text, re.MULTILINE)
+        for path in line.split()[:-1]
+    ]
+    let_in = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    }
+    assert copied and set(copied) == let_in
+    assert all((ROOT / path).exists() for path in copied)
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]
+    needed = wheel["build"]["targets"]["wheel"]["only-include"]
+    assert all(any(f"{path}/".startswith(f"{own}/") for own in copied) for path in needed)
+    assert "://" not in text and {"AS cpu", "AS cuda"} <= set(re.findall(r"AS c\w+", text))
+    from bge_eval.cli.app import application
+
+    command = re.findall(r"^CMD (.+)$", text, re.MULTILINE)
+    for words in map(json.loads, command):
+        group: Any = typer.main.get_command(application())
+        name, chosen, rest = group.resolve_command(group.make_context("bge-eval", words), words)
+        chosen.make_context(name, list(rest))

@@ -20,6 +20,7 @@ reads this list and checks every import::
     gate          baselines, rules, the verdict on a run, JUnit and GitHub annotations
     experiment    the file of an experiment: settings, grids, what is chosen on another split
     scale         beyond one machine: parts of corpora, a cluster; what a run will take
+    reproduction  published scores to reproduce: the tables, what a score amounts to beside one
     training      checkpoints of a training that runs: complete ones, links to the best
     evaluation    the one short function: find the data, score, save
     judge         the only border to mteb's task machinery

@@ -31,6 +31,7 @@ COMMANDS = {
     "agreement": (
         "Tell whether cuts of tasks (run --limit, --lite) rank systems as the whole tasks do."
     ),
+    "reproduce": "Run what gives published scores, and print OK, close or off for each.",
     "rescore": "Compute measures from runs and judgements, without a model.",
     "mistakes": "Group the queries on which a run fails, and write training data from them.",
     "report": "Write saved results as one HTML page.",

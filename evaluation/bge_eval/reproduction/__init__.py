@@ -1,0 +1,1 @@
+"""Published scores to reproduce: the tables, what a score here amounts to beside one of them."""
