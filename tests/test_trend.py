@@ -110,3 +110,24 @@ def test_a_trend_needs_a_series_and_no_other_marks(
     assert (none.returncode, "checkpoints of one training" in none.stderr) == (3, True)
     both = bge_eval("table", trained, "--trend", "--best")
     assert (both.returncode, "--trend shows steps and no --best" in both.stderr) == (2, True)
+
+
+def test_a_comparison_of_a_training_is_against_its_first_step(
+    bge_eval: CommandLine, trained: Path
+) -> None:
+    folder = trained / "results"
+    for side in ("mine", "MINE"):
+        done = bge_eval("compare", side, "--runs", trained, "--format", "json")
+        pairs = json.loads(done.stdout)["pairs"]
+        assert [(each["a"], each["b"]) for each in pairs] == [
+            ("mine/checkpoint-250", "mine/checkpoint-500"),
+            ("mine/checkpoint-250", "mine/checkpoint-1000"),
+        ]
+    assert bge_eval("compare", folder, "--format", "json").stdout == done.stdout
+    alone = bge_eval("compare", "a/other-v2", "--runs", trained)
+    assert (alone.returncode, "nothing to be compared with" in alone.stderr) == (2, True)
+    for step in (1, 2):
+        run = {"q0": {"d": 1.0}}
+        save_run(trained, f"second/step-{step}", run, {"q0": {"d": 1}}, task="SciFact")
+    several = bge_eval("compare", folder)
+    assert (several.returncode, "several trainings: mine, second" in several.stderr) == (2, True)

@@ -229,3 +229,39 @@ def test_ten_thousand_queries_open_at_once(browser: Browser, tmp_path: Path) -> 
     browser.script("document.querySelector('.queries button').click()")
     browser.until("return document.querySelector('dialog').open")
     assert browser.errors() == []
+
+
+def test_the_scores_of_a_training_are_a_curve(browser: Browser, tmp_path: Path) -> None:
+    for series, steps in (("run-a", (100, 200, 300)), ("run<b>", (100, 200))):
+        for step in steps:
+            good = step // 20 - 3 * (step == 300)
+            for task in ("Mine", "Other"):
+                run = {f"q{n}": {"d": 2.0 if n < good else 0.5, "x": 1.0} for n in range(20)}
+                qrels = {f"q{n}": {"d": 1} for n in range(20)}
+                save_run(tmp_path, f"{series}/checkpoint-{step}", run, qrels, task=task)
+    page = page_of(tmp_path, tmp_path / "page.html")
+    for width, dark in ((1280, False), (390, True)):
+        browser.size(width, dark=dark)
+        browser.open(page)
+        picture = "[data-plot=trend] svg[aria-label^='Mean of the 2 tasks']"
+        browser.until(f"return !!document.querySelector(`{picture}`)")
+        said = browser.script("return document.querySelector('[data-readout=trend]').textContent")
+        assert "run-a: best" in said
+        assert "at checkpoint-300, the last step" in said
+        steps = (
+            "[...document.querySelectorAll('.steps tbody tr')].map(e => e.children[1].textContent)"
+        )
+        assert browser.script(f"return {steps}") == [
+            *("checkpoint-100", "checkpoint-200", "checkpoint-300"),
+            *("checkpoint-100", "checkpoint-200"),
+        ]
+        browser.script(
+            "const s = document.getElementById('pick-trend'); s.value = '1';"
+            " s.dispatchEvent(new Event('change'))"
+        )
+        browser.until(
+            "return !!document.querySelector(`[data-plot=trend] svg[aria-label^='Mine']`)"
+        )
+        assert browser.script("return document.documentElement.scrollWidth") <= width
+        assert not browser.errors()
+    assert not browser.script("return document.querySelector('#trend b')")

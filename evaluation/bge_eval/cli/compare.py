@@ -29,7 +29,8 @@ class CompareFlags:
         typer.Argument(
             metavar="A B [C…]",
             help="A model's name, a folder of results, one result, a TREC run, or `published`"
-            " (`published:org/model`). Each is compared with the first.",
+            " (`published:org/model`). Each is compared with the first; a training alone: each"
+            " later checkpoint with its first.",
             show_default=False,
         ),
     ]
@@ -102,6 +103,8 @@ def compare(flags: CompareFlags) -> None:
 
       bge-eval compare results/before results/after --tasks beir --queries 3
 
+      bge-eval compare results/training
+
       bge-eval compare published:BAAI/bge-base-en-v1.5 my-bge --tasks beir
 
       bge-eval compare bm25.trec dense.trec --qrels qrels.tsv --metric RR@10
@@ -111,26 +114,37 @@ def compare(flags: CompareFlags) -> None:
     from bge_eval.compare.pairs import corrected
     from bge_eval.errors import UsageError
 
-    if len(flags.sides) < 2:
+    found = _sides(flags)
+    if len(found) < 2:
         raise UsageError(
             f"'{flags.sides[0]}' has nothing to be compared with: give two or more models, folders"
-            " of results, TREC runs, or `published`."
+            " of results, TREC runs, or `published`; or a folder with the checkpoints of one"
+            " training."
         )
-    pairs = corrected(_pairs(flags))
+    pairs = corrected(_pairs(flags, found))
     write(ComparisonOutput(pairs, flags.seed, flags.queries), flags.form, stdout)
     if flags.form is Format.CSV:
         for note in (note for pair in pairs for note in pair.notes):
             stderr.print(note, style="yellow", markup=False, soft_wrap=True)
 
 
-def _pairs(flags: CompareFlags) -> list[Pair]:
+def _sides(flags: CompareFlags) -> list[Side]:
+    """Return the sides: those that are named, or the checkpoints of the training that is."""
+    from bge_eval.compare.sides import find_side, series_sides
+
+    runs = flags.runs or [DEFAULT_RUNS]
+    if len(flags.sides) == 1:
+        return series_sides(flags.sides[0], runs)
+    return [find_side(text, runs) for text in flags.sides]
+
+
+def _pairs(flags: CompareFlags, sides: list[Side]) -> list[Pair]:
     """Compare every other side with the first."""
     from bge_eval.cli.console import TerminalProgress
     from bge_eval.compare.pairs import compare_pair
-    from bge_eval.compare.sides import differing, distinguish, find_side
+    from bge_eval.compare.sides import differing, distinguish
 
     metric, names = flags.measure, split_names(flags.tasks)
-    sides = [find_side(text, flags.runs or [DEFAULT_RUNS]) for text in flags.sides]
     sides, published_notes = _published(sides, names, metric)
     labels = distinguish(sides)
     first, *others = sides

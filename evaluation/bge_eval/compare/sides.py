@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.errors import MissingError, UsageError, did_you_mean
+from bge_eval.leaderboard.rows import Row
+from bge_eval.leaderboard.trend import find_series
 from bge_eval.results.identity import differences
+from bge_eval.results.label import read_label
 from bge_eval.results.saved import SavedResult, find_results
 
 PUBLISHED = "published"
@@ -71,6 +74,34 @@ def find_side(text: str, runs: Sequence[Path]) -> Side:
     return _by_name(text, runs)
 
 
+def series_sides(text: str, runs: Sequence[Path]) -> list[Side]:
+    """Return the checkpoints of one training, in the order of their steps.
+
+    Args:
+        text: a folder of results with the checkpoints of one training, or what the names of these
+            checkpoints have in common (``checkpoints`` of ``checkpoints/checkpoint-500``).
+        runs: the folders of results to search for such names.
+
+    Returns:
+        Two sides or more; none if there is no such training.
+
+    Raises:
+        UsageError: the folder has several trainings.
+    """
+    folder = Path(text)
+    is_folder = folder.is_dir() and any(folder.rglob("model_meta.json"))
+    places = [folder] if is_folder else [place for place in runs if place.exists()]
+    sides = _rows(find_results(places)) if places else []
+    series = find_series([_table_row(side) for side in sides])
+    if not is_folder:
+        wanted = text.removeprefix("./").strip("/").casefold()
+        series = [each for each in series if each.name.casefold() == wanted]
+    if len(series) > 1:
+        names = ", ".join(each.name for each in series)
+        raise UsageError(f"{text} has the checkpoints of several trainings: {names}. Name one.")
+    return [sides[row] for each in series for row in each.rows]
+
+
 def sides_in(folder: Path) -> list[Side]:
     """Return one side for every row in a folder of results.
 
@@ -119,6 +150,14 @@ def _rows(paths: Sequence[Path]) -> list[Side]:
         result = SavedResult(path)
         folders.setdefault(path.parent, {})[result.task] = result
     return [Side(next(iter(results.values())).label, results) for results in folders.values()]
+
+
+def _table_row(side: Side) -> Row:
+    """Return the side as a row without scores, as far as its name goes."""
+    result = next(iter(side.results.values()))
+    settings = ", ".join(f"{name}={value}" for name, value in sorted(result.experiment.items()))
+    own = read_label(result.path.parent)
+    return Row(result.model, side.revision, settings, None, "", title=own)
 
 
 def _by_name(text: str, runs: Sequence[Path]) -> Side:
