@@ -40,7 +40,8 @@ def systems(store: Path) -> list[Any]:
         FusedModel([BM25Model(), encoders[0]], Fusion.MINMAX),
         FusedModel([BM25Model(), encoders[5]], Fusion.RRF),
     ]
-    return [BM25Model(), *encoders, *fusions]
+    # Shorter texts come last: their corpus is encoded anew.
+    return [BM25Model(), *encoders[: -len(LENGTHS)], *fusions, *encoders[-len(LENGTHS) :]]
 
 
 def cuts(output: Path) -> list[dict[str, Any]]:
