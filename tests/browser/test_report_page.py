@@ -248,10 +248,10 @@ def test_the_scores_of_a_training_are_a_curve(browser: Browser, tmp_path: Path) 
         said = browser.script("return document.querySelector('[data-readout=trend]').textContent")
         assert "run-a: best" in said
         assert "at checkpoint-300, the last step" in said
-        steps = (
+        listed = (
             "[...document.querySelectorAll('.steps tbody tr')].map(e => e.children[1].textContent)"
         )
-        assert browser.script(f"return {steps}") == [
+        assert browser.script(f"return {listed}") == [
             *("checkpoint-100", "checkpoint-200", "checkpoint-300"),
             *("checkpoint-100", "checkpoint-200"),
         ]
