@@ -15,6 +15,10 @@ import random
 import statistics
 from dataclasses import dataclass
 
+CHARACTERS_OF_TOKEN = 4.3
+"""Bytes of text for each token: 343 characters in the 80 tokens of MS MARCO's passages."""
+BYTES_SEEN = 8
+"""Bytes that a part keeps for each text of the corpus; `--engine ray` keeps none."""
 BYTES_OF_VECTOR = 20
 """Bytes that the store adds to a vector: its key and its row."""
 KEPT, BYTES_OF_KEPT = 1_000, 16
@@ -82,6 +86,35 @@ def makespan(work: float, cluster: Cluster, seed: int) -> float:
     return end
 
 
+def replay(
+    work: float, parts: int, speeds: list[float], death: tuple[int, float, float] | None = None
+) -> float:
+    """Return the time that workers of known speeds take, dealt as `bge_eval.scale.crew` deals.
+
+    A worker holds two parts. One that dies loses the part that it computes and gives back the
+    other; its place is empty until a new worker has started.
+
+    Args:
+        work: time of one worker of speed 1.
+        parts: equal parts of the work.
+        speeds: the workers' speeds.
+        death: the number of a worker from 0, when it dies, and how long its place is empty.
+    """
+    left, end = parts, 0.0
+    free = [(0.0, number) for number in range(len(speeds))]
+    heapq.heapify(free)
+    while left:
+        now, number = heapq.heappop(free)
+        done = now + work / parts / speeds[number]
+        if death is not None and death[0] == number and now <= death[1] < done:
+            heapq.heappush(free, (death[1] + death[2], number))
+            death = None
+            continue
+        left, end = left - 1, max(end, done)
+        heapq.heappush(free, (done, number))
+    return end
+
+
 def hours(work: float, cluster: Cluster, runs: int = 200) -> tuple[float, float]:
     """Return the median and the 95th percentile of the hours, over simulated runs."""
     spans = sorted(makespan(work, cluster, seed) for seed in range(runs))
@@ -94,12 +127,12 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--machines", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--parts-per-machine", type=int, default=1)
+    parser.add_argument("--price", type=float, default=0.10, help="of a machine for an hour")
     given = parser.parse_args()
     columns = [f"{count} machines, hours (95%)" for count in given.machines]
-    print(
-        "| corpus | machine-hours |", " | ".join(columns), "| store, GB | searches of parts, GB |"
-    )
-    print("| --- |" + " ---: |" * (len(columns) + 3))
+    columns += ["memory of a part, GB", "store, GB", "network, GB", "searches of parts, GB"]
+    print("| corpus | machine-hours | money |", " | ".join(columns), "|")
+    print("| --- |" + " ---: |" * (len(columns) + 2))
     for corpus in CORPORA:
         work = corpus.passages * corpus.tokens / given.tokens_per_second / 3600
         cells = []
@@ -107,13 +140,16 @@ def main() -> None:
             parts = count * given.parts_per_machine
             middle, late = hours(work, Cluster(count, parts))
             cells.append(f"{middle:,.1f} ({late:,.1f})")
-        store = corpus.passages * (BYTES_OF_VECTOR + 4 * given.dimension) / 1e9
-        searched = corpus.queries * KEPT * BYTES_OF_KEPT * max(given.machines) / 1e9
-        print(
-            f"| {corpus.name} | {work:,.0f} |",
-            " | ".join(cells),
-            f"| {store:,.0f} | {searched:,.1f} |",
-        )
+        vector, text = 4 * given.dimension, CHARACTERS_OF_TOKEN * corpus.tokens
+        sizes = [
+            corpus.passages * BYTES_SEEN,
+            corpus.passages * (BYTES_OF_VECTOR + vector),
+            corpus.passages * (text + vector),  # texts to the workers of a cluster, vectors back
+            corpus.queries * KEPT * BYTES_OF_KEPT * max(given.machines),
+        ]
+        cells += [f"{size / 1e9:,.1f}" for size in sizes]
+        money = f"{work * given.price:,.0f}"
+        print(f"| {corpus.name} | {work:,.0f} | {money} |", " | ".join(cells), "|")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ class ClusterOptions:
     """Number of workers; None takes one for each GPU, or for each node without any."""
     gpus_per_worker: float | None = None
     """GPUs of each worker; None takes one where the cluster has GPUs, none elsewhere."""
+    cpus: int | None = None
+    """Processor cores that a cluster opened here counts; None counts those of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def connected(options: ClusterOptions, note: Callable[[str], None]) -> Iterator[
         NotReadyError: there is no such cluster, or it refuses the token.
     """
     if options.address is None:
-        with _local():
+        with _local(options.cpus):
             yield _import_ray()
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -143,8 +145,11 @@ def sizes(ray: Any, options: ClusterOptions) -> Sizes:
 
 
 @contextmanager
-def _local() -> Iterator[None]:
+def _local(cpus: int | None) -> Iterator[None]:
     """Open a cluster of this machine, on the loopback address and with a token.
+
+    Args:
+        cpus: the cores that it counts; None counts those of the machine.
 
     Raises:
         UsageError: the environment turns the token off.
@@ -172,6 +177,7 @@ def _local() -> Iterator[None]:
         try:
             ray.init(
                 address="local",
+                num_cpus=cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level="ERROR",

@@ -99,6 +99,10 @@ class Crew:
         """Return the number of workers."""
         return self._sizes.workers
 
+    def processes(self) -> list[int]:
+        """Return the processes of the workers that have started, in the order of their numbers."""
+        return [place.here.process for place in self._places if place.here is not None]
+
     def put(self, value: Any) -> Any:
         """Put a value into Ray's object store, for several jobs; return its reference."""
         return self._ray.put(value)

@@ -84,6 +84,10 @@ class Engine:
             self._crew = Crew(ray, room, self.progress, offline=self._offline)
         return self._crew
 
+    def use(self, crew: Crew) -> None:
+        """Use workers that were started elsewhere, which are not ended here."""
+        self._crew = crew
+
     def spread(self, model: EncoderModel, name: str) -> None:
         """Let a model's texts be encoded by the workers; the name is the user's."""
         model.workers = ClusterEncoding(self, name)
