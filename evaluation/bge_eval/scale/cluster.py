@@ -92,7 +92,6 @@ def connected(options: ClusterOptions, note: Callable[[str], None]) -> Iterator[
             yield _import_ray()
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # read when Ray is imported
     ray = _import_ray()
     try:
         ray.init(
@@ -163,7 +162,6 @@ def _local(cpus: int | None) -> Iterator[None]:
         )
     changed = {
         _MODE: "token",
-        "RAY_BACKEND_LOG_LEVEL": os.environ.get("RAY_BACKEND_LOG_LEVEL", "error"),
         "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0"),
         # Ray's switch for clusters of several machines: without them it binds to 127.0.0.1.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
