@@ -203,6 +203,49 @@ def test_a_row_has_the_scores_of_a_run_with_the_same_options(
     assert scores["recall_at_100"] == pytest.approx(row["R@100"], abs=6e-6)
 
 
+@pytest.mark.slow
+def test_a_trial_ranks_as_a_single_search_with_the_same_options(tmp_path: Path) -> None:
+    """Forty settings at random: index, parameters, representation, rescoring and depth."""
+    from bge_eval.search.engines import engine
+
+    rng = np.random.default_rng(11)
+    documents, queries = _clustered(3)
+    indexes: list[tuple[str, list[tuple[str, float]]]] = [
+        ("flat", []),
+        ("HNSW8", [("efSearch", 16), ("efSearch", 120), ("efConstruction", 24)]),
+        ("IVF16,Flat", [("nprobe", 1), ("nprobe", 5)]),
+        ("IVF8,SQ8", [("nprobe", 3)]),
+        ("PCA16,SQ8", []),
+        ("BHNSW8", [("efSearch", 150)]),
+        ("SQ4,RFlat", [("k_factor_rf", 3)]),
+    ]
+    settings: list[IndexOptions] = []
+    while len(settings) < 40:
+        name, params = indexes[rng.integers(len(indexes))]
+        chosen = dict(params[rng.integers(len(params)) :][:1]) if params else {}
+        precision = list(Precision)[rng.integers(len(Precision))]
+        rescore = [None, 10, 150][rng.integers(3)]
+        depth = None if name == "flat" else [20, 100, 300][rng.integers(3)]
+        if name in ("IVF8,SQ8", "PCA16,SQ8", "SQ4,RFlat") and precision is Precision.BINARY:
+            continue  # faiss has no binary index of these
+        if name.startswith("B"):
+            precision = Precision.BINARY
+        if name != "flat" or precision is not Precision.FLOAT32:
+            settings.append(IndexOptions.checked(name, chosen, precision, rescore, depth))
+    trials = _tried(settings, tmp_path)
+
+    def ids_of(rows: Any) -> list[str]:
+        return [f"{row:05d}" for row in rows]
+
+    for options, trial in zip(settings, trials, strict=True):
+        single = engine(options, tmp_path)(queries, 1000, ids_of)
+        single.add(documents, 0)
+        for (rows, scores), (same, values) in zip(trial.rankings, single.results(), strict=True):
+            order = np.lexsort((-same, -values))[: len(rows)]
+            np.testing.assert_array_equal(scores, values[order], str(options))
+            np.testing.assert_array_equal(rows, same[order], str(options))
+
+
 def test_every_row_says_what_it_is_and_costs(curve: Curve) -> None:
     rows = curve.content["rows"]
     assert len(rows) == 20 == len({tuple(row["run_options"]) for row in rows})

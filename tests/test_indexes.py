@@ -63,7 +63,21 @@ def recall(results: list[tuple[Rows, Vectors]], exact: list[tuple[Rows, Vectors]
     return float(np.mean(shared))
 
 
-@pytest.mark.parametrize("name", ["IVF16,Flat", "IVF16,PQ8x4", "SQ8", "PQ8x4", "PCA32,Flat"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "IVF16,Flat",
+        "IVF16,PQ8x4",
+        "SQ8",
+        "PQ8x4",
+        "PCA32,Flat",
+        "PCA32,IVF16,SQ4",
+        "RR32,IVF16,SQ8",
+        "IVF16_HNSW8,Flat",
+        "IVF16,PQ8x4fs,RFlat",
+        "Flat,RFlat",
+    ],
+)
 def test_equals_faiss_called_by_hand(name: str, clustered: tuple[Vectors, Vectors]) -> None:
     documents, queries = clustered
     params = (("nprobe", 4.0),) if "IVF" in name else ()
@@ -77,6 +91,24 @@ def test_equals_faiss_called_by_hand(name: str, clustered: tuple[Vectors, Vector
     for (found, values), expected, reference in zip(results, rows, scores, strict=True):
         np.testing.assert_allclose(values, np.sort(reference)[::-1], rtol=1e-5)
         assert len(np.intersect1d(found, expected)) >= 9  # near-equal scores may change places
+
+
+@pytest.mark.parametrize("name", ["BIVF16", "BFlat"])
+def test_a_binary_index_equals_faiss_called_by_hand(
+    name: str, clustered: tuple[Vectors, Vectors]
+) -> None:
+    documents, queries = (np.packbits(part > 0, axis=1) for part in clustered)
+    params = (("nprobe", 4.0),) if "IVF" in name else ()
+    by_hand = faiss.index_binary_factory(DIMENSION, name)
+    by_hand.train(documents)
+    by_hand.add(documents)
+    if params:
+        by_hand.nprobe = 4
+    distances, _ = by_hand.search(queries, 10)
+    for (_, values), expected in zip(
+        searched(IndexOptions(name, params), clustered), distances, strict=True
+    ):
+        np.testing.assert_array_equal(values, DIMENSION - 2 * np.sort(expected))
 
 
 def test_hnsw_finds_nearly_all_and_its_scores_are_inner_products(
@@ -214,6 +246,11 @@ def test_a_damaged_kept_index_is_built_again(
     ("options", "message"),
     [
         (("IVF4096,Flat", {}), "cannot build 'IVF4096,Flat' over 3,000 documents"),
+        (("IVF65536_HNSW32,Flat", {}), "cannot build 'IVF65536_HNSW32,Flat' over 3,000 documents"),
+        (("", {}), "faiss makes no index of ''"),
+        (("IVF0,Flat", {}), "cannot search 'IVF0,Flat'"),
+        (("IVF16,Flat", {"nprobe": 0}), "cannot search 'IVF16,Flat'"),
+        (("IDMap,Flat", {}), "cannot build 'IDMap,Flat'"),
         (("NoSuchIndex", {}), "faiss makes no index of 'NoSuchIndex'"),
         (("LSH", {}), "faiss makes no index of 'LSH'"),
         (("HNSW32", {"nprobe": 4}), "--index-param nprobe: HNSW32 has no such parameter"),

@@ -61,6 +61,8 @@ def check_factory(options: IndexOptions) -> None:
 class OpenIndex:
     """A faiss index over a whole corpus, ready to be searched."""
 
+    name: str
+    """The factory string."""
     index: Any
     """faiss's index."""
     quantiser: Quantiser
@@ -89,8 +91,17 @@ class OpenIndex:
         Args:
             represented: queries from `represent`.
             k: documents for each query.
+
+        Raises:
+            UsageError: faiss cannot search with these parameters.
         """
-        scores, rows = self.index.search(represented, k)
+        try:
+            scores, rows = self.index.search(represented, k)
+        except RuntimeError as error:
+            raise UsageError(
+                f"faiss cannot search '{self.name}': {_reason(error)}. Name another --index, or"
+                " other values of --index-param."
+            ) from error
         if self.is_binary:
             scores = (8 * represented.shape[1] - 2 * scores).astype(np.float32)
         # faiss fills up short lists with row -1.
@@ -151,7 +162,9 @@ class FaissIndex:
             if name not in _BUILD:
                 _set(index, self.options, name, value)
         binary = _is_binary(self.options)
-        return OpenIndex(index, quantiser, binary, _size(index, path, binary), seconds)
+        return OpenIndex(
+            self.options.name, index, quantiser, binary, _size(index, path, binary), seconds
+        )
 
     def _precision(self) -> Precision:
         return Precision.BINARY if _is_binary(self.options) else self.options.precision
