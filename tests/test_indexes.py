@@ -99,7 +99,7 @@ def test_a_binary_index_equals_faiss_called_by_hand(
 ) -> None:
     documents, queries = (np.packbits(part > 0, axis=1) for part in clustered)
     params = (("nprobe", 4.0),) if "IVF" in name else ()
-    by_hand = faiss.index_binary_factory(DIMENSION, name)
+    by_hand: Any = faiss.index_binary_factory(DIMENSION, name)
     by_hand.train(documents)
     by_hand.add(documents)
     if params:
@@ -185,6 +185,53 @@ def test_short_lists_have_no_row_minus_one_and_are_told(
     assert all(rows.min() >= 0 for rows, _ in results)
     assert min(len(rows) for rows, _ in results) < 500
     assert "of 40 queries fewer than 500 documents" in notes[0]
+
+
+class _Resources:
+    """Stands in for faiss's GPU memory, which a build for CPUs lacks."""
+
+    use_cuvs = False
+
+
+@pytest.mark.parametrize(
+    ("copied", "message"),
+    [
+        ("same", ""),
+        ("other", "is searched on the CPU: on the GPU only"),
+        ("none", "faiss has no such index on a GPU (This index type is not implemented)"),
+    ],
+)
+def test_a_copy_on_a_gpu_is_used_where_it_finds_the_same(
+    copied: str, message: str, clustered: tuple[Vectors, Vectors], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """faiss's wheel for CPUs has no GPU index: what is around it is tested."""
+    documents, _ = clustered
+    options = IndexOptions("IVF16,Flat", (("nprobe", 4.0),))
+    expected = searched(options, clustered)
+    asked: list[Any] = []
+
+    def to_gpu(resources: Any, device: int, index: Any, options: Any) -> Any:
+        asked.append((device, options.use_cuvs))
+        if copied == "none":
+            raise RuntimeError("Error in ToGpuCloner: Error: This index type is not implemented")
+        copy = faiss.clone_index(index)
+        if copied == "other":
+            copy.reset()
+            copy.add(np.ascontiguousarray(documents[::-1]))
+        return copy
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", _Resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", _Resources, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "get_compile_options", lambda: "GPU CUVS ")
+    notes: list[str] = []
+    for (rows, _), (same, _) in zip(
+        searched(options, clustered, note=notes.append), expected, strict=True
+    ):
+        np.testing.assert_array_equal(rows, same)
+    assert asked == [(0, True)]
+    assert [message in note for note in notes] == ([True] if message else [])
 
 
 def test_a_kept_index_is_read_for_other_search_parameters(

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from bge_eval.errors import MissingError, UsageError, one_line
 from bge_eval.records import Vectors
+from bge_eval.search.faiss_gpu import on_gpu
 from bge_eval.search.index import IdsOf, IndexOptions, Precision
 from bge_eval.search.kept import IndexFacts, stated_seconds, touch
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
@@ -29,6 +30,8 @@ TRAINING = 500_000
 """Most documents that an index is trained on, drawn with seed 0."""
 _WIDE = 4096
 """Dimensions with which a factory string is tried before the model's are known."""
+_GPU_DEPTH = 2048
+"""Longest lists of faiss's GPU indexes."""
 _BUILD = frozenset({"efConstruction"})
 """Parameters that shape an index while it is built; all others are for the search."""
 _CODES = {Precision.INT8: "SQ8_direct_signed", Precision.FLOAT16: "SQfp16"}
@@ -134,7 +137,11 @@ class FaissIndex:
         """
         self._tell_of_a_narrow_search(k)
         opened = self.opened(vectors)
-        return opened.search(opened.represent(queries), k)
+        represented = opened.represent(queries)
+        if not opened.is_binary and k <= _GPU_DEPTH:
+            copy = on_gpu(opened.index, self.options.name, represented, self.note)
+            opened = replace(opened, index=copy)
+        return opened.search(represented, k)
 
     def opened(self, vectors: Vectors) -> OpenIndex:
         """Return the kept index of these vectors, or a new one, with the search's parameters set.
