@@ -101,8 +101,8 @@ TRACKERS = Environment(
     ROOT / "constraints-cpu.txt",
     (
         # What `bge-eval track` itself imports.
-        ("filelock", "numpy", "rich", "scipy", "typer"),
-        ("mlflow==3.17.2", "trackio==0.43.0", "wandb==0.31.0"),
+        ("--no-compile", "filelock", "numpy", "rich", "scipy", "typer"),
+        ("--no-compile", "mlflow==3.17.2", "trackio==0.43.0", "wandb==0.31.0"),
     ),
 )
 """The clients of trackers, which bring two hundred megabytes with them, and no torch."""
