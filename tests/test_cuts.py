@@ -250,6 +250,7 @@ def test_a_cut_is_not_exported(bge_eval: CommandLine, tmp_path: Path) -> None:
     assert "part of the task" in done.stderr
 
 
+@pytest.mark.slow
 def test_pairs_are_cut_too(
     bge_eval: CommandLine, pairs: Path, tiny_bge: Path, tmp_path: Path
 ) -> None:
@@ -264,6 +265,7 @@ def test_pairs_are_cut_too(
     assert result(output, "Pairs@limit=6").main_score() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fusion_and_a_reranker_know_the_cut(
     bge_eval: CommandLine, tickets: Path, tiny_bge: Path, tiny_cross_encoder: Path, tmp_path: Path
 ) -> None:
@@ -337,6 +339,7 @@ def test_the_mean_of_a_training_is_over_tasks_of_one_kind(tickets: Path) -> None
         Tasks([str(tickets), f"{tickets}@limit=3"])
 
 
+@pytest.mark.slow
 def test_watch_and_experiments_take_cuts(
     bge_eval: CommandLine, tickets: Path, tiny_bge: Path, tmp_path: Path
 ) -> None:
