@@ -124,6 +124,8 @@ def test_the_official_measures_equal_those_of_ir_measures_on_the_run_file(
     assert "already done with this identity" in again.stderr
     shown = bge_eval("table", tmp_path / "out", "--tasks", name)
     assert shown.returncode == 0 and "ir.ours.graded" in shown.stdout
+    compared = bge_eval("compare", tmp_path / "out", tmp_path / "out")
+    assert "RR(rel=2)" in compared.stdout and "untested" not in compared.stdout
     page = bge_eval("report", tmp_path / "out", "-o", tmp_path / "page.html")
     assert page.returncode == 0, page.stderr
     checked = bge_eval("data", "check", "--tasks", name, "--data-dir", tmp_path)

@@ -157,7 +157,14 @@ def _measure(result: SavedResult, parts: list[SavedRun], metric: str) -> Measure
         return parse_measure(metric)
     records = [result.record, *(part.result.record for part in parts)]
     keys = {record.main_measure for record in records if record.main_measure}
-    return measure_of_key(keys.pop()) if len(keys) == 1 else None
+    if len(keys) != 1:
+        return None
+    [key] = keys
+    measure = measure_of_key(key)
+    if measure is None and parts:  # a measure that mteb lacks, such as RR(rel=2)
+        with suppress(UsageError):
+            measure = parse_measure(key)
+    return measure
 
 
 def _by_query(result: SavedResult, parts: list[SavedRun], measure: Measure) -> Output:
@@ -187,8 +194,7 @@ def _by_query(result: SavedResult, parts: list[SavedRun], measure: Measure) -> O
 
 def _checked(by_query: Output, result: SavedResult, measure: Measure) -> Output:
     """Return the output, without per-query values if mteb's score is not their mean."""
-    key = mteb_key(measure)
-    stored = Column(result.task).score(result.scores, key) if key else None
+    stored = Column(result.task).score(result.scores, mteb_key(measure) or str(measure))
     if stored is None or abs(stored - by_query.score) <= TOLERANCE:
         return by_query
     note = (
