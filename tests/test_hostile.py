@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from audit import verdict
 from bge_eval.data.files import NotPlainError, lines, plain_records, read_through, records
 from bge_eval.data.repository_files import configured_files
 from bge_eval.data.snapshot import Snapshot
@@ -141,6 +142,23 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(DamagedError, match=r"corpus.jsonl cannot be unpacked .*encrypted"):
         list(records(zipfile.Path(path) / "corpus.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "exit_code", "sentence"),
+    [
+        (0, "No known vulnerabilities found", 0, "No dependency has a known"),
+        (1, "Found 2 known vulnerabilities in 1 package\nName …", 1, "Found 2 known"),
+        (1, "ERROR: Dependency not found on PyPI: absl-py", 3, "NOTHING is known"),
+        (1, "Could not connect to PyPI's vulnerability feed", 3, "NOTHING is known"),
+        (1, "", 3, "NOTHING is known"),
+    ],
+)
+def test_an_audit_without_advisories_is_no_audit(
+    code: int, output: str, exit_code: int, sentence: str
+) -> None:
+    ended, told = verdict(code, output)
+    assert ended == exit_code and sentence in told
 
 
 # ── files that are larger than they seem ────────────────────────────────────────────────────

@@ -183,7 +183,11 @@ def test_results_are_printed_before_a_tracker_fails(
         (["--to", "tensorbord"], 2, "is no tracker. Did you mean tensorboard?"),
         (["--to", "tensorboard="], 2, "has no folder or address behind it"),
         (["--to", "tensorboard=http://host:6006"], 2, "has no server that takes scores"),
-        (["--to", "mlflow=https://me:hush-hush@host"], 2, "has a password or a token in it"),
+        (
+            ["--to", "mlflow=https://me:hush-hush@host"],
+            2,
+            "has a password or a token in it",
+        ),  # pragma: allowlist secret
         (["--to", "trackio=https://host?write_token=hush-hush"], 2, "a password or a token"),
         (["--to", "tensorboard", "--project", "../up"], 2, "cannot be named so"),
         (["--to", "tensorboard", "--name", " "], 2, "must be a line of text"),
