@@ -27,6 +27,7 @@ class FlagEmbedding:
     """Asks FlagEmbedding in a process of its environment; see flagembedding_worker.py."""
 
     def __init__(self, python: Path, copies: Path) -> None:
+        self.python = python
         self._copies = copies
         self._log = copies / "log"
         worker = Path(__file__).with_name("flagembedding_worker.py")
@@ -65,21 +66,26 @@ class FlagEmbedding:
         self._process.stdout.close()
 
     def _readable(self, folder: Path) -> Path:
-        """Copy a folder that transformers 5 saved, with the names that transformers 4 reads."""
+        """Copy a folder that transformers 5 saved, in the layout that transformers 4 reads."""
         copy = self._copies / f"{len(list(self._copies.iterdir()))}" / folder.name
         shutil.copytree(folder, copy)
-        config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-        tokenizer = json.loads((copy / "tokenizer_config.json").read_text(encoding="utf-8"))
-        # There, only a named class puts special tokens around the ids of a pair.
-        classifier = config["architectures"][0].endswith("ForSequenceClassification")
-        named = _CLASSES.get(config["model_type"]) if classifier else None
-        tokenizer["tokenizer_class"] = named or "PreTrainedTokenizerFast"
-        if config.get("type_vocab_size", 1) == 1:
-            tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
-        config["torch_dtype"] = config.pop("dtype", config.get("torch_dtype"))
-        if rope := config.pop("rope_parameters", None):
-            assert rope["rope_type"] == "default", "transformers 4 names it otherwise"
-            config["rope_theta"] = rope["rope_theta"]
-        (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        (copy / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+        old_layout(copy)
         return copy
+
+
+def old_layout(folder: Path) -> None:
+    """Give a folder that transformers 5 saved the names that transformers 4 reads."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    # There, only a named class puts special tokens around the ids of a pair.
+    classifier = config["architectures"][0].endswith("ForSequenceClassification")
+    named = _CLASSES.get(config["model_type"]) if classifier else None
+    tokenizer["tokenizer_class"] = named or "PreTrainedTokenizerFast"
+    if config.get("type_vocab_size", 1) == 1:
+        tokenizer["model_input_names"] = ["input_ids", "attention_mask"]
+    config["torch_dtype"] = config.pop("dtype", config.get("torch_dtype"))
+    if rope := config.pop("rope_parameters", None):
+        assert rope["rope_type"] == "default", "transformers 4 names it otherwise"
+        config["rope_theta"] = rope["rope_theta"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
