@@ -14,8 +14,9 @@ from typing import Any
 import mteb
 import pytest
 
-from bge_eval.evaluation import Options, Report, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.transformer import EncoderModel
+from bge_eval.results.finished import Report
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, write_beir
 from test_layouts import as_parquet_repository, readme

@@ -11,10 +11,11 @@ import pytest
 
 from bge_eval.encode.settings import Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, StorageError
-from bge_eval.evaluation import Options, Report, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.measures.per_query import per_query
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
+from bge_eval.results.finished import Report
 from bge_eval.results.identity import Identity, differences
 from bge_eval.results.saved import SavedResult, find_results
 from bge_eval.results.trec import read_qrels, read_run, write_run

@@ -14,13 +14,14 @@ import pytest
 
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, Report, evaluate
+from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.base import Model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.cross_encoder import CrossEncoderReranker
 from bge_eval.rerank.reranker import RerankerOptions
+from bge_eval.results.finished import Report
 from bge_eval.results.record import read_record
 from bge_eval.results.trec import read_run, write_run
 from bge_eval.runtime.batches import PairRule

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.integrity import refuse_unscorable
 from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import BgeEvalError, StorageError, UsageError, as_failure
+from bge_eval.errors import StorageError, UsageError, as_failure
 from bge_eval.judge import (
     Judged,
     average,
@@ -32,6 +32,7 @@ from bge_eval.progress import Pace, Profile, Progress
 from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
+from bge_eval.results.finished import Report
 from bge_eval.results.identity import Identity
 from bge_eval.results.label import write_label
 from bge_eval.results.locks import BusyError, task_lock
@@ -70,20 +71,6 @@ class Options:
     """The user's own name for the row of the last stage; "" for none."""
     fail_fast: bool = False
     """Stop at the first task that fails."""
-
-
-@dataclass(slots=True)
-class Report:
-    """Results and failures by task."""
-
-    done: dict[str, list[Path]] = field(default_factory=dict)
-    """Task name → its result files (first stage, then second stage if there is one)."""
-    reused: list[str] = field(default_factory=list)
-    """Tasks whose results were all saved before."""
-    failed: dict[str, BgeEvalError] = field(default_factory=dict)
-    """Task name → why it failed."""
-    left: list[str] = field(default_factory=list)
-    """Tasks that were not begun, because another one failed before and ``fail_fast`` is set."""
 
 
 def evaluate(

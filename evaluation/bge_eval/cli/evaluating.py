@@ -8,11 +8,12 @@ from pathlib import Path
 
 from bge_eval.cli.opening import Blend, introduce
 from bge_eval.errors import UsageError
-from bge_eval.evaluation import Options, Preview, Report, evaluate, preview
+from bge_eval.evaluation import Options, Preview, evaluate, preview
 from bge_eval.models.base import Model
 from bge_eval.models.saved_runs import open_runs
 from bge_eval.progress import Progress
 from bge_eval.rerank.reranker import Reranker
+from bge_eval.results.finished import Report
 from bge_eval.suites.catalogue import PlannedTask
 
 

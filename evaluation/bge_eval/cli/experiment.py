@@ -26,8 +26,9 @@ from bge_eval.suites.catalogue import PlannedTask, plan
 from bge_eval.suites.cutting import refuse_mixed
 
 if TYPE_CHECKING:
-    from bge_eval.evaluation import Preview, Report
+    from bge_eval.evaluation import Preview
     from bge_eval.rerank.reranker import Reranker
+    from bge_eval.results.finished import Report
 
 DEV = "dev"
 """The folder in the output folder for results that only choose a setting."""

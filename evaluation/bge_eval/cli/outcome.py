@@ -22,9 +22,9 @@ from bge_eval.cli.tracked import show_undelivered
 if TYPE_CHECKING:
     from bge_eval.cli.tracked import Trackers
     from bge_eval.errors import BgeEvalError
-    from bge_eval.evaluation import Report
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.progress import Progress
+    from bge_eval.results.finished import Report
     from bge_eval.suites.catalogue import PlannedTask
 
 
@@ -34,7 +34,7 @@ class Outcome:
 
     reports: Sequence[Report]
     """Results and failures, model by model."""
-    tasks: Sequence[PlannedTask]
+    tasks: Sequence[str]
     """The columns of the table."""
     names: Sequence[str]
     """The suites, tasks and folders as they were typed, for the table's title."""
@@ -42,6 +42,8 @@ class Outcome:
     """The folder of results."""
     trackers: Trackers | None = None
     """Where the scores are sent after they are printed; None for nowhere."""
+    cuts: frozenset[str] = frozenset()
+    """The ways in which tasks were cut to samples, for the table's title."""
 
     def show(self, printed: PrintFlags, progress: Progress, *, profile: bool) -> None:
         """Print the table, the reasons of its gaps, and what people usually type next.
@@ -84,12 +86,24 @@ class Outcome:
         from bge_eval.leaderboard.reading import leaderboard
 
         measure, key = measure_and_key(metric)
-        columns = [task.name for task in self.tasks]
         title = suite_title(self.names)
-        if title and (kinds := {task.cut.kind for task in self.tasks}) != {""}:
-            title = f"{title}@{' and '.join(sorted(filter(None, kinds)))}"
-        board = leaderboard(self.files, measure=measure, key=key, tasks=columns, title=title)
+        if title and self.cuts:
+            title = f"{title}@{' and '.join(sorted(self.cuts))}"
+        tasks = list(self.tasks)
+        board = leaderboard(self.files, measure=measure, key=key, tasks=tasks, title=title)
         return named(labelled(board), key)
+
+
+def planned_outcome(
+    reports: Sequence[Report],
+    tasks: Sequence[PlannedTask],
+    names: Sequence[str],
+    output: Path,
+    trackers: Trackers | None = None,
+) -> Outcome:
+    """Return the outcome of planned tasks; the arguments are the fields of `Outcome`."""
+    cuts = frozenset(filter(None, (task.cut.kind for task in tasks)))
+    return Outcome(reports, [task.name for task in tasks], names, output, trackers, cuts)
 
 
 def _reasons(reports: Sequence[Report]) -> dict[str, str]:

@@ -21,7 +21,10 @@ from bge_eval.cli.quiet import prepare
 
 if TYPE_CHECKING:
     from bge_eval.cli.evaluating import Evaluation
+    from bge_eval.cli.repetition import Command
     from bge_eval.models.base import Model
+    from bge_eval.progress import Progress
+    from bge_eval.results.finished import Receipt
 
 
 @grouped
@@ -69,6 +72,7 @@ def run(
     prepare(offline=data.offline)
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress
+    from bge_eval.cli.repetition import Command
 
     machine.check()
     part = machine.scale.part(
@@ -81,12 +85,16 @@ def run(
     data.check(reranks=reranker.reranker is not None)
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
+    command = Command(tasks, model, reranker, server, data, machine)
+    if (receipt := command.finished()) is not None:
+        _show_finished(receipt, command, printed, progress)
+        return
     progress.note("Loading mteb and torch …")
 
     from bge_eval.cli.clustered import opened
     from bge_eval.cli.evaluating import Evaluation
     from bge_eval.cli.opening import Opener, blend
-    from bge_eval.cli.outcome import Outcome
+    from bge_eval.cli.outcome import planned_outcome
     from bge_eval.cli.records import evaluate_options
     from bge_eval.suites.catalogue import plan
 
@@ -104,8 +112,24 @@ def run(
             if in_parts(models, evaluation, part, searches=machine.scale.search_shards):
                 return
         reports = evaluation.run(models, fusion)
-    outcome = Outcome(reports, planned, tasks.names, data.output, trackers)
+    command.remember(reports, planned, models, second)
+    outcome = planned_outcome(reports, planned, tasks.names, data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
+
+
+def _show_finished(
+    receipt: Receipt, command: Command, printed: PrintFlags, progress: Progress
+) -> None:
+    """Print the results of a command that was run before, as if it had looked for each."""
+    from bge_eval.cli.outcome import Outcome
+
+    for line in receipt.notes:
+        progress.note(line)
+    for task in receipt.tasks:
+        progress.note(f"{task}: already done with this identity, not run again")
+    names, output = command.tasks.names, command.data.output
+    outcome = Outcome(receipt.reports(), receipt.tasks, names, output)
+    outcome.show(printed, progress, profile=command.machine.profile)
 
 
 def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlags) -> None:
@@ -155,7 +179,7 @@ def _run_experiment(
 
     from bge_eval.cli.console import TerminalProgress
     from bge_eval.cli.experiment import Sweep, show_preview
-    from bge_eval.cli.outcome import Outcome
+    from bge_eval.cli.outcome import planned_outcome
     from bge_eval.suites.catalogue import plan
 
     trackers = first.data.tracking.trackers(offline=first.data.offline)
@@ -167,7 +191,8 @@ def _run_experiment(
     names = first.tasks.names
     planned = plan(names, first.tasks.subset or [], first.tasks.lang or [])
     planned = first.data.cut.apply(planned)
-    outcome = Outcome(sweep.run(), planned, names, first.data.output, trackers)
+    reports = sweep.run()
+    outcome = planned_outcome(reports, planned, names, first.data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
 
 

@@ -27,8 +27,8 @@ from bge_eval.training.checkpoints import Checkpoint, find_checkpoints, keep_lin
 if TYPE_CHECKING:
     from bge_eval.cli.outcome import Outcome
     from bge_eval.cli.tracked import Trackers
-    from bge_eval.evaluation import Report
     from bge_eval.progress import Progress
+    from bge_eval.results.finished import Report
     from bge_eval.suites.catalogue import PlannedTask
 
 
@@ -157,9 +157,10 @@ class _Watcher:
         outcome.show(printed, self.progress, profile=self.machine.profile)
 
     def _outcome(self, reports: Iterable[Report]) -> Outcome:
-        from bge_eval.cli.outcome import Outcome
+        from bge_eval.cli.outcome import planned_outcome
 
-        return Outcome(list(reports), self._plan(), self.watching.task_names, self.data.output)
+        names, output = self.watching.task_names, self.data.output
+        return planned_outcome(list(reports), self._plan(), names, output)
 
     def _is_stopped(self) -> bool:
         file = self.watching.stop_file
@@ -189,7 +190,7 @@ class _Watcher:
         from bge_eval.cli.evaluating import Evaluation
         from bge_eval.cli.opening import Opener
         from bge_eval.cli.records import evaluate_options
-        from bge_eval.evaluation import Report
+        from bge_eval.results.finished import Report
 
         self.seen.add(checkpoint)
         model = replace(self.model, model=[str(checkpoint.folder)])

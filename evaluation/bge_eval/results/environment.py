@@ -25,7 +25,7 @@ def environment() -> Environment:
     return Environment(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count(),
         gpus=tuple(gpus),
         packages=versions((*SCORING_PACKAGES, *_OTHER_PACKAGES)),
@@ -53,7 +53,8 @@ def peak_memory() -> Memory:
     return Memory(peak, max(torch.cuda.max_memory_allocated(device) for device in devices))
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 (a kernel table)
             for line in file:
