@@ -119,6 +119,17 @@ def visit_searches(model: Searching, task: AbsTask, progress: Progress) -> None:
                     _scores_of(visitor, task, split, [subset])
 
 
+def rehearse(model: Any, task: AbsTask, progress: Progress) -> None:
+    """Let mteb score a stand-in on a task without a search whose data are loaded; forget it.
+
+    Args:
+        model: a stand-in with mteb's ``encode``, ``similarity`` and ``similarity_pairwise``.
+        task: a task that searches nothing.
+        progress: receives the time.
+    """
+    _evaluated(model, task, progress)
+
+
 def judge(model: Model, task: AbsTask, progress: Progress) -> Judged:
     """Let mteb score a model on a task whose data are loaded."""
     if not searches(task):  # mteb calls encode and similarity

@@ -21,24 +21,29 @@ from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.shards import text_keys
 from bge_eval.evaluation import Options, preview
-from bge_eval.judge import SEARCH_DEPTH, visit_searches
+from bge_eval.judge import SEARCH_DEPTH, rehearse, visit_searches
 from bge_eval.measures.per_query import per_query
 from bge_eval.models.dense import candidate_rows
 from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
+from bge_eval.runtime.text_encoder import Distinct, normalized
+from bge_eval.scale.energy import joules_between, read_counters
 from bge_eval.search.exact import ExactSearch, chunk_rows
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from mteb.abstasks import AbsTask
     from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.types import PromptType
+
+    from bge_eval.records import Vectors
 
 SAMPLE = 384
 """Documents, and queries, of every search that are encoded for the estimate."""
 _WARM_UP = 64
-_ENERGY = Path("/sys/class/powercap")
 _RUN_LINE = 40
 """Bytes that one line of a saved run takes at most, compressed."""
 
@@ -58,7 +63,7 @@ class TaskEstimate:
     encode_seconds: float = 0.0
     """Seconds of encoding them."""
     search_seconds: float = 0.0
-    """Seconds of searching and scoring."""
+    """Seconds of searching and scoring, or of scoring alone."""
     disk_bytes: float = 0.0
     """New vectors in the store, and the saved run."""
     memory_bytes: float = 0.0
@@ -66,7 +71,7 @@ class TaskEstimate:
     joules: float | None = None
     """Energy of the processor, from its counter; None where it cannot be read."""
     reason: str = ""
-    """Why it has no estimate: its data are missing, its result is saved, it searches nothing."""
+    """Why it has no estimate: its data are missing, or its result is saved."""
 
     @property
     def seconds(self) -> float:
@@ -95,14 +100,15 @@ def estimate(
                 estimates.append(TaskEstimate(single.name, reason="its data are missing"))
             elif state.saved == state.stages:
                 estimates.append(TaskEstimate(single.name, reason="its result is saved"))
-            elif not is_retrieval(single.task):
-                estimates.append(TaskEstimate(single.name, reason="it searches nothing"))
             else:
                 model.begin(single.task_name, single.prompts, single.name)
+                visit = visit_searches if is_retrieval(single.task) else rehearse
                 sampling = _Sampling(model, progress)
                 with sources[single.name].loaded(single.task, progress):
                     single.cut_loaded()
-                    visit_searches(sampling, single.task, progress)
+                    start = time.perf_counter()
+                    visit(sampling, single.task, progress)
+                    sampling.visited(single.task, time.perf_counter() - start)
                 estimates.append(sampling.total(single.name))
     return estimates
 
@@ -118,7 +124,7 @@ class _Texts:
 
 
 class _Sampling:
-    """A model for mteb that encodes a sample of every search, and searches nothing."""
+    """A model for mteb that encodes a sample of all texts, and searches nothing."""
 
     def __init__(self, model: EncoderModel, progress: Progress) -> None:
         self._model = model
@@ -126,6 +132,8 @@ class _Sampling:
         self._corpus: Dataset | None = None
         self._parts: list[TaskEstimate] = []
         self._random = np.random.default_rng(0)
+        self._seen: dict[Form, set[str]] = {}
+        self._encoding = 0.0
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -147,6 +155,64 @@ class _Sampling:
             memory_bytes=max((part.memory_bytes for part in parts), default=0.0),
             joules=None if None in joules else sum(filter(None, joules)),
         )
+
+    def visited(self, task: AbsTask, seconds: float) -> None:
+        """Add the scoring of a task that searches nothing: what was not spent on encoding.
+
+        Args:
+            task: the task.
+            seconds: how long it took on random vectors, with this model's sampling.
+        """
+        if not is_retrieval(task):
+            scoring = max(seconds - self._encoding, 0.0)
+            self._parts.append(TaskEstimate(task.metadata.name, search_seconds=scoring, joules=0.0))
+
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        task_metadata: TaskMetadata,
+        prompt_type: PromptType | None = None,
+        **kwargs: Any,
+    ) -> Vectors:
+        """Encode a sample of the texts that no call had before; the vectors are random.
+
+        Equal texts of a call get equal vectors, ``(n_texts, dim)`` float32 of unit norm.
+        """
+        start = time.perf_counter()
+        distinct = Distinct([text for batch in inputs for text in batch["text"]])
+        role = Role(prompt_type.value) if prompt_type is not None else None
+        form = self._model.form(task_metadata, role)
+        seen = self._seen.setdefault(form, set())
+        new = [text for text in distinct.texts if text not in seen]
+        if self._model.store is not None:  # else a text is encoded in every call
+            seen.update(new)
+        chosen = np.sort(self._random.permutation(len(new))[:SAMPLE])
+        cost = self._encoded([new[place] for place in chosen], form, len(new))
+        dimension = self._model.encoder.dimension
+        self._parts.append(
+            TaskEstimate(
+                task_metadata.name,
+                texts=len(new),
+                stored=round(len(new) - cost.missing),
+                tokens=cost.tokens,
+                encode_seconds=cost.seconds,
+                disk_bytes=cost.missing * 4 * self._model.encoder.forward.dimension,
+                memory_bytes=_resident() + 3 * 4 * dimension * len(distinct.texts),
+                joules=cost.joules,
+            )
+        )
+        vectors = self._random.standard_normal((len(distinct.texts), dimension), np.float32)
+        self._encoding += time.perf_counter() - start
+        return distinct.spread(normalized(vectors))
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare all with all, as the model does."""
+        return self._model.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """Compare row with row, as the model does."""
+        return self._model.similarity_pairwise(embeddings1, embeddings2)
 
     def index(self, corpus: Dataset, **kwargs: Any) -> None:
         """Keep the corpus for the next search."""
@@ -208,16 +274,16 @@ class _Sampling:
         encode, prompt = self._model.encoder.encode, form.prompt
         encode(distinct[:_WARM_UP], prompt)  # the first batches also compile and allocate
         counter = _Counter()
-        energy, start = _joules(), time.perf_counter()
+        energy, start = read_counters(), time.perf_counter()
         with self._progress.step("estimate", len(distinct), "texts"):
             encode(distinct, prompt, counter)
         seconds, scale = time.perf_counter() - start, missing / len(distinct)
-        spent = None if energy is None else (_joules() or energy) - energy
+        spent = joules_between(energy, read_counters())
         return _Texts(
             seconds * scale,
             counter.tokens * scale,
             missing,
-            None if spent is None or spent < 0 else spent * scale,
+            None if spent is None else spent * scale,
         )
 
 
@@ -257,14 +323,3 @@ def _resident() -> float:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         return float(pages * os.sysconf("SC_PAGE_SIZE"))
     return 0.0
-
-
-def _joules() -> float | None:
-    """Return the counter of the processors' energy (RAPL); None where it cannot be read."""
-    total, counters = 0.0, list(_ENERGY.glob("intel-rapl:?"))
-    try:
-        for counter in counters:
-            total += int((counter / "energy_uj").read_text(encoding="ascii")) / 1e6
-    except (OSError, ValueError):
-        return None
-    return total if counters else None
