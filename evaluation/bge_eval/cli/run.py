@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from bge_eval.cli.repetition import Command
     from bge_eval.models.base import Model
     from bge_eval.progress import Progress
-    from bge_eval.results.finished import Receipt
 
 
 @grouped
@@ -86,11 +85,9 @@ def run(
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     command = Command(tasks, model, reranker, server, data, machine)
-    if (receipt := command.finished()) is not None:
-        _show_finished(receipt, command, printed, progress)
+    if _showed_finished(command, printed, progress):
         return
     progress.note("Loading mteb and torch …")
-
     from bge_eval.cli.clustered import opened
     from bge_eval.cli.evaluating import Evaluation
     from bge_eval.cli.opening import Opener, blend
@@ -117,10 +114,11 @@ def run(
     outcome.show(printed, progress, profile=machine.profile)
 
 
-def _show_finished(
-    receipt: Receipt, command: Command, printed: PrintFlags, progress: Progress
-) -> None:
-    """Print the results of a command that was run before, as if it had looked for each."""
+def _showed_finished(command: Command, printed: PrintFlags, progress: Progress) -> bool:
+    """Print the results of a command that was run before; return False if it was not."""
+    receipt = command.finished()
+    if receipt is None:
+        return False
     from bge_eval.cli.outcome import Outcome
 
     for line in receipt.notes:
@@ -130,6 +128,7 @@ def _show_finished(
     names, output = command.tasks.names, command.data.output
     outcome = Outcome(receipt.reports(), receipt.tasks, names, output)
     outcome.show(printed, progress, profile=command.machine.profile)
+    return True
 
 
 def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlags) -> None:
