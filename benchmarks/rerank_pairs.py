@@ -31,7 +31,7 @@ def make(folder: str) -> dict[str, Any]:
     return {"seconds": 0.0, "conversion": time.perf_counter() - start}
 
 
-def _pairs(collection: str, count: int) -> list[tuple[str, str]]:
+def pairs_of(collection: str, count: int) -> list[tuple[str, str]]:
     folder = Path(collection)
     queries = [json.loads(line)["text"] for line in (folder / "queries.jsonl").open()]
     documents = [json.loads(line)["text"] for line in (folder / "corpus.jsonl").open()]
@@ -46,7 +46,7 @@ def ours(collection: str, model: str, pairs: int) -> dict[str, Any]:
     from bge_eval.rerank.cross_encoder import CrossEncoderReranker
     from bge_eval.rerank.reranker import RerankerOptions
 
-    asked = _pairs(collection, pairs)
+    asked = pairs_of(collection, pairs)
     start = time.perf_counter()
     scores = CrossEncoderReranker(locate(model), RerankerOptions(device="cpu")).score(asked)
     return _result(time.perf_counter() - start, scores.tolist())
@@ -55,7 +55,7 @@ def ours(collection: str, model: str, pairs: int) -> dict[str, Any]:
 def theirs(collection: str, model: str, pairs: int) -> dict[str, Any]:
     from sentence_transformers import CrossEncoder
 
-    asked = _pairs(collection, pairs)
+    asked = pairs_of(collection, pairs)
     start = time.perf_counter()
     scores = CrossEncoder(model, device="cpu").predict(asked, show_progress_bar=False)
     return _result(time.perf_counter() - start, scores.tolist())

@@ -60,7 +60,7 @@ def test_data_check(bge_eval: CommandLine, small_scifact: Path) -> None:
     assert done.returncode == 3
     shown = " ".join(done.stdout.split())
     assert "5 test documents, 3 test queries" in shown
-    assert "5 here" in shown and "5,183 in" in shown
+    assert "5 here, 5,183" in shown, shown
     assert "2 of 2 data sets are missing or not as expected" in done.stderr
     fine = bge_eval("data", "check", "--tasks", "demo", "--data-dir", small_scifact)
     assert fine.returncode == 0, fine.stderr

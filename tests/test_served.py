@@ -482,7 +482,7 @@ def test_command(
     assert done.returncode == 0, done.stderr
     assert f"served/letters (1.2.3) served at {server.url}/v1, openai: cosine" in done.stderr
     assert "Reranker org/letters" in done.stderr
-    assert "served/letters [api=openai" in done.stdout
+    assert "served/letters [api openai" in done.stdout
     assert all(text.startswith("find ") for text in server.asked("/v1/embeddings")[-2]["input"])
     sent = {path: head.get("Authorization") for path, _, head in server.requests}
     assert (sent["/v1/embeddings"], sent["/rerank"]) == (f"Bearer {KEY}", f"Bearer {KEY[::-1]}")
