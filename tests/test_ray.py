@@ -185,7 +185,9 @@ def test_a_cluster_with_a_token_whose_worker_and_then_node_die(
     with nodes() as (address, (_, second)):
         cluster += ["--ray-address", address]
         finished(single)
-        wrong = start(*base, *cluster, env={**TOKEN, "RAY_AUTH_TOKEN": "0e" * 32})
+        # In folders of its own: beside the run, it would take the finished result of the run.
+        apart = ["--store", "apart", "--output", "apart"]
+        wrong = start(*base, *cluster, *apart, env={**TOKEN, "RAY_AUTH_TOKEN": "0e" * 32})
         run = start(*base, *cluster, env=TOKEN)
         store = tmp_path / "spread"
         wait_for(lambda: stored_texts(store) > 100 and bool(workers_of(second)), run)

@@ -58,7 +58,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("table", "{root}"),
         ("compare", "bm25", "other", "--runs", "{root}"),
         ("report", "{root}", "--no-published", "--output", "{root}/../page.html"),
-        ("store", "--store", "{root}/../store"),
+        ("store", "--store", "{root}"),
         ("run", "--help"),
     ],
     ids=lambda arguments: arguments[0],
