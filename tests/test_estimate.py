@@ -54,6 +54,7 @@ def test_what_is_not_estimated_is_refused(
     assert done.returncode == 2 and message in " ".join(done.stderr.split())
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_sum_with_its_cost(bge_eval: CommandLine, tmp_path: Path) -> None:
     command = (
         "run",

@@ -36,6 +36,7 @@ def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_bge_from_the_hub(
     hub: HubServer,
     online: dict[str, str],

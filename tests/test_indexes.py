@@ -251,6 +251,7 @@ def test_a_kept_index_is_read_for_other_search_parameters(
     assert kept.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_kept_indexes_are_listed_and_pruned_with_their_vectors(
     bge_eval: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

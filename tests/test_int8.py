@@ -65,6 +65,7 @@ def quantised(cache: Path) -> list[Path]:
     return sorted(cache.glob("openvino/*-int8-*"))
 
 
+@pytest.mark.slow
 def test_int8_is_made_once_checked_and_near_float32(
     tiny_bge: Path, few: Path, own_cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +189,7 @@ def test_without_nncf_one_sentence_names_the_extra(
 PAIRS = [(query, text) for query, text in read_calibration().lines[40:60]]
 
 
+@pytest.mark.slow
 def test_rerankers_in_int8(tiny_cross_encoder: Path, few: Path, own_cache: Path) -> None:
     """Scores of a random head, made wide so that int8 can be told from noise."""
 

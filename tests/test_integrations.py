@@ -103,6 +103,7 @@ def test_the_callback_changes_no_loss_and_gives_the_checkpoints_score(
     assert tracked == pytest.approx(scores, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_never_evaluates_has_its_checkpoints_evaluated(
     tmp_path: Path, tiny_bge: Path, small_scifact: Path
 ) -> None:

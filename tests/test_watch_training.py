@@ -74,6 +74,7 @@ def test_the_checkpoints_of_flagembeddings_trainer(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+@pytest.mark.slow
 def test_a_watch_that_was_killed_continues(
     tmp_path: Path, tiny_bge: Path, small_scifact: Path, bge_eval: CommandLine
 ) -> None:
