@@ -56,6 +56,8 @@ _NOTES = (
 )
 _FAULTS = ("test_faults.py", "test_hostile.py", "test_store.py", "test_unfinished.py")
 """Files of tests that inject faults."""
+_LEFT = "left behind: "
+"""What stands before the name of a file that should be gone."""
 _MTEB_TIMES = {"evaluation_time", "date", "evaluation_phases"}
 
 
@@ -379,7 +381,7 @@ def _compare(expected: Mapping[str, Any], place: Path, outcome: Outcome) -> None
         if expected.get(name) != found.get(name)
     ]
     outcome.different += [
-        f"left behind: {path.relative_to(place.parent)}"
+        f"{_LEFT}{path.relative_to(place.parent)}"
         for pattern in (
             "out/**/.staging-*",
             "out/**/*.tmp*",
@@ -431,6 +433,7 @@ def page(outcome: Outcome) -> str:
     """Return the text of RELIABILITY.md."""
     kills = ", ".join(f"{name} {count}" for name, count in sorted(outcome.kills.items()))
     where = ", ".join(f"{name} {count}" for name, count in outcome.phases.most_common())
+    differing = sum(not name.startswith(_LEFT) for name in outcome.different)
     lines = [
         "# Reliability",
         "",
@@ -441,7 +444,8 @@ def page(outcome: Outcome) -> str:
         "| --- | ---: |",
         f"| runs killed | {sum(outcome.kills.values())} ({kills}) |",
         f"| runs continued to their end and compared | {outcome.runs} |",
-        f"| files that differ from an undisturbed run, times aside | {len(outcome.different)} |",
+        f"| files that differ from an undisturbed run, times aside | {differing} |",
+        f"| files that should be gone and are not | {len(outcome.different) - differing} |",
         f"| longest time from the last stored batch to a kill | {outcome.lost:.2f} s |",
     ]
     if outcome.faults is not None:
