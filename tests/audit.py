@@ -40,7 +40,7 @@ def verdict(code: int, output: str) -> tuple[int, str]:
     reason = next((line for line in reversed(output.splitlines()) if line.strip()), "no reason")
     return 3, (
         "The advisories could not be read, so NOTHING is known about vulnerabilities of the"
-        f" dependencies ({reason.strip()[:200]}). Run it again where https://pypi.org answers."
+        f" dependencies ({reason.strip()[:200]}). Run it again where the advisories can be read."
     )
 
 

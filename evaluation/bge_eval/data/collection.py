@@ -35,6 +35,13 @@ _STS_KEYS = [
     for similarity in ("cosine", "manhattan", "euclidean")
     for correlation in ("spearman", "pearson")
 ]
+UNSTATED: dict[str, Any] = dict.fromkeys(
+    (
+        *("date", "domains", "task_subtypes", "license", "annotations_creators", "dialect"),
+        *("sample_creation", "bibtex_citation"),
+    )
+)
+"""What mteb asks of every task, and what nobody states of a collection that is not mteb's."""
 _MAIN = {"Retrieval": "ndcg_at_10", "Reranking": "map_at_1000", "STS": "cosine_spearman"}
 _TAKEN = ("model_meta", "run")
 """Names of other files in a folder of results."""
@@ -147,14 +154,7 @@ def collection_task(collection: Collection) -> AbsTask:
                 or list(collection.languages)
             ),
             main_score=collection.main_measure or _MAIN[collection.type],
-            date=None,
-            domains=None,
-            task_subtypes=None,
-            license=None,
-            annotations_creators=None,
-            dialect=None,
-            sample_creation=None,
-            bibtex_citation=None,
+            **UNSTATED,
         )
     except ValueError as error:
         reason = one_line(error)

@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bge_eval.data.collection import UNSTATED
 from bge_eval.data.integrity import check_split
 from bge_eval.data.sources import DataIdentity, attached, scratch_folder
 from bge_eval.data.tables import TableWriter, open_table
@@ -132,14 +133,7 @@ def ir_task(name: str) -> AbsTask:
         eval_splits=[SPLIT],
         eval_langs=[_LANGUAGES.get(_language(dataset), _NO_LANGUAGE)],
         main_score=main,
-        date=None,
-        domains=None,
-        task_subtypes=None,
-        license=None,
-        annotations_creators=None,
-        dialect=None,
-        sample_creation=None,
-        bibtex_citation=None,
+        **UNSTATED,
     )
     task = IrRetrieval()
     assert isinstance(task, AbsTaskRetrieval)

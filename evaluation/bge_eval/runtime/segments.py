@@ -98,15 +98,8 @@ def by_torch(
     """Attend by torch's FlashAttention; see `Kernel`."""
     from torch.nn.attention.varlen import varlen_attn
 
-    longest = segments.longest
     attended: Any = varlen_attn(
-        query.contiguous(),
-        key.contiguous(),
-        value.contiguous(),
-        segments.bounds,
-        segments.bounds,
-        longest,
-        longest,
+        *_flat(query, key, value, segments),
         scale=pattern.scale,
         window_size=pattern.reach,
         enable_gqa=query.shape[1] != key.shape[1],
@@ -124,20 +117,22 @@ def by_flash_attention(
     """Attend by the package flash-attn; see `Kernel`."""
     from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
 
-    longest = segments.longest
     attended: torch.Tensor = flash_attn_varlen_func(
-        query.contiguous(),
-        key.contiguous(),
-        value.contiguous(),
-        segments.bounds,
-        segments.bounds,
-        longest,
-        longest,
+        *_flat(query, key, value, segments),
         softmax_scale=pattern.scale,
         causal=pattern.causal,
         window_size=pattern.reach,
     )
     return attended
+
+
+def _flat(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments
+) -> tuple[torch.Tensor | int, ...]:
+    """Return the arguments that both FlashAttention kernels begin with, in their order."""
+    tensors = (query.contiguous(), key.contiguous(), value.contiguous())
+    bounds, longest = segments.bounds, segments.longest
+    return (*tensors, bounds, bounds, longest, longest)
 
 
 def by_equal_lengths(
