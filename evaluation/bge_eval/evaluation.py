@@ -320,6 +320,9 @@ class _Evaluation:
             if path is None:
                 with self._unfinished(stages[0], self.model):
                     judged = judge(self.model, task, self.progress)
+                    # A run that is killed after the result is saved opens no store again, and
+                    # its journal would stay.
+                    self.model.flush()
                     profile.worked(*self.model.worked_before(stages[0].identity.digest))
                     path = self._save(task, stages[0], judged, source.origin, profile)
             return [path, *(self._rerank(task, s, path, source.origin) for s in stages[1:])]
