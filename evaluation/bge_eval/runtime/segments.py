@@ -128,7 +128,7 @@ def by_flash_attention(
 
 def _flat(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments
-) -> tuple[torch.Tensor | int, ...]:
+) -> tuple[Any, ...]:
     """Return the arguments that both FlashAttention kernels begin with, in their order."""
     tensors = (query.contiguous(), key.contiguous(), value.contiguous())
     bounds, longest = segments.bounds, segments.longest
