@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
+from bge_eval.cli import console
 from bge_eval.cli.console import Heartbeat
 from bge_eval.progress import Pace, Progress, duration
 
@@ -61,7 +64,7 @@ def test_a_log_shows_that_a_long_phase_goes_on(lines: list[str]) -> None:
     clock, progress = Clock(), Progress()
     beat = Heartbeat("encode corpus", 10_000, "documents", lines.append, clock)
     with progress.step("encode corpus", 10_000, "documents") as counter:
-        shown = beat.of(counter)
+        shown = beat.of(counter, 10_000)
         for _ in range(9):
             clock.now += 10
             shown.advance(1000, 64_000)
@@ -77,9 +80,48 @@ def test_a_log_shows_that_a_long_phase_goes_on(lines: list[str]) -> None:
 def test_a_short_phase_prints_nothing(lines: list[str]) -> None:
     clock, progress = Clock(), Progress()
     with progress.step("encode queries", 10, "queries") as counter:
-        beat = Heartbeat("encode queries", 10, "queries", lines.append, clock).of(counter)
+        beat = Heartbeat("encode queries", 10, "queries", lines.append, clock).of(counter, 10)
         clock.now = 29
         beat.advance(5)
         clock.now = 31
         beat.advance(5)  # the last ones: the phase is over
     assert lines == []
+
+
+def test_both_sides_of_pairs_are_never_more_than_the_total(lines: list[str]) -> None:
+    clock, progress = Clock(), Progress()
+    beat = Heartbeat("encode", 12_500, "texts", lines.append, clock)
+    for _ in range(2):
+        with progress.step("encode", 12_500, "texts") as counter:
+            shown = beat.of(counter, 12_500)
+            for _ in range(5):
+                clock.now += 31
+                shown.advance(2_500)
+    assert [line.partition(" texts")[0] for line in lines] == [
+        *(f"encode: {count:,} of 12,500" for count in (2_500, 5_000, 7_500, 10_000)),
+        *(f"encode: {count:,} of 25,000" for count in (15_000, 17_500, 20_000, 22_500)),
+    ]
+    assert lines[-1].endswith("about 31 s left")
+
+
+@pytest.mark.parametrize(
+    ("parts", "total"),
+    [
+        ([(100, 100), (40, 40)], 140),  # one whole after another
+        ([(100, 60), (100, 40)], 100),  # two chunks of one whole
+        ([(100, 60), (100, 40), (40, 40)], 140),
+        ([(100, 120)], 200),  # a wrong total is no reason for a count beyond it
+    ],
+)
+def test_a_bar_that_is_entered_again_grows(
+    parts: list[tuple[int, int]], total: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "stderr", Console(file=StringIO(), force_terminal=True))
+    progress = console.TerminalProgress()
+    with progress.step("measure", len(parts), "parts"):
+        for whole, finished in parts:
+            with progress.step("encode", whole, "texts") as step:
+                step.advance(finished)
+        assert progress._bars is not None
+        bar = next(each for each in progress._bars.tasks if each.description == "encode")
+        assert (bar.completed, bar.total) == (sum(done for _, done in parts), total)

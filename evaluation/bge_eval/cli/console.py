@@ -84,15 +84,39 @@ class _Rates(ProgressColumn):
 class _Bar:
     """A step that is shown as well as counted."""
 
-    def __init__(self, progress: Progress, task: TaskID, counter: Step) -> None:
+    def __init__(self, progress: Progress, task: TaskID, counter: Step, total: int | None) -> None:
         self._progress = progress
         self._task = task
         self._counter = counter
+        self._total = total
 
     def advance(self, count: int, tokens: int = 0) -> None:
         self._counter.advance(count, tokens)
-        known = self._progress.tasks[self._progress.task_ids.index(self._task)].fields["tokens"]
-        self._progress.update(self._task, advance=count, tokens=known + tokens)
+        shown = self._progress.tasks[self._progress.task_ids.index(self._task)]
+        total = None if shown.total is None else int(shown.total)
+        self._progress.update(
+            self._task,
+            total=_total(total, int(shown.completed) + count, self._total),
+            advance=count,
+            tokens=shown.fields["tokens"] + tokens,
+        )
+
+
+def _total(known: int | None, count: int, entered: int | None) -> int | None:
+    """Return the items of a phase, of which so many are finished.
+
+    A phase is entered for every chunk of one whole, whose total stays, or for one whole after
+    another (both sides of pairs, several splits), whose totals add up. Which of the two it is shows
+    when more items are finished than were known.
+
+    Args:
+        known: the total so far; None if it is unknown.
+        count: the finished items.
+        entered: the total that the phase was last entered with.
+    """
+    if known is None or count <= known:
+        return known
+    return max(known + (entered or 0), count)
 
 
 class Heartbeat:
@@ -123,10 +147,17 @@ class Heartbeat:
         self._start = self._last = clock()
         self._count = 0
         self._step: Step | None = None
+        self._entered = total
 
-    def of(self, step: Step) -> Heartbeat:
-        """Return itself as the shown step of one part of the phase, such as a chunk."""
+    def of(self, step: Step, total: int | None) -> Heartbeat:
+        """Return itself as the shown step of one part of the phase.
+
+        Args:
+            step: counts the items of this part.
+            total: the whole's number of items, if this is a chunk of one; else this part's.
+        """
         self._step = step
+        self._entered = total
         return self
 
     def advance(self, count: int, tokens: int = 0) -> None:
@@ -134,6 +165,7 @@ class Heartbeat:
         if self._step is not None:
             self._step.advance(count, tokens)
         self._count += count
+        self._total = _total(self._total, self._count, self._entered)
         now = self._clock()
         if now - self._last < _BEAT or self._count == self._total:
             return
@@ -178,13 +210,14 @@ class TerminalProgress(Reporter):
             yield step
             return
         if not stderr.is_terminal:
-            yield self._beats.setdefault(phase, Heartbeat(phase, total, unit, self.note)).of(step)
+            beat = self._beats.setdefault(phase, Heartbeat(phase, total, unit, self.note))
+            yield beat.of(step, total)
             return
         with self._display() as bars:
             task = self._tasks.get(phase)
             if task is None:
                 task = self._tasks[phase] = bars.add_task(phase, total=total, unit=unit, tokens=0)
-            yield _Bar(bars, task, step)
+            yield _Bar(bars, task, step, total)
             if total is None:
                 bars.update(task, total=bars.tasks[bars.task_ids.index(task)].completed)
 
