@@ -180,6 +180,17 @@ def test_available_runs_what_is_here(
     assert row["scores"]["SciFact"] is not None
 
 
+def test_available_asks_no_hub(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:
+    """Without ``--offline`` too: only data that are not here would be asked for."""
+    done = bge_eval(
+        *("run", "--model", "bm25", "--tasks", "NFCorpus,SciFact", "--available"),
+        *("--data-dir", small_scifact, "--output", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NFCorpus: left out, no folder or zip of this name in a --data-dir" in done.stderr
+    assert "data from mteb/nfcorpus" not in done.stderr and "SciFact: nDCG@10" in done.stderr
+
+
 def test_damaged_data(bge_eval: CommandLine, small_scifact: Path, tmp_path: Path) -> None:
     path = small_scifact / "scifact" / "queries.jsonl"
     path.write_text("{}\n", encoding="utf-8")

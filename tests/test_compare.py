@@ -417,8 +417,12 @@ def test_against_published_scores(bge_eval: CommandLine, tmp_path: Path) -> None
     save(tmp_path, "sentence-transformers/all-MiniLM-L6-v2", "SciFact", {WHOLE: ranked(0.5, 1)})
     done = bge_eval("compare", "published", "MiniLM", "--runs", tmp_path, "--format", "json")
     assert done.returncode == 0, done.stderr
-    [line] = json.loads(done.stdout)["pairs"][0]["tasks"]
+    [pair] = json.loads(done.stdout)["pairs"]
+    [line] = pair["tasks"]
     assert (line["score_a"], line["verdict"]) == (0.64508, "untested")
+    [note] = [each for each in pair["notes"] if each.startswith("untested")]
+    assert note.startswith("untested (SciFact): sentence-transformers/all-MiniLM-L6-v2 (published)")
+    assert note.endswith("has only scores, no values by query, pair or text")
 
 
 def test_nothing_published_of_a_model() -> None:

@@ -126,6 +126,11 @@ def test_the_official_measures_equal_those_of_ir_measures_on_the_run_file(
     assert shown.returncode == 0 and "ir.ours.graded" in shown.stdout
     compared = bge_eval("compare", tmp_path / "out", tmp_path / "out")
     assert "RR(rel=2)" in compared.stdout and "untested" not in compared.stdout
+    baseline = tmp_path / "baseline.json"
+    assert bge_eval("check", tmp_path / "out", "--baseline", baseline, "--update").returncode == 0
+    judged = bge_eval("check", tmp_path / "out", "--baseline", baseline, "--format", "json")
+    [finding] = json.loads(judged.stdout)["findings"]
+    assert finding["what"] == "RR(rel=2)" and finding["comparison"] is not None
     page = bge_eval("report", tmp_path / "out", "-o", tmp_path / "page.html")
     assert page.returncode == 0, page.stderr
     checked = bge_eval("data", "check", "--tasks", name, "--data-dir", tmp_path)

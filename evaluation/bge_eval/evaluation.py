@@ -64,7 +64,8 @@ class Options:
     other_data: bool = False
     """Accept local data whose size or script is not the one expected of the task."""
     available: bool = False
-    """Leave out tasks whose data are known to be missing, instead of refusing to start."""
+    """Leave out tasks whose data are not on this machine; without it they are an error, or are
+    downloaded."""
     rerank_top_k: int = 100
     """Documents of each query that the reranker re-orders."""
     label: str = ""
@@ -211,6 +212,7 @@ def _sources(
         offline=options.offline,
         dangling=options.dangling,
         available=available,
+        here=options.available,
         note=progress.note,
     )
 

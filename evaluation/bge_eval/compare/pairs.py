@@ -17,9 +17,6 @@ from bge_eval.statistics.samples import RESAMPLES, Values
 LEVEL = 0.05
 """A difference with a smaller corrected p-value is significant."""
 
-UNTESTED = "untested: a side has no per-query values, so only scores are compared"
-"""The note on differences without statistics."""
-
 
 class Verdict(StrEnum):
     """The conclusion about a difference."""
@@ -30,7 +27,7 @@ class Verdict(StrEnum):
     """Not significant."""
     SAME = "same"
     UNTESTED = "untested"
-    """A side has no per-query values."""
+    """Only scores are compared: a side has no values by query, or both have none of the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +132,8 @@ def compare_pair(
         aligned[task] = both
         differences.append(_difference(task, one, two, both, seed, resamples))
         step(task)
-    if any(each.statistics is None for each in differences):
-        notes.append(UNTESTED)
+    untested = [each.title for each in differences if each.statistics is None]
+    notes += _untested(labels, {task: outputs[task] for task in untested})
     means = [
         _mean_difference(title, tasks, differences, aligned, seed, resamples)
         for title, tasks in suites
@@ -198,6 +195,24 @@ def differing_conditions(one: Output, two: Output) -> list[str]:
         ):
             mismatches.append(f"only one of them has values for {different} of the {one.unit}")
     return mismatches
+
+
+def _untested(labels: tuple[str, str], outputs: Mapping[str, tuple[Output, Output]]) -> list[str]:
+    """Return why tasks are compared by their scores alone, a note for each reason."""
+    tasks: dict[str, list[str]] = {}
+    for task, both in outputs.items():
+        lacking = [
+            label for label, side in zip(labels, both, strict=True) if not any(side.values.values())
+        ]
+        if lacking:
+            what = "has only scores" if len(lacking) == 1 else "have only scores"
+            reason = f"{' and '.join(lacking)} {what}, no values by query, pair or text"
+        elif both[0].unit != both[1].unit:
+            reason = f"values are of {both[0].unit} against {both[1].unit}"
+        else:
+            reason = f"the sides have no {both[0].unit} in common"
+        tasks.setdefault(reason, []).append(task)
+    return [f"untested ({', '.join(names)}): {reason}" for reason, names in tasks.items()]
 
 
 def _not_comparable(labels: tuple[str, str], mismatches: Mapping[str, Sequence[str]]) -> UsageError:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.gate.rules import MAIN
 from bge_eval.leaderboard.rows import Column
 from bge_eval.measures.items import NOTES, item_values
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import MAIN_KEY, measure_of_key, mteb_key, stored_name
 from bge_eval.measures.per_query import PER_QUERY, per_query
+from bge_eval.measures.rescore import judge
 from bge_eval.progress import Profile
+from bge_eval.records import SplitKey
 from bge_eval.results.record import Environment
 from bge_eval.results.saved import TOLERANCE, SavedResult
 
@@ -78,8 +81,9 @@ def entry_of(result: SavedResult, measures: Iterable[str] = ()) -> Entry:
         DamagedError: a file cannot be read, or the main score is missing or not a number.
     """
     record = result.record
-    main, wanted = _wanted_measures(record.main_measure, measures)
     parts = result.parts()
+    ranks = any(each.keys for each in (result, *parts))
+    main, wanted = _wanted_measures(record.main_measure, measures, ranks=ranks)
     scores = _scores(result, parts, wanted)
     values = _query_values([result, *parts], wanted)
     doubt = ""
@@ -120,9 +124,20 @@ def _agrees(values: PartValues, name: str, main: str, scores: Mapping[str, float
     return bool(own) and all(abs(mean_of(values) - score) <= TOLERANCE for score in own)
 
 
-def _wanted_measures(main_key: str, measures: Iterable[str]) -> tuple[str, dict[str, Measure]]:
-    """Return the main measure's name, and the measures to read by their names in files."""
+def _wanted_measures(
+    main_key: str, measures: Iterable[str], *, ranks: bool
+) -> tuple[str, dict[str, Measure]]:
+    """Return the main measure's name, and the measures to read by their names in files.
+
+    Args:
+        main_key: the main measure's key in mteb's results.
+        measures: the names of more measures.
+        ranks: whether runs are saved, from which a measure that mteb lacks is computed.
+    """
     main_measure = measure_of_key(main_key)
+    if main_measure is None and ranks:  # such as RR(rel=2)
+        with suppress(UsageError):
+            main_measure = parse_measure(main_key)
     main = stored_name(main_measure) if main_measure else main_key or "main score"
     extra = [parse_measure(name) for name in measures if name != MAIN]
     # The main measure is not parsed again: some mteb tasks use cutoffs that the parser refuses.
@@ -167,19 +182,37 @@ def _query_values(
             try:
                 columns, rows = result.per_query(part)
                 missing = {name: m for name, m in measures.items() if name not in columns}
-                if missing:
-                    more = per_query(result.run(part), result.qrels(part), [*missing.values()])
-                    columns = [*columns, *missing]
-                    rows = {query: [*row, *more[query]] for query, row in rows.items()}
+                by_measure = _computed(result, part, missing)
             except MissingError:  # results of earlier versions have no run or qrels beside them
                 continue
             if not rows:
                 continue
+            for place, name in enumerate(columns):
+                if name in measures:
+                    by_measure[name] = {query: row[place] for query, row in rows.items()}
             for name in measures:
-                column = columns.index(name)
-                by_query = {query: row[column] for query, row in rows.items()}
-                values.setdefault(name, {})[f"{prefix}{'/'.join(part)}"] = by_query
+                if by_measure[name].keys() == rows.keys():  # Accuracy leaves queries out
+                    own = values.setdefault(name, {})
+                    own[f"{prefix}{'/'.join(part)}"] = dict(by_measure[name])
     return values
+
+
+def _computed(
+    result: SavedResult, part: SplitKey, measures: Mapping[str, Measure]
+) -> dict[str, Mapping[str, float]]:
+    """Return measure → query → value, computed from a saved run and its judgements."""
+    if not measures:
+        return {}
+    run, qrels = result.run(part), result.qrels(part)
+    stored = {name: each for name, each in measures.items() if mteb_key(each)}
+    others = {name: each for name, each in measures.items() if name not in stored}
+    by_query = per_query(run, qrels, [*stored.values()])
+    values: dict[str, Mapping[str, float]] = {
+        name: {query: row[place] for query, row in by_query.items()}
+        for place, name in enumerate(stored)
+    }
+    judged = judge(run, qrels, [*others.values()]) if others else {}
+    return values | {name: judged[each].per_query for name, each in others.items()}
 
 
 def _item_values(results: Sequence[SavedResult], main: str) -> tuple[dict[str, PartValues], str]:

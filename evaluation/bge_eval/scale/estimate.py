@@ -90,7 +90,13 @@ def estimate(
         options: data folders and output folder.
         progress: receives every step.
     """
-    sources = find_sources(tasks, options.data_dirs, offline=options.offline, available=True)
+    sources = find_sources(
+        tasks,
+        options.data_dirs,
+        offline=options.offline,
+        available=True,
+        here=options.available,
+    )
     done = {each.task: each for each in preview(model, tasks, options, progress=progress)}
     estimates = []
     for planned in tasks:

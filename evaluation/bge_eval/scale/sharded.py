@@ -74,6 +74,7 @@ def encode_part(
         offline=options.offline,
         dangling=options.dangling,
         available=options.available,
+        here=options.available,
         note=progress.note,
     )
     singles = [single for planned in tasks for single in planned.parts or (planned,)]

@@ -17,6 +17,7 @@ def find_sources(
     offline: bool = False,
     dangling: bool = False,
     available: bool = False,
+    here: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, DataSource]:
     """Find the data of every task, and report all missing data together.
@@ -27,6 +28,7 @@ def find_sources(
         offline: open no connection.
         dangling: accept judgements of documents that the corpus lacks.
         available: leave out tasks whose data are missing, instead of raising.
+        here: data that would have to be downloaded are missing. The hub is not asked.
         note: receives one line for every task that is left out.
 
     Returns:
@@ -40,6 +42,9 @@ def find_sources(
     singles = [part for planned in tasks for part in (planned.parts or (planned,))]
     for planned in singles:
         try:
+            if here and not offline:
+                # Its source is another one, with another identity, where nothing is downloaded.
+                planned.source(data_dirs, offline=True, dangling=dangling).check(planned.task)
             source = planned.source(data_dirs, offline=offline, dangling=dangling)
             source.check(planned.task)
         except MissingError as error:

@@ -34,7 +34,9 @@ class DataFlags:
     available: Annotated[
         bool,
         typer.Option(
-            "--available", help="Leave out tasks whose data are missing.", rich_help_panel=_PANEL
+            "--available",
+            help="Run the tasks whose data are on this machine; download none.",
+            rich_help_panel=_PANEL,
         ),
     ] = False
     allow_dangling_qrels: Annotated[
