@@ -141,7 +141,7 @@ def test_zero_shot_is_what_mteb_says() -> None:
     rows = tuple(Row(name, "r", "", None, "") for name in names)
     tasks = ["NQ", "HotpotQA", "SciFact"]
     board = Leaderboard("", tuple(map(Column, tasks)), rows)
-    answers = zero_shot(board, metas)
+    answers = zero_shot(board, {name: metas[name].get_training_datasets() for name in names[:2]})
     for row, answer in zip(rows[:2], answers, strict=False):
         assert answer.zero_shot is metas[row.model].is_zero_shot_on(tasks)
         trained = [task for task in tasks if metas[row.model].is_zero_shot_on([task]) is False]
@@ -161,5 +161,8 @@ def test_a_reranker_trained_on_a_task_is_not_zero_shot() -> None:
         Row(clean, "r", "", reranker, "")
         for reranker in (None, "BAAI/bge-base-en-v1.5@12345678 (top 100)", "a/own (top 100)")
     )
-    answers = zero_shot(Leaderboard("", (Column("NQ"),), rows), metas)
+    training = {
+        name: metas[name].get_training_datasets() for name in (clean, "BAAI/bge-base-en-v1.5")
+    }
+    answers = zero_shot(Leaderboard("", (Column("NQ"),), rows), training)
     assert [answer.zero_shot for answer in answers] == [True, False, None]

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from bge_eval.cli.app import application
+from bge_eval.suites import remembered
 
 HEAVY = ("mteb", "torch", "transformers", "datasets", "openvino")
 CODE = (
@@ -68,6 +72,42 @@ def test_what_reads_results_loads_no_model_library(
 ) -> None:
     _, _, loaded = call(*(text.format(root=results) for text in arguments))
     assert loaded == "[]"
+
+
+def test_published_rows_are_shown_without_mteb_once_it_was_asked(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    commands = [
+        ("table", str(results), "--published", "--zero-shot", "--types"),
+        ("table", str(results), "--tasks", "beir", "--published", "--format", "csv"),
+        ("table", "--tasks", "SciFact", "--published", "--format", "json"),
+        ("report", str(results), "--output", "page.html"),
+    ]
+    first = [CliRunner().invoke(application(), command) for command in commands]
+    assert [done.exit_code for done in first] == [0] * len(commands), first[0].output
+    for command, before in zip(commands[1:], first[1:], strict=True):
+        text, _, loaded = call(*command, cwd=tmp_path)
+        assert loaded == "[]" and text == before.stdout
+    # A damaged answer, and those of another version of mteb, are asked for again.
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text("{")
+    again = CliRunner().invoke(application(), commands[2])
+    assert again.stdout == first[2].stdout
+    assert (
+        "not known here"
+        in CliRunner()
+        .invoke(
+            application(),
+            ("table", str(results), "--tasks", "own", "--lang", "de"),
+            env={"COLUMNS": "200"},
+        )
+        .output
+    )
+    monkeypatch.setattr(remembered, "_library", lambda: "3.0.0-0")
+    assert remembered.remembered("columns", lambda: [1, 2]) == [1, 2]
+    assert remembered.remembered("columns", lambda: pytest.fail("asked twice")) == [1, 2]
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,28 +63,73 @@ def columns_of(
     """
     from bge_eval.errors import UsageError
     from bge_eval.leaderboard.rows import Column
-    from bge_eval.suites.catalogue import plan
 
     columns: dict[str, Column] = {}
     known: list[str] = []
     for name in names:
-        try:
-            resolved = [_column(task) for task in plan([name])]
+        resolved = _whole(name)
+        if resolved is not None:
             known.append(name)
-        except UsageError:
-            if languages:
-                raise UsageError(
-                    f"--lang: the languages of {name} are not known here. Choose its subsets with"
-                    " --subset."
-                ) from None
+        elif languages:
+            raise UsageError(
+                f"--lang: the languages of {name} are not known here. Choose its subsets with"
+                " --subset."
+            )
+        else:
             resolved = [Column(name, subsets=tuple(subsets), part="+".join(subsets))]
         for column in resolved:
             columns.setdefault(column.task, column)
     if known and (subsets or languages):
-        narrowed = {task.name: _column(task) for task in plan(known, subsets, languages)}
+        narrowed = _asked(known, subsets, languages)
         own = [column for column in columns.values() if not column.type]
-        return [*(_part_of(column, columns[name]) for name, column in narrowed.items()), *own]
+        return [*(_part_of(column, columns[column.task]) for column in narrowed), *own]
     return list(columns.values())
+
+
+def _whole(name: str) -> list[Column] | None:
+    """Return the columns of a suite or task; None for a task of the user's own."""
+    from bge_eval.errors import UsageError
+
+    try:
+        return _asked([name])
+    except UsageError:
+        return None
+
+
+def _asked(
+    names: Sequence[str], subsets: Sequence[str] = (), languages: Sequence[str] = ()
+) -> list[Column]:
+    """Return columns as mteb has them, without loading it if they were asked for before.
+
+    Raises:
+        UsageError: a name is unknown, or a task has none of the subsets or languages.
+    """
+    from bge_eval.errors import UsageError
+    from bge_eval.suites.remembered import remembered
+
+    def ask() -> list[dict[str, Any]] | str:
+        from bge_eval.suites.catalogue import plan
+
+        try:
+            return [asdict(_column(task)) for task in plan(names, subsets, languages)]
+        except UsageError as error:
+            return str(error)
+
+    if any(":" in name or "/" in name or Path(name).is_dir() for name in names):
+        answer = ask()  # it depends on files of the user's
+    else:
+        answer = remembered(f"columns {json.dumps([names, subsets, languages])}", ask)
+    if isinstance(answer, str):
+        raise UsageError(answer)
+    return [_as_column(each) for each in answer]
+
+
+def _as_column(answer: Mapping[str, Any]) -> Column:
+    from bge_eval.leaderboard.rows import Column
+
+    names = ("splits", "subsets", "present")
+    lists = {name: tuple(answer[name]) for name in names}
+    return Column(**{**answer, **lists, "parts": tuple(map(_as_column, answer["parts"]))})
 
 
 def columns_for(
@@ -145,11 +192,9 @@ def _part_of(column: Column, whole: Column) -> Column:
 
 def refuse_unknown(columns: Sequence[Column]) -> None:
     """Raise the error of the first name that is no suite, no task and in no result."""
-    from bge_eval.suites.catalogue import plan
-
     for column in columns:
         if not column.type:
-            plan([column.task])
+            _asked([column.task])
 
 
 def _column(planned: PlannedTask) -> Column:
@@ -229,9 +274,13 @@ def published_beside(columns: Sequence[Column], key: str, aggregates: Aggregates
     Raises:
         UsageError: the published scores do not hold the measure.
     """
-    import mteb
-
     from bge_eval.leaderboard.published import published_rows
+    from bge_eval.suites.remembered import remembered
 
-    own = {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
+    def ask() -> dict[str, str | None]:
+        import mteb
+
+        return {str(meta.name): meta.revision for meta in mteb.get_model_metas()}
+
+    own = remembered("main revisions of models", ask)
     return published_rows(columns, key=key, main_revisions=own, aggregates=aggregates)

@@ -261,11 +261,16 @@ def _ranks(board: Leaderboard, key: str) -> list[Rank | None]:
 
 
 def _zero_shot(board: Leaderboard) -> list[ZeroShot]:
-    import mteb
-
     from bge_eval.leaderboard.zero_shot import zero_shot
+    from bge_eval.suites.remembered import remembered
 
-    return zero_shot(board, {str(meta.name): meta for meta in mteb.get_model_metas()})
+    def ask() -> dict[str, list[str] | None]:
+        import mteb
+
+        sets = {str(meta.name): meta.get_training_datasets() for meta in mteb.get_model_metas()}
+        return {model: None if names is None else sorted(names) for model, names in sets.items()}
+
+    return zero_shot(board, remembered("training data of models", ask))
 
 
 def _row_named(board: Leaderboard, name: str) -> Row:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Row
 from bge_eval.results.cut import task_of
-
-if TYPE_CHECKING:
-    from mteb.models import ModelMeta
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +27,14 @@ class ZeroShot:
         return "yes" if self.zero_shot else f"no ({len(self.trained_on)})"
 
 
-def zero_shot(board: Leaderboard, metas: Mapping[str, ModelMeta]) -> list[ZeroShot]:
+def zero_shot(board: Leaderboard, training: Mapping[str, Collection[str] | None]) -> list[ZeroShot]:
     """Return every row's training on the tasks of a table.
 
     Args:
         board: the table.
-        metas: model → mteb's record of it. A model without one, such as the user's own, is
-            unknown; so is a row whose reranker is.
+        training: model → the tasks that it was trained on, with those that mteb counts as similar
+            (``ModelMeta.get_training_datasets``); None if mteb does not know. A model without an
+            entry, such as the user's own, is unknown; so is a row whose reranker is.
     """
     names = {
         column.task: [task_of(each.task) for each in (column, *column.parts)]
@@ -49,7 +46,7 @@ def zero_shot(board: Leaderboard, metas: Mapping[str, ModelMeta]) -> list[ZeroSh
         of_row = []
         for model in _models(row):
             if model not in known:
-                known[model] = _of_model(metas.get(model), names)
+                known[model] = _of_model(training.get(model), names)
             of_row.append(known[model])
         trained = {task: None for each in of_row for task in each.trained_on}
         unknown = any(each.zero_shot is None for each in of_row)
@@ -63,12 +60,8 @@ def _models(row: Row) -> list[str]:
     return [row.model, *([reranker] if reranker else [])]
 
 
-def _of_model(meta: ModelMeta | None, names: Mapping[str, Sequence[str]]) -> ZeroShot:
-    if meta is None:
+def _of_model(training: Collection[str] | None, names: Mapping[str, Sequence[str]]) -> ZeroShot:
+    if training is None:
         return ZeroShot(None)
-    every = [name for tasks in names.values() for name in tasks]
-    answer = meta.is_zero_shot_on(every)
-    if answer is not False:
-        return ZeroShot(answer)
-    trained = [task for task, tasks in names.items() if meta.is_zero_shot_on(tasks) is False]
-    return ZeroShot(False, tuple(trained))
+    trained = [task for task, tasks in names.items() if not set(training).isdisjoint(tasks)]
+    return ZeroShot(not trained, tuple(trained))
