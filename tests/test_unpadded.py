@@ -48,6 +48,8 @@ def model_of(name: str, **more: Any) -> Any:
     of_kind: dict[str, dict[str, Any]] = {
         "albert": {"embedding_size": 16},
         "electra": {"embedding_size": 16},
+        "gemma2": {"sliding_window": WINDOW, "layer_types": windows, "query_pre_attn_scalar": 8}
+        | {"attn_logit_softcapping": 3.0},
         "mistral": {"sliding_window": WINDOW},
         "phi3": {"sliding_window": WINDOW},
         "gemma3_text": {"sliding_window": WINDOW, "layer_types": windows},
@@ -156,6 +158,64 @@ def test_torch_s_kernel_takes_our_arguments(window: int | None, groups: int) -> 
     segments = replace(segments, bounds=segments.bounds.to("meta"))
     attended = by_torch(query, key, key, segments, Pattern(0.3, True, window))
     assert attended.shape == query.shape and attended.dtype == torch.bfloat16
+
+
+OLD_SIGNATURES = {
+    "2.10": "*, is_causal=False, return_aux=None",
+    "2.11": "*, return_aux=None, scale=None, window_size=(-1, -1)",
+    "2.13": "*, return_aux=None, scale=None, window_size=(-1, -1), enable_gqa=False",
+}
+"""What torch's kernel takes after its seven tensors and sizes, by version."""
+
+
+@pytest.mark.parametrize("version", OLD_SIGNATURES)
+@pytest.mark.parametrize("groups", [4, 2])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Pattern(8**-0.5, True, None),
+        Pattern(None, False, None),
+        Pattern(0.3, True, None),
+        Pattern(None, False, 3),
+        Pattern(None, True, 3, 5.0),
+    ],
+)
+def test_every_version_of_torch_s_kernel_gets_the_same_attention_to_compute(
+    version: str, groups: int, pattern: Pattern, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that cannot compute a pattern is refused before it computes another one."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    lengths = (5, 9, 9)
+    segments = Segments.of(np.array(lengths), by_equal_lengths, torch.device("cpu"))
+
+    def compute(query: Any, key: Any, value: Any, bounds: Any, longest: int, **taken: Any) -> Any:
+        assert bounds.dtype == torch.int32 and bounds.tolist() == [0, 5, 14, 23] and longest == 9
+        before, after = taken.get("window_size", (-1, 0 if taken.get("is_causal") else -1))
+        assert query.shape[1] == key.shape[1] or taken.get("enable_gqa")
+        window = None if before < 0 else before + 1
+        seen = Pattern(taken.get("scale"), after == 0, window)
+        return by_equal_lengths(query, key, value, segments, seen)
+
+    scope = {"compute": compute}
+    names = [part.partition("=")[0].strip() for part in OLD_SIGNATURES[version].split(",")]
+    passed = ", ".join(f"{name}={name}" for name in names if name.isidentifier())
+    exec(
+        f"def varlen_attn(q, k, v, cu_q, cu_k, most_q, most_k, {OLD_SIGNATURES[version]}):\n"
+        f"    return compute(q, k, v, cu_q, most_q, {passed})",
+        scope,
+    )
+    monkeypatch.setattr(varlen, "varlen_attn", scope["varlen_attn"])
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(sum(lengths), 4, 8, generator=generator, dtype=torch.float64)
+    key, value = torch.randn(2, sum(lengths), groups, 8, generator=generator, dtype=torch.float64)
+    old = version == "2.10" and (pattern.scale == 0.3 or pattern.window)
+    if old or pattern.softcap:
+        with pytest.raises(NotImplementedError):
+            by_torch(query, key, value, segments, pattern)
+        return
+    computed = by_torch(query, key, value, segments, pattern)
+    expected = by_equal_lengths(query, key, value, segments, pattern)
+    torch.testing.assert_close(computed, expected)
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "deberta-v2", "gpt2"])

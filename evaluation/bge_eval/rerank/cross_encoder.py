@@ -255,10 +255,11 @@ class CrossEncoderReranker(Resumable):
     def _replace_forward(self, model: CrossEncoder) -> None:
         """Run the forward pass in ONNX Runtime or OpenVINO, or on CUDA without padding."""
         transformer: Any = model[0].auto_model
-        if self._options.backend in ("auto", "torch") and model.device.type == "cuda":
-            from bge_eval.runtime.unpadded import run_unpadded
+        if self._options.backend in ("auto", "torch"):
+            from bge_eval.runtime.unpadded import run_unpadded, skips_padding
 
-            run_unpadded(transformer.base_model, self.progress.note)
+            if skips_padding(model.device):
+                run_unpadded(transformer.base_model, self.progress.note)
         if self._options.backend == Backend.ONNX:
             from bge_eval.rerank.fast_forward import use_onnx
 

@@ -159,7 +159,7 @@ class LateInteractionReranker(Resumable):
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from bge_eval.runtime.unpadded import run_unpadded
+        from bge_eval.runtime.unpadded import run_unpadded, skips_padding
 
         device = torch.device(first_device(self._options.device))
         common: dict[str, Any] = {
@@ -181,7 +181,7 @@ class LateInteractionReranker(Resumable):
         path = self.files.folder / _HEAD
         head = linear_head(path, device) if path.is_file() else None
         model = model.to(device).eval()
-        if device.type == "cuda":
+        if skips_padding(device):
             run_unpadded(model, self.progress.note)
         self._loaded = tokenizer, model, head
         return self._loaded

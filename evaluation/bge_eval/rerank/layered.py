@@ -26,29 +26,28 @@ from bge_eval.rerank.llm import (
     YES_OR_NO,
     LLMReranker,
     Loader,
+    Loading,
     Question,
     Scorer,
     asked,
-    padded,
 )
 from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedTokenizerBase
+
+    from bge_eval.runtime.last_tokens import LastTokens
 
 
 def layerwise(layers: int | None) -> Loader:
     """Return the loader of the MiniCPM reranker with the first ``layers`` layers (None: all)."""
 
-    def load(
-        files: ModelFiles,
-        tokenizer: PreTrainedTokenizerBase,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Scorer:
+    def load(loading: Loading) -> Scorer:
         from transformers import LlamaConfig, LlamaModel
 
+        from bge_eval.runtime.last_tokens import LastTokens
+
+        files = loading.files
         config = read_config(files.folder)
         if config.get("head_type", "simple") != "simple" or config.get("rope_scaling"):
             raise UsageError(
@@ -70,19 +69,22 @@ def layerwise(layers: int | None) -> Loader:
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 body[name] = body[name] * sublayer
         _load_weights(files, model, body, depth)
-        model.to(device, dtype).eval()
+        model.to(loading.device, loading.dtype).eval()
         index = depth - int(config["start_layer"]) if config.get("head_multi", True) else None
-        head = _head(files, weights, index).to(device, dtype)
-
-        def score(questions: Sequence[Question]) -> torch.Tensor:
-            ids, mask = padded(questions, left=True, device=device)
-            out = model(input_ids=ids, attention_mask=mask, use_cache=False)
-            scores: torch.Tensor = (out.last_hidden_state[:, -1] @ head.T)[:, 0]
-            return scores
-
-        return score
+        head = _head(files, weights, index).to(loading.device, loading.dtype)
+        return _scorer(LastTokens(model, loading.note, left=True), head)
 
     return load
+
+
+def _scorer(model: LastTokens, head: torch.Tensor) -> Scorer:
+    """Return the scorer that multiplies the last token's vector by a head, ``(1, dim)``."""
+
+    def score(questions: Sequence[Question]) -> torch.Tensor:
+        scores: torch.Tensor = (model.vectors([each.ids for each in questions]) @ head.T)[:, 0]
+        return scores
+
+    return score
 
 
 def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) -> Loader:
@@ -94,19 +96,16 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
         compress_at: the layers before which to average.
     """
 
-    def load(
-        files: ModelFiles,
-        tokenizer: PreTrainedTokenizerBase,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Scorer:
+    def load(loading: Loading) -> Scorer:
         import torch
         from transformers import Gemma2Config, Gemma2Model
 
+        from bge_eval.runtime.flat_layers import FlatLayers
+
+        files, device, dtype = loading.files, loading.device, loading.dtype
         config = _layered_config(files)
         depth = _depth(files, config, layers)
         weights = _weights(files)
-        # Only eager attention applies the soft cap of this architecture.
         options: dict[str, Any] = {"num_hidden_layers": depth, "attn_implementation": "eager"}
         model: Any = Gemma2Model(Gemma2Config(**_model_options(config), **options))
         body = {
@@ -119,27 +118,12 @@ def lightweight(layers: int | None, ratio: int, compress_at: tuple[int, ...]) ->
         # FlagEmbedding uses the first head for every layer, and so do the published scores.
         head = _head(files, weights, 0).to(device, dtype)
         cap = config.get("final_logit_softcapping")
-        scale = torch.tensor(config["hidden_size"] ** 0.5, dtype=dtype, device=device)
+        compressed = {index for index in compress_at if index > 0} if ratio > 1 else set()
+        flat = FlatLayers(model, loading.note)
 
         def score(questions: Sequence[Question]) -> torch.Tensor:
-            ids, mask = padded(questions, left=False, device=device)
-            hidden = torch.nn.functional.embedding(ids, model.embed_tokens.weight) * scale
-            for index, layer in enumerate(model.layers):
-                if ratio > 1 and index in compress_at and index > 0:
-                    hidden, mask = _compressed(hidden, mask, questions, ratio)
-                if index == 0 or (ratio > 1 and index in compress_at):
-                    positions = torch.arange(hidden.shape[1], device=device).unsqueeze(0)
-                    causal = _causal(mask, hidden.dtype)
-                    rotary = model.rotary_emb(hidden, positions)
-                out = layer(
-                    hidden,
-                    attention_mask=causal,
-                    position_ids=positions,
-                    position_embeddings=rotary,
-                )
-                hidden = out[0] if isinstance(out, tuple) else out
-            last = mask.sum(dim=1) - 1
-            final = model.norm(hidden)[torch.arange(len(questions), device=device), last]
+            groups = [(question.head, question.tail, ratio) for question in questions]
+            final = flat.last([question.ids for question in questions], compressed, groups)
             scores: torch.Tensor = (final @ head.T)[:, 0]
             return torch.tanh(scores / cap) * cap if cap else scores
 
@@ -156,15 +140,12 @@ def matroyshka(layers: int | None) -> Loader:
     for all but the longest input, so its scores depend on the batch.
     """
 
-    def load(
-        files: ModelFiles,
-        tokenizer: PreTrainedTokenizerBase,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Scorer:
-        import torch
+    def load(loading: Loading) -> Scorer:
         from transformers import MistralConfig, MistralModel
 
+        from bge_eval.runtime.last_tokens import LastTokens
+
+        files = loading.files
         config = _layered_config(files)
         depth, weights = _depth(files, config, layers), _weights(files)
         model: Any = MistralModel(MistralConfig(**_model_options(config), num_hidden_layers=depth))
@@ -174,52 +155,12 @@ def matroyshka(layers: int | None) -> Loader:
             if name.startswith("model.")
         }
         _load_weights(files, model, body, depth)
-        model.to(device, dtype).eval()
+        model.to(loading.device, loading.dtype).eval()
         # As of the lightweight reranker: the first head scores at whichever single layer.
-        head = _head(files, weights, 0).to(device, dtype)
-
-        def score(questions: Sequence[Question]) -> torch.Tensor:
-            ids, mask = padded(questions, left=False, device=device)
-            hidden = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            final = hidden[torch.arange(len(questions), device=device), mask.sum(dim=1) - 1]
-            scores: torch.Tensor = (final @ head.T)[:, 0]
-            return scores
-
-        return score
+        head = _head(files, weights, 0).to(loading.device, loading.dtype)
+        return _scorer(LastTokens(model, loading.note, left=False), head)
 
     return load
-
-
-def _compressed(
-    hidden: torch.Tensor, mask: torch.Tensor, questions: Sequence[Question], ratio: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average every ``ratio`` token vectors of the passages, not of query and question."""
-    import torch
-
-    rows = []
-    for vectors, length, question in zip(hidden, mask.sum(dim=1).tolist(), questions, strict=True):
-        end = length - question.tail
-        groups = vectors[question.head : end].split(ratio)
-        averages = [group.mean(dim=0, keepdim=True) for group in groups if len(group)]
-        rows.append(torch.cat([vectors[: question.head], *averages, vectors[end:length]]))
-    lengths = torch.tensor([len(row) for row in rows], device=hidden.device)
-    longest = torch.arange(int(lengths.max()), device=hidden.device)
-    return (
-        torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
-        (longest[None, :] < lengths[:, None]).to(mask.dtype),
-    )
-
-
-def _causal(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the causal attention mask to add to scores, ``(batch, 1, tokens, tokens)``."""
-    import torch
-
-    size = mask.shape[1]
-    causal = torch.ones((size, size), dtype=torch.bool, device=mask.device).tril()
-    allowed = causal[None, None] & mask[:, None, None, :].bool()
-    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )
 
 
 _OMITTED = {"architectures", "auto_map", "model_type", "num_hidden_layers", "layer_types"}

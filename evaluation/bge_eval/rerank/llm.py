@@ -30,12 +30,13 @@ from bge_eval.rerank.reranker import (
     remote_code,
 )
 from bge_eval.runtime.batches import PairRule, default_batch_tokens
-from bge_eval.runtime.batches import padded as padded_rows
 from bge_eval.runtime.devices import first_device
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+    from bge_eval.runtime.last_tokens import LastTokens
 
 YES_OR_NO = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the"
@@ -80,7 +81,23 @@ class Template(Protocol):
         """Return the inputs of (query, document) pairs."""
 
 
-Loader = Callable[[ModelFiles, "PreTrainedTokenizerBase", "torch.dtype", "torch.device"], Scorer]
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What a family needs to load its weights."""
+
+    files: ModelFiles
+    """The model's files."""
+    tokenizer: PreTrainedTokenizerBase
+    """Its tokenizer."""
+    dtype: torch.dtype
+    """The precision of the weights."""
+    device: torch.device
+    """Where they will be."""
+    note: Callable[[str], None]
+    """Receives why a model is computed with padding on a GPU."""
+
+
+Loader = Callable[[Loading], Scorer]
 """Loads a family's weights and returns its scorer."""
 
 
@@ -188,8 +205,9 @@ class LLMReranker(Resumable):
                     trust_remote_code=self._options.trust_remote_code,
                     local_files_only=True,
                 )
+                dtype = getattr(torch, self._options.dtype)
                 scorer = self._load_scorer(
-                    self.files, tokenizer, getattr(torch, self._options.dtype), device
+                    Loading(self.files, tokenizer, dtype, device, self.progress.note)
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = one_line(error)
@@ -250,20 +268,7 @@ def asked(question: str) -> Callable[[PreTrainedTokenizerBase, int], Template]:
     return lambda tokenizer, limit: _Asked(tokenizer, limit, question)
 
 
-def padded(
-    questions: Sequence[Question], *, left: bool, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and mask, ``(n, longest)`` each, padded with zeros."""
-    import torch
-
-    longest = max(len(question.ids) for question in questions)
-    ids = padded_rows([question.ids for question in questions], longest, 0, left=left)
-    ones = [[1] * len(question.ids) for question in questions]
-    mask = padded_rows(ones, longest, 0, left=left)
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def load_language_model(files: ModelFiles, dtype: torch.dtype, device: torch.device) -> Any:
+def load_language_model(loading: Loading) -> LastTokens:
     """Load a causal language model.
 
     Raises:
@@ -272,9 +277,12 @@ def load_language_model(files: ModelFiles, dtype: torch.dtype, device: torch.dev
     """
     from transformers import AutoModelForCausalLM
 
+    from bge_eval.runtime.last_tokens import LastTokens
+
+    files = loading.files
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            files.folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            files.folder, dtype=loading.dtype, local_files_only=True, output_loading_info=True
         )
     except ValueError as error:
         if "trust_remote_code" not in str(error):
@@ -288,27 +296,14 @@ def load_language_model(files: ModelFiles, dtype: torch.dtype, device: torch.dev
             f"The checkpoint of {files.name} lacks weights, such as"
             f" {sorted(info['missing_keys'])[0]}; scores would be random."
         )
-    return model.to(device).eval()
+    return LastTokens(model.to(loading.device).eval(), loading.note, left=True)
 
 
-def load_yes_logit(
-    files: ModelFiles,
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Scorer:
+def load_yes_logit(loading: Loading) -> Scorer:
     """Load a causal language model; the score is the logit of "Yes" after the question."""
-    model = load_language_model(files, dtype, device)
-    yes = tokenizer("Yes", add_special_tokens=False)["input_ids"][0]
-
-    def score(questions: Sequence[Question]) -> torch.Tensor:
-        ids, mask = padded(questions, left=True, device=device)
-        # Only the last position's logits: those of every token would fill the memory.
-        out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
-        logits: torch.Tensor = out.logits[:, -1, yes]
-        return logits
-
-    return score
+    model = load_language_model(loading)
+    yes = loading.tokenizer("Yes", add_special_tokens=False)["input_ids"][0]
+    return lambda questions: model.logits([question.ids for question in questions])[:, yes]
 
 
 def _recognises(files: ModelFiles) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bge_eval.encode.files import ModelFiles
 from bge_eval.progress import Progress
-from bge_eval.rerank.llm import LLMReranker, Question, Scorer, load_language_model, padded
+from bge_eval.rerank.llm import LLMReranker, Loading, Question, Scorer, load_language_model
 from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
 
 if TYPE_CHECKING:
@@ -61,22 +61,17 @@ def _pair(query: str, document: str) -> str:
     return f"<Instruct>: {_INSTRUCTION}\n<Query>: {query}\n<Document>: {document}"
 
 
-def _load(
-    files: ModelFiles,
-    tokenizer: PreTrainedTokenizerBase,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Scorer:
+def _load(loading: Loading) -> Scorer:
     """Load the language model; the score is the probability of "yes" against "no"."""
     import torch
 
-    model = load_language_model(files, dtype, device)
-    answers = torch.tensor(tokenizer.convert_tokens_to_ids(["no", "yes"]), device=device)
+    model = load_language_model(loading)
+    ids = loading.tokenizer.convert_tokens_to_ids(["no", "yes"])
+    answers = torch.tensor(ids, device=loading.device)
 
     def score(questions: Sequence[Question]) -> torch.Tensor:
-        ids, mask = padded(questions, left=True, device=device)
-        out = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
-        scores: torch.Tensor = out.logits[:, -1, answers].float().softmax(dim=-1)[:, 1]
+        logits = model.logits([question.ids for question in questions])
+        scores: torch.Tensor = logits[:, answers].float().softmax(dim=-1)[:, 1]
         return scores
 
     return score

@@ -12,13 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import signature
 from itertools import groupby
+from math import isclose
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+
+from bge_eval.runtime.transfer import sent
 
 NAME = "bge_eval_segments"
 """Name of the attention in transformers' interface."""
@@ -47,10 +51,7 @@ class Segments:
         """Return the segments of texts with some lengths, ``(n_texts,)``."""
         bounds = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths, out=bounds[1:])
-        sent = torch.from_numpy(bounds)
-        if device.type == "cuda":
-            sent = sent.pin_memory().to(device, non_blocking=True)
-        return cls(tuple(lengths.tolist()), sent.to(device), kernel)
+        return cls(tuple(lengths.tolist()), sent(bounds, device), kernel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Pattern:
     """Whether a token attends to earlier ones and itself only."""
     window: int | None
     """Tokens at a smaller distance are attended to; None for all."""
+    softcap: float | None = None
+    """Gemma 2's: a product x becomes ``softcap * tanh(x / softcap)``; None leaves it."""
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -95,15 +98,35 @@ def by_torch(
     segments: Segments,
     pattern: Pattern,
 ) -> torch.Tensor:
-    """Attend by torch's FlashAttention; see `Kernel`."""
+    """Attend by torch's FlashAttention; see `Kernel`.
+
+    Raises:
+        NotImplementedError: the products have a soft cap, or the installed torch is too old for
+            the pattern: 2.10 has neither windows nor scales, and shares no keys among heads.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    attended: Any = varlen_attn(
-        *_flat(query, key, value, segments),
-        scale=pattern.scale,
-        window_size=pattern.reach,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
+    if pattern.softcap is not None:
+        raise NotImplementedError("torch's varlen_attn has no soft cap")
+    takes = signature(varlen_attn).parameters
+    options: dict[str, Any] = {}
+    if "window_size" in takes:
+        options["window_size"] = pattern.reach
+    elif pattern.window is None:
+        options["is_causal"] = pattern.causal
+    else:
+        raise NotImplementedError("this torch's varlen_attn has no windows")
+    size = query.shape[-1]
+    if pattern.scale is not None and not isclose(pattern.scale, size**-0.5):
+        if "scale" not in takes:
+            raise NotImplementedError("this torch's varlen_attn has no scale")
+        options["scale"] = pattern.scale
+    serves = query.shape[1] // key.shape[1]
+    if serves > 1 and "enable_gqa" in takes:
+        options["enable_gqa"] = True
+    elif serves > 1:
+        key, value = (part.repeat_interleave(serves, dim=1) for part in (key, value))
+    attended: Any = varlen_attn(*_flat(query, key, value, segments), **options)
     return torch.as_tensor(attended)
 
 
@@ -122,6 +145,7 @@ def by_flash_attention(
         softmax_scale=pattern.scale,
         causal=pattern.causal,
         window_size=pattern.reach,
+        softcap=pattern.softcap or 0.0,
     )
     return attended
 
@@ -154,28 +178,60 @@ def by_equal_lengths(
             part[start:stop].view(-1, length, *part.shape[1:]).transpose(1, 2)
             for part in (query, key, value)
         )
-        mask = _window_mask(length, pattern, query.device)
-        part = scaled_dot_product_attention(
-            of_run,
-            keys,
-            values,
-            attn_mask=mask,
-            is_causal=pattern.causal and mask is None,
-            scale=pattern.scale,
-        )
+        part = _in_rectangle(of_run, keys, values, pattern)
         attended[start:stop] = part.transpose(1, 2).flatten(0, 1)
         start = stop
     return attended
 
 
-def _window_mask(length: int, pattern: Pattern, device: torch.device) -> torch.Tensor | None:
-    """Return which tokens see which, ``(length, length)`` bool; None where no window cuts."""
-    if pattern.window is None or length <= pattern.window:
-        return None
+def _in_rectangle(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, pattern: Pattern
+) -> torch.Tensor:
+    """Attend inside texts of one length, ``(texts, heads, length, size)`` each."""
+    length = query.shape[2]
+    cuts = pattern.window is not None and length > pattern.window
+    if pattern.softcap is None:
+        mask = _seen(length, pattern, query.device) if cuts else None
+        causal = pattern.causal and mask is None
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, scale=pattern.scale
+        )
+    seen = _seen(length, pattern, query.device) if cuts or pattern.causal else None
+    return _capped(query, key, value, seen, pattern)
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    seen: torch.Tensor | None,
+    pattern: Pattern,
+) -> torch.Tensor:
+    """Attend with a soft cap as Gemma 2 does, which torch's kernels have not.
+
+    Args:
+        query: ``(texts, heads, length, size)``, as keys and values.
+        key: the keys.
+        value: the values.
+        seen: which tokens see which, bool that broadcasts to ``(texts, heads, length, length)``;
+            None for all.
+        pattern: the scale and the soft cap.
+    """
+    assert pattern.softcap is not None
+    scale = query.shape[-1] ** -0.5 if pattern.scale is None else pattern.scale
+    products = query @ key.transpose(2, 3) * scale
+    products = torch.tanh(products / pattern.softcap) * pattern.softcap
+    if seen is not None:
+        products = products.masked_fill(~seen, torch.finfo(products.dtype).min)
+    return products.softmax(dim=-1, dtype=torch.float32).to(query.dtype) @ value
+
+
+def _seen(length: int, pattern: Pattern, device: torch.device) -> torch.Tensor:
+    """Return which tokens of a text see which, ``(length, length)`` bool."""
     place = torch.arange(length, device=device)
     back = place[:, None] - place[None, :]
-    mask = back.abs() < pattern.window
-    return mask & (back >= 0) if pattern.causal else mask
+    seen = back >= 0 if pattern.causal else torch.ones_like(back, dtype=torch.bool)
+    return seen if pattern.window is None else seen & (back.abs() < pattern.window)
 
 
 def register() -> None:
@@ -202,24 +258,28 @@ def _attention(
     Raises:
         NotImplementedError: the layer asks for what the kernels have not, such as biases.
     """
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    if segments is None:
-        attended, _ = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **others
-        )
-        return attended, None
     unknown = [
-        name
-        for name in ("softcap", "position_bias", "s_aux", "head_mask")
-        if others.get(name) is not None
+        name for name in ("position_bias", "s_aux", "head_mask") if others.get(name) is not None
     ]
-    if unknown:
+    if segments is not None and unknown:
         raise NotImplementedError(f"its attention uses {', '.join(unknown)}")
     stated = others.get("is_causal")
     causal = bool(getattr(module, "is_causal", True) if stated is None else stated)
     # A decoder that was made bidirectional says so in its configuration alone.
     causal &= bool(getattr(getattr(module, "config", None), "is_causal", True))
-    pattern = Pattern(scaling, causal, others.get("sliding_window"))
-    flat, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
-    return segments.kernel(flat, keys, values, segments, pattern)[None], None
+    softcap = others.get("softcap")
+    pattern = Pattern(scaling, causal, others.get("sliding_window"), softcap)
+    if segments is not None:
+        flat, keys, values = (part[0].transpose(0, 1) for part in (query, key, value))
+        return segments.kernel(flat, keys, values, segments, pattern)[None], None
+    if softcap is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **others
+        )
+    serves = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(serves, dim=1) for part in (key, value))
+    if attention_mask is None:  # transformers leaves out a mask that only repeats the pattern
+        return _in_rectangle(query, key, value, pattern).transpose(1, 2), None
+    return _capped(query, key, value, attention_mask, pattern).transpose(1, 2), None

@@ -19,7 +19,8 @@ from bge_eval.runtime.devices import first_device, pick_devices
 from bge_eval.runtime.loading import load_transformer
 from bge_eval.runtime.pooling import head_of
 from bge_eval.runtime.text_encoder import Batch
-from bge_eval.runtime.unpadded import unpadded
+from bge_eval.runtime.transfer import sent
+from bge_eval.runtime.unpadded import keep_no_cache, skips_padding, unpadded
 
 
 class TorchForward:
@@ -66,7 +67,8 @@ class TorchForward:
         self.dimension = width if self._head is None else self._head.dimension
         if settings.dtype is Dtype.INT8_DYNAMIC:
             self.model = _quantized(self.model, self._device)
-        skips = self._device.type == "cuda" if skip_padding is None else skip_padding
+        keep_no_cache(self.model)
+        skips = skips_padding(self._device) if skip_padding is None else skip_padding
         self._unpadded = unpadded(self.model, note) if skips else None
 
     @torch.inference_mode()
@@ -92,15 +94,15 @@ class TorchForward:
             computed = self._unpadded.hidden(self.model, features)
             if computed is not None:
                 return computed
-        inputs = {name: self._sent(values) for name, values in features.items()}
+        inputs = {name: sent(values, self._device) for name, values in features.items()}
         hidden: torch.Tensor = self.model(**inputs, return_dict=True).last_hidden_state
         return hidden
 
     def _pooled(self, batch: Batch) -> torch.Tensor:
         hidden = self.hidden(batch.features).float()
         if self._head is None:
-            return pool(hidden, self._sent(batch.pooled), self._pooling)
-        mask = self._sent(batch.features["attention_mask"])
+            return pool(hidden, sent(batch.pooled, self._device), self._pooling)
+        mask = sent(batch.features["attention_mask"], self._device)
         return self._head(hidden, mask, batch.prompt_tokens)
 
     def _start(self, batch: Batch) -> tuple[Batch, torch.Tensor, torch.cuda.Event]:
@@ -111,12 +113,6 @@ class TorchForward:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
         return batch, vectors, done
-
-    def _sent(self, values: Tokens) -> torch.Tensor:
-        tensor = torch.from_numpy(values)
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
 
 
 class Replicas:

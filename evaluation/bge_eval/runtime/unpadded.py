@@ -11,13 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from bge_eval.encode.positions import token_positions
 from bge_eval.errors import one_line
 from bge_eval.runtime.batches import Tokens
 from bge_eval.runtime.segments import NAME, Kernel, Segments, kernels_for, register
+from bge_eval.runtime.transfer import sent
+
+
+def skips_padding(device: torch.device) -> bool:
+    """Return whether models compute no padding on a device unless they are told otherwise."""
+    return device.type == "cuda"
+
 
 _COUNTED = frozenset(
     {
@@ -28,6 +34,7 @@ _COUNTED = frozenset(
         "ernie",
         "eurobert",
         "gemma",
+        "gemma2",
         "gemma3_text",
         "llama",
         "mistral",
@@ -61,6 +68,7 @@ class Unpadded:
         """
         register()
         model.set_attn_implementation(NAME)
+        keep_no_cache(model)
         self._device = model.get_input_embeddings().weight.device
         self._kernel = kernel
         self._padding = None
@@ -80,27 +88,36 @@ class Unpadded:
             features: ``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, padded on
                 either side.
         """
+        inputs = self.inputs(features)
+        if inputs is None:
+            return None
+        flat: torch.Tensor = forward(**inputs, return_dict=True).last_hidden_state[0]
+        mask = features["attention_mask"] != 0
+        padded = flat.new_zeros(mask.size, flat.shape[1])
+        padded[sent(np.flatnonzero(mask), self._device)] = flat
+        return padded.view(*mask.shape, -1)
+
+    def inputs(self, features: Mapping[str, Tokens]) -> dict[str, Any] | None:
+        """Return the arguments of a forward pass over one row with all texts of a padded batch.
+
+        The segments among them say where each text ends. None for a batch with a text of no
+        token at all.
+
+        Args:
+            features: as of `hidden`.
+        """
         mask = features["attention_mask"] != 0
         lengths = mask.sum(axis=1)
         if not lengths.all():
             return None
-        inputs = {
-            name: self._row(values[mask])
-            for name, values in features.items()
-            if name != "attention_mask"
-        }
-        output = forward(
-            **inputs,
-            position_ids=self._row(self._positions(features["input_ids"])[mask]),
+        rows = {name: item[mask] for name, item in features.items() if name != "attention_mask"}
+        rows["position_ids"] = self._positions(features["input_ids"])[mask]
+        return {
+            **{name: sent(values, self._device)[None] for name, values in rows.items()},
             # A mask of four dimensions is passed on as it is; the segments say all.
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device),
-            segments=Segments.of(lengths, self._kernel, self._device),
-            return_dict=True,
-        )
-        flat: torch.Tensor = output.last_hidden_state[0]
-        padded = flat.new_zeros(mask.size, flat.shape[1])
-        padded[self._sent(np.flatnonzero(mask))] = flat
-        return padded.view(*mask.shape, -1)
+            "attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self._device),
+            "segments": Segments.of(lengths, self._kernel, self._device),
+        }
 
     def _positions(self, ids: Tokens) -> Tokens:
         """Return the position of every token of a padded batch, as the model numbers them."""
@@ -109,15 +126,6 @@ class Unpadded:
         real = ids != self._padding
         positions: Tokens = np.cumsum(real, axis=1) * real + self._padding
         return positions
-
-    def _row(self, values: npt.NDArray[np.int64]) -> torch.Tensor:
-        return self._sent(values)[None]
-
-    def _sent(self, values: npt.NDArray[np.int64]) -> torch.Tensor:
-        sent = torch.from_numpy(np.ascontiguousarray(values))
-        if self._device.type == "cuda":
-            return sent.pin_memory().to(self._device, non_blocking=True)
-        return sent.to(self._device)
 
 
 def unpadded(model: Any, note: Callable[[str], None]) -> Unpadded | None:
@@ -158,6 +166,12 @@ def unpadded(model: Any, note: Callable[[str], None]) -> Unpadded | None:
     model.set_attn_implementation(before)
     note(f"Batches of this {kind} model are computed with padding: {reason}.")
     return None
+
+
+def keep_no_cache(model: Any) -> None:
+    """Make a decoder drop the keys and values of its layers, which only generation reads again."""
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False
 
 
 def run_unpadded(model: Any, note: Callable[[str], None]) -> bool:
@@ -215,11 +229,14 @@ _MORE_THAN_THE_LAST = (
 
 
 def _output(hidden: torch.Tensor, pooler: Callable[[torch.Tensor], torch.Tensor] | None) -> Any:
-    """Return token vectors as a model of transformers does, pooled where it has a pooler."""
-    from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+    """Return token vectors as a model of transformers does, pooled where it has a pooler.
+
+    The heads of decoders also read the cache, which is None.
+    """
+    from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 
     if pooler is None:
-        return BaseModelOutput(last_hidden_state=hidden)
+        return BaseModelOutputWithPast(last_hidden_state=hidden)
     return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooler(hidden))
 
 
