@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import bge_eval
 from bge_eval.cli.columns import measure_and_key
 from bge_eval.cli.words import parse_settings, repeating_options
 from bge_eval.errors import TrackerError, UsageError
@@ -422,3 +423,26 @@ def test_every_tracker_has_an_extra() -> None:
     for name, kind in TRACKERS.items():
         [requirement] = extras[name]
         assert requirement.startswith(kind.package)
+
+
+def test_two_trainings_in_one_folder_are_two_runs(tmp_path: Path) -> None:
+    for name in ("out/a-checkpoint-500", "out/b-checkpoint-500", "out/b-checkpoint-1000"):
+        save_run(tmp_path, name, ranking(5), QRELS, task="Mine")
+    found = {run.name: [point.step for point in run.points] for run in runs_of(tmp_path)}
+    assert found == {"out/a": [500], "out/b": [500, 1000]}
+
+
+def test_a_call_in_python_sends_what_it_saves(tmp_path: Path) -> None:
+    board = tmp_path / "board"
+    to = f"tensorboard={board}"
+    done = bge_eval.evaluate("bm25", "demo", output=tmp_path / "out", offline=True, track=to)
+    [values] = scalars(board).values()
+    assert values["BgeEvalDemo/ndcg_at_10", 0] == [pytest.approx(done.score("BgeEvalDemo"))]
+    with pytest.raises(bge_eval.UsageError, match="is no tracker"):
+        bge_eval.evaluate("bm25", "demo", output=tmp_path / "none", offline=True, track="excel")
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").write_text("")
+    to = f"tensorboard={tmp_path / 'file'}"
+    with pytest.warns(UserWarning, match=r"TensorBoard has not taken.* send it later"):
+        again = bge_eval.evaluate("bm25", "demo", output=tmp_path / "out", offline=True, track=to)
+    assert again.scores() == done.scores()

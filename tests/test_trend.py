@@ -11,6 +11,7 @@ import pytest
 
 from bge_eval.cli.trend import sparkline
 from bge_eval.leaderboard.rows import Row
+from bge_eval.leaderboard.steps import step_name
 from bge_eval.leaderboard.trend import find_series
 from conftest import CommandLine
 from saved import save_run
@@ -66,6 +67,32 @@ def test_steps_are_ordered_as_numbers(
     [series] = find_series([row(name) for name in names])
     assert series.steps == steps
     assert series.labels[0] == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "step"),
+    [
+        ("out/checkpoint-500", "out", 500),
+        ("out/my-model-step-20", "out/my-model", 20),
+        ("out/epoch_1-step_300", "out", 300),
+        ("out/Epoch=2-Step=600", "out", 600),
+        ("out/mycheckpoint-5", "out/my", 5),
+        ("out/steps_7", "out", 7),
+        ("out/ckpt7", "out", 7),
+        ("checkpoint-3", "", 3),
+    ],
+)
+def test_a_name_of_a_checkpoint_is_read_in_one_way(name: str, base: str, step: int) -> None:
+    parts = step_name(name)
+    assert parts is not None and (parts.base, parts.step) == (base, step)
+    assert step_name(name, numbered=True) == parts
+
+
+@pytest.mark.parametrize("name", ["org/arbiter-2", "org/bge-m3", "org/e5-small-v2", "a/footsteps9"])
+def test_a_number_in_a_name_is_no_step(name: str) -> None:
+    assert step_name(name) is None
+    parts = step_name(name, numbered=True)
+    assert parts is not None and parts.base == name.split("/")[0]
 
 
 def test_labels_of_the_users_own_are_a_series() -> None:

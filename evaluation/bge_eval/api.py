@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bge_eval.models.base import Model
     from bge_eval.progress import Progress
     from bge_eval.rerank.reranker import Reranker
+    from bge_eval.tracking.tracker import Target
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -192,6 +193,8 @@ def evaluate(
     fail_fast: bool = False,
     allow_dangling_qrels: bool = False,
     allow_other_data: bool = False,
+    track: str | Iterable[str] = (),
+    track_project: str = "bge-eval",
     progress: Progress | None = None,
     **settings: Unpack[ModelSettings],
 ) -> Results:
@@ -216,16 +219,21 @@ def evaluate(
         fail_fast: stop at the first task that fails.
         allow_dangling_qrels: accept judgements of documents that the corpus lacks.
         allow_other_data: accept data of another size or script than the task's own.
+        track: trackers that get the scores with their intervals once they are saved, as
+            ``--track`` takes them, e.g. ``"mlflow=http://localhost:5000"``. One that fails is a
+            warning.
+        track_project: the trackers' project.
         progress: is told of every step; silent by default.
         **settings: how to run the model, if ``model`` is a name; see `ModelSettings`.
 
     Raises:
         UsageError: a name or a setting is wrong, or does not fit the model.
-        MissingError: the model, or the data of a task, is not on this machine.
+        MissingError: the model, the data of a task or a tracker's client is not on this machine.
         DamagedError: the model's files cannot be used.
     """
     if offline:
         forbid_connections()
+    targets = _trackers([str(each) for each in _listed(track)], track_project, offline=offline)
     from bge_eval import evaluation
     from bge_eval.suites.catalogue import plan
     from bge_eval.suites.cutting import cut_tasks
@@ -251,7 +259,12 @@ def evaluate(
     )
     report = evaluation.evaluate(model, planned, options, reranker=reranker, progress=progress)
     files = {task: tuple(paths) for task, paths in report.done.items()}
-    return Results(options.output, files, dict(report.failed), tuple(report.reused))
+    results = Results(options.output, files, dict(report.failed), tuple(report.reused))
+    if targets and files:
+        from bge_eval.tracking.sending import send_or_warn
+
+        send_or_warn(results.table(), targets, options.output)
+    return results
 
 
 def load_model(
@@ -294,6 +307,15 @@ def forbid_connections() -> None:
         )
     for name in _OFFLINE:
         os.environ[name] = "1"
+
+
+def _trackers(texts: list[str], project: str, *, offline: bool) -> list[Target]:
+    """Return the trackers, checked; without one nothing of them is imported."""
+    if not texts:
+        return []
+    from bge_eval.tracking.sending import read_targets
+
+    return read_targets(texts, project, offline=offline)
 
 
 def _open(

@@ -203,6 +203,12 @@ def report(
         for each in spreads
         if len(each.scores) == 1 and any(len(one.scores) > 1 for one in spreads)
     ]
+    fusions = [model.label for model in models if model.label.startswith("fusion/")]
+    if len(fusions) > 1:
+        notes.append(
+            f"{', '.join(fusions)}: results of fusions do not tell their parts' prompts, so each"
+            " is a model of its own."
+        )
     differences = _corrected(_pairs(spreads, seed))
     return PromptReport(tuple(spreads), tuple(differences), tuple(dict.fromkeys(notes)))
 

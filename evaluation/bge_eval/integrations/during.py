@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bge_eval.api import ModelSettings, Results, evaluate
-from bge_eval.errors import BgeEvalError
-from bge_eval.measures.mteb_keys import MAIN_KEY
+from bge_eval.api import ModelSettings, evaluate
 from bge_eval.results.cut import Lite
 from bge_eval.suites.catalogue import plan
 from bge_eval.suites.cutting import cut_tasks, refuse_mixed
-from bge_eval.tracking.runs import metric_name, tracked_runs
-from bge_eval.tracking.sending import read_targets, send
+from bge_eval.tracking.runs import metric_name
+from bge_eval.tracking.sending import read_targets, send_or_warn
 from bge_eval.tracking.tracker import Target
 
 Metrics = dict[str, float]
@@ -96,21 +93,9 @@ class Tasks:
             for failure in results.failures.values():
                 raise failure
             scores = results.scores()
-            self._track(results)
+            send_or_warn(results.table(), self.trackers, results.folder, training=True)
         named = {f"{self.prefix}_{metric_name(task)}": score for task, score in scores.items()}
         return {**named, self.mean: sum(scores.values()) / len(scores)}
-
-    def _track(self, results: Results) -> None:
-        """Send the scores to the trackers; one that fails does not end the training."""
-        for target in self.trackers:
-            try:
-                send(tracked_runs(results.table(), MAIN_KEY, training=True), target)
-            except BgeEvalError as error:
-                warnings.warn(
-                    f"{error} The training goes on, and the result is saved: send it later with"
-                    f" `bge-eval track {results.folder} --to {target}`.",
-                    stacklevel=2,
-                )
 
     def scores_of_model(
         self, save: Callable[[Path], None], trainer: Path, step: int, device: str

@@ -7,19 +7,14 @@ and ``checkpoints/checkpoint-1000``, ``run/epoch_1-step_300``, or labels such as
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Row
 from bge_eval.leaderboard.significance import Evidence, Standing
+from bge_eval.leaderboard.steps import StepName, step_name
 
-_WORD = r"(?:checkpoint|ckpt|global_step|steps?|epochs?|iter(?:ation)?s?)"
-_STEPS = re.compile(
-    rf"(?:^|(?<=[/_.\s-]))({_WORD}[-_= ]?\d+)(?:[-_,. ]+({_WORD}[-_= ]?\d+))*$", re.I
-)
-_NUMBER = re.compile(r"\d+")
 MEAN = "average"
 """The name of the mean over the tasks."""
 
@@ -70,24 +65,21 @@ def find_series(rows: Sequence[Row]) -> list[Series]:
     Args:
         rows: the rows of a table. Rows of other settings or rerankers are other series.
     """
-    groups: dict[tuple[str, ...], list[tuple[tuple[int, ...], str, int]]] = {}
+    groups: dict[tuple[str, ...], list[tuple[StepName, int]]] = {}
     for place, row in enumerate(rows):
-        name = row.title or row.model
-        match = None if row.published else _STEPS.search(name)
-        if match is None:
+        parts = None if row.published else step_name(row.title or row.model)
+        if parts is None:
             continue
-        text = match[0]
-        numbers = tuple(map(int, _NUMBER.findall(text)))
-        base = name[: match.start()].rstrip("/_.- ")
-        form = _NUMBER.sub("#", text)
-        key = (base, form, row.settings if not row.title else "", row.reranker or "")
-        groups.setdefault(key, []).append((numbers, text, place))
+        settings = row.settings if not row.title else ""
+        key = (parts.base, parts.form, settings, row.reranker or "")
+        groups.setdefault(key, []).append((parts, place))
     found = []
     for (base, form, settings, reranker), members in groups.items():
         if len(members) > 1:
             name = base or form.replace("#", "").strip("-_= ")
             name = f"{name} [{settings}]" if settings else name
-            found.append(_series(f"{name} + {reranker}" if reranker else name, sorted(members)))
+            members.sort(key=lambda member: (member[0].numbers, member[0].text, member[1]))
+            found.append(_series(f"{name} + {reranker}" if reranker else name, members))
     return found
 
 
@@ -108,14 +100,14 @@ def trends(board: Leaderboard, series: Series, key: str) -> list[Trend]:
     return [trend for trend in columns if trend.best is not None]
 
 
-def _series(name: str, members: Sequence[tuple[tuple[int, ...], str, int]]) -> Series:
-    """Return a series of (numbers, text, row) in the order of the numbers."""
-    last = [numbers[-1] for numbers, _, _ in members]
+def _series(name: str, members: Sequence[tuple[StepName, int]]) -> Series:
+    """Return a series of (name in parts, row) in the order of the numbers."""
+    last = [parts.step for parts, _ in members]
     grows = all(one < two for one, two in itertools.pairwise(last))
     steps = last if grows else list(range(1, len(members) + 1))
     return Series(
         name,
-        tuple(row for _, _, row in members),
+        tuple(row for _, row in members),
         tuple(steps),
-        tuple(text for _, text, _ in members),
+        tuple(parts.text for parts, _ in members),
     )

@@ -8,8 +8,8 @@ Names of metrics, the same in every tracker::
     mean_of_15_tasks/score  the mean over all tasks of the table, with its interval; the setting of
                             this name lists them
 
-Rows of checkpoints (``checkpoint-500``, ``step_500``, ``epoch-3``) of one training are the steps of
-one run; the step of every other row is 0.
+Rows of checkpoints (``checkpoint-500``; see `bge_eval.leaderboard.steps`) of one training are the
+steps of one run; the step of every other row is 0.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from bge_eval.errors import UsageError
 from bge_eval.leaderboard.board import Leaderboard
 from bge_eval.leaderboard.rows import Row
 from bge_eval.leaderboard.significance import Evidence, Standing
+from bge_eval.leaderboard.steps import step_name
 from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.results.cut import split_name
 from bge_eval.results.saved import SavedResult
 
-_CHECKPOINT = re.compile(r"^(.*?)/?[^/]*?(?:checkpoint|step|epoch|iter)[-_]?(\d+)$")
-_NAMED_BY_STEP = re.compile(r"^(.*?)/?[^/]*?(\d+)$")
 _OF_A_CHECKPOINT = ("model.name", "model.revision", "result.")
 """Beginnings of settings that differ between the checkpoints of a training."""
 _OTHERS = re.compile(r"[^\w.-]")
@@ -81,10 +80,10 @@ def tracked_runs(
     for row in board.rows:
         if row.published or not row.results:
             continue
-        match = (_NAMED_BY_STEP if training else _CHECKPOINT).match(row.model)
-        model = (match[1] or row.model, "steps") if match else (row.model, row.revision)
+        parts = step_name(row.model, numbered=training)
+        model = (parts.base or row.model, "steps") if parts else (row.model, row.revision)
         settings = (row.settings, row.reranker or "", row.reranker_revision)
-        series.setdefault((*model, *settings), []).append((int(match[2]) if match else 0, row))
+        series.setdefault((*model, *settings), []).append((parts.step if parts else 0, row))
     if name and len(series) > 1:
         raise UsageError(
             f"'{name}' would name {len(series)} runs of a tracker. Leave the name out, or choose"

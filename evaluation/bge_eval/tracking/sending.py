@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from bge_eval.errors import (
     BgeEvalError,
@@ -18,8 +20,10 @@ from bge_eval.errors import (
     did_you_mean,
     one_line,
 )
+from bge_eval.leaderboard.board import Leaderboard
+from bge_eval.measures.mteb_keys import MAIN_KEY
 from bge_eval.tracking.mlflow import MLFLOW
-from bge_eval.tracking.runs import Point, TrackedRun
+from bge_eval.tracking.runs import Point, TrackedRun, tracked_runs
 from bge_eval.tracking.tensorboard import TENSORBOARD
 from bge_eval.tracking.tracker import Kind, Sent, Target, Tracker, without_environment
 from bge_eval.tracking.trackio import TRACKIO
@@ -138,6 +142,28 @@ def send(runs: Sequence[TrackedRun], target: Target) -> list[Delivery]:
             raise TrackerError(
                 f"{kind.title} has not taken the scores ({type(error).__name__}: {reason})."
             ) from error
+
+
+def send_or_warn(
+    board: Leaderboard, targets: Sequence[Target], folder: Path, *, training: bool = False
+) -> None:
+    """Send a table's rows to trackers; one that fails is a warning, since results are saved.
+
+    Args:
+        board: the table, of the tasks' main scores.
+        targets: from `read_targets`.
+        folder: the folder of results, from which they can be sent later.
+        training: every row is a checkpoint of a training.
+    """
+    for target in targets:
+        try:
+            send(tracked_runs(board, MAIN_KEY, training=training), target)
+        except BgeEvalError as error:
+            warnings.warn(
+                f"{error} The result is saved: send it later with `bge-eval track {folder} --to"
+                f" {target}`.",
+                stacklevel=3,
+            )
 
 
 def _deliver(client: Tracker, run: TrackedRun, target: Target, title: str) -> Delivery:
