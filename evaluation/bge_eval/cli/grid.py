@@ -12,12 +12,17 @@ from bge_eval.leaderboard.costs import RATES, SIZES, Costs, size_name
 from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
+    from bge_eval.leaderboard.losses import Loss, Losses
     from bge_eval.leaderboard.ranks import Rank
     from bge_eval.leaderboard.significance import Standing
     from bge_eval.leaderboard.zero_shot import ZeroShot
 
 COSTS = {"seconds": "seconds", **RATES, **SIZES}
 """Heading of a cost → its field of `Costs`."""
+
+
+MORE_THAN_CHANCE = "†"
+"""Mark of a loss that is more than chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Look:
     """Every row's training on the tasks as a column; None for no such column."""
     reference: Row | None = None
     """The row that the others are shown as differences to; None for scores."""
+    losses: list[Losses | None] | None = None
+    """Every row's loss against its exact row as a line beneath it; None for no such lines."""
 
 
 def grid(board: Leaderboard, look: Look) -> Grid:
@@ -55,11 +62,17 @@ def grid(board: Leaderboard, look: Look) -> Grid:
                 text = cost_text(name, look.costs[index])
                 cells.append(Cell(text + done if text and name == "seconds" else text))
         lines.append(GridLine(tuple(cells)))
-        changes = _gains(board, look, row, headings)
-        if changes is not None:
-            blank = [Cell("")] * len(costs)
-            words = [Cell("    gain"), *([Cell("")] * (with_dtype + len(_place(look, index))))]
-            lines.append(GridLine((*words, *changes, *blank), gain=True))
+        blank, before = (
+            [Cell("")] * len(costs),
+            [Cell("")] * (with_dtype + len(_place(look, index))),
+        )
+        for word, changes in (
+            ("gain", _gains(board, look, row, headings)),
+            ("loss", _losses(look, index, headings)),
+        ):
+            if changes is not None:
+                words = [Cell(f"    {word}"), *before]
+                lines.append(GridLine((*words, *changes, *blank), gain=True))
     shown = [board.headings.get(heading, heading) for heading in headings]
     placed = ["Rank (Borda)", "rank by mean"] if look.ranks is not None else []
     placed += ["zero-shot"] if look.zero_shot is not None else []
@@ -209,3 +222,18 @@ def _gains(board: Leaderboard, look: Look, row: Row, headings: Sequence[str]) ->
         one, two = before[heading], after[heading]
         changes.append(Cell("–" if one is None or two is None else f"{two - one:+.5f}"))
     return changes
+
+
+def _losses(look: Look, index: int, headings: Sequence[str]) -> list[Cell] | None:
+    """Return a reduced row's differences to its exact row; None for other rows."""
+    losses = look.losses[index] if look.losses is not None else None
+    if losses is None:
+        return None
+    return [
+        Cell(_loss_text(losses.by_heading[heading]) if heading in losses.by_heading else "–")
+        for heading in headings
+    ]
+
+
+def _loss_text(loss: Loss) -> str:
+    return f"{loss.text} {MORE_THAN_CHANCE}" if loss.significant else loss.text

@@ -77,8 +77,36 @@ class Outcome:
 
         board = replace(self.board(printed.metric), gaps=_reasons(self.reports))
         show(board, printed.form, stdout)
+        for line in self._losses(printed.metric):
+            stderr.print(line, markup=False, soft_wrap=True)
         if profile:
             show_profiles(files, stderr)
+
+    def _losses(self, metric: str) -> list[str]:
+        """Return what rows in a lower precision or with an index lose, where exact ones exist."""
+        from bge_eval.cli.columns import measure_and_key
+        from bge_eval.leaderboard.losses import is_reduced, losing
+        from bge_eval.leaderboard.reading import leaderboard
+        from bge_eval.leaderboard.significance import Evidence
+        from bge_eval.results.saved import find_results
+
+        reduced = {path.resolve() for path in self.files if is_reduced(path)}
+        models = {
+            path.relative_to(root).parts[0]
+            for path in reduced
+            if path.is_relative_to(root := (self.output / "results").resolve())
+        }
+        if not models:
+            return []
+        measure, key = measure_and_key(metric)
+        saved = find_results([self.output / "results" / model for model in sorted(models)])
+        board = leaderboard(saved, measure=measure, key=key, tasks=list(self.tasks))
+        ours = {
+            row.label
+            for row in board.rows
+            if reduced & {path.resolve() for path in row.results.values()}
+        }
+        return [line for label, line in losing(board, Evidence(board, key)) if label in ours]
 
     def board(self, metric: str) -> Leaderboard:
         """Return the table of the results that this run made or reused."""

@@ -14,13 +14,14 @@ from rich.text import Text
 
 from bge_eval.cli.formats.blocks import Block, Cell, Note, Output
 from bge_eval.cli.formats.registry import Format, write
-from bge_eval.cli.grid import COSTS, Look, grid, heading, values
+from bge_eval.cli.grid import COSTS, MORE_THAN_CHANCE, Look, grid, heading, values
 from bge_eval.leaderboard.board import MEAN_TYPE, Leaderboard
 from bge_eval.leaderboard.rows import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bge_eval.leaderboard.losses import Loss, Losses
     from bge_eval.leaderboard.ranks import Rank
 
 _NARROWEST_NAME = 28
@@ -89,6 +90,7 @@ def notes(board: Leaderboard, look: Look | None = None) -> list[str]:
     if parts := [column.heading for column in board.columns if column.part]:
         lines.append(f"Not whole tasks, but these subsets of them: {', '.join(parts)}")
     lines += _rank_notes(look.ranks if look else None)
+    lines += _loss_notes(board, (look.losses if look else None) or ())
     lines += _cut_notes(board)
     machines = {cost.machine for cost in (look.costs if look else None) or () if cost.machine}
     if len(machines) > 1:
@@ -147,6 +149,21 @@ def _rank_notes(ranks: Sequence[Rank | None] | None) -> list[str]:
         f" told apart (randomised Tukey HSD over {what}, all rows at once, 95%)"
         for what in sorted(over)
     ]
+
+
+def _loss_notes(board: Leaderboard, losses: Sequence[Losses | None]) -> list[str]:
+    """Return what the lines of losses are, and against which row."""
+    shown = [(row, each) for row, each in zip(board.rows, losses, strict=False) if each]
+    lines = [
+        f"loss of {row.label} ({each.reduced}): against {board.rows[each.exact].label}"
+        for row, each in shown
+    ]
+    if shown:
+        lines.append(
+            f"In brackets the 95% interval over queries, texts or pairs; {MORE_THAN_CHANCE} more"
+            " than chance (paired randomisation test, Holm over the row's tasks, p ≤ 0.05)"
+        )
+    return lines
 
 
 def _gaps(board: Leaderboard) -> list[str]:
@@ -284,6 +301,15 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
         answers = {None: "", True: "yes", False: "no"}
         frame["zero_shot"] = [answers[each.zero_shot] for each in look.zero_shot]
         frame["trained_on"] = [";".join(each.trained_on) for each in look.zero_shot]
+    if look.losses is not None:
+        for heading in values(board, board.rows[0], look.types):
+            own = [
+                _loss_record(each.by_heading.get(heading) if each is not None else None)
+                for each in look.losses
+            ]
+            for figure in own[0]:
+                name = f"{figure}:{board.headings.get(heading, heading)}"
+                frame[name] = pd.Series([record[figure] for record in own], dtype=float)
     if look.costs is not None:
         for field in COSTS.values():
             figures = [getattr(cost, field) for cost in look.costs]
@@ -292,6 +318,32 @@ def _frame(board: Leaderboard, look: Look) -> pd.DataFrame:
                 pd.Series(figures, dtype="Int64") if whole else pd.Series(figures, dtype=float)
             )
     return frame
+
+
+def _loss_record(loss: Loss | None) -> dict[str, float | None]:
+    """Return the figures of a loss by their name in CSV."""
+    tested = loss.comparison if loss is not None else None
+    interval = tested.interval if tested is not None else None
+    return {
+        "loss": loss.difference if loss is not None else None,
+        "loss_low": interval.low if interval is not None else None,
+        "loss_high": interval.high if interval is not None else None,
+        "loss_p": tested.p_value if tested is not None else None,
+        "loss_p_holm": loss.corrected if loss is not None else None,
+    }
+
+
+def _loss_content(board: Leaderboard, losses: Losses | None) -> dict[str, Any] | None:
+    if losses is None:
+        return None
+    return {
+        "against": board.rows[losses.exact].label,
+        "reduced": losses.reduced,
+        "by": {
+            name: {**asdict(loss), "significant": loss.significant}
+            for name, loss in losses.by_heading.items()
+        },
+    }
 
 
 def _content(board: Leaderboard, look: Look) -> dict[str, Any]:
@@ -351,6 +403,8 @@ def _extras(board: Leaderboard, look: Look, index: int) -> dict[str, Any]:
         }
     if look.ranks is not None:
         extras["rank"] = asdict(rank) if (rank := look.ranks[index]) else None
+    if look.losses is not None:
+        extras["loss"] = _loss_content(board, look.losses[index])
     if look.zero_shot is not None:
         extras["zero_shot"] = asdict(look.zero_shot[index])
     if look.costs is not None:

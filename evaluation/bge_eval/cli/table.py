@@ -27,6 +27,7 @@ from bge_eval.leaderboard.rows import Aggregates
 if TYPE_CHECKING:
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.leaderboard.costs import Costs
+    from bge_eval.leaderboard.losses import Losses
     from bge_eval.leaderboard.ranks import Rank
     from bge_eval.leaderboard.rows import Row
     from bge_eval.leaderboard.significance import Standing
@@ -82,6 +83,14 @@ class TableFlags:
         bool,
         typer.Option("--zero-shot", help="Column: whether the model was trained on a task."),
     ] = False
+    loss: Annotated[
+        bool,
+        typer.Option(
+            "--loss/--no-loss",
+            help="Show beneath a row in int8, bfloat16 or with an approximate index what it loses"
+            " against the exact float32 row, with its interval.",
+        ),
+    ] = True
     costs: Annotated[
         bool,
         typer.Option("--costs", help="Columns: seconds, tokens a second by kind of text, sizes."),
@@ -144,6 +153,7 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
         ranks=_ranks(board, key) if flags.ranks else None,
         zero_shot=_zero_shot(board) if flags.zero_shot else None,
         reference=_row_named(board, flags.diff) if flags.diff else None,
+        losses=_losses(board, key, flags.types) if flags.loss and not flags.diff else None,
     )
     show(board, flags.form, stdout, look)
     if flags.form is not Format.TERMINAL:
@@ -244,6 +254,16 @@ def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Stan
     evidence = Evidence(board, key)
     headings = values(board, board.rows[0], types)
     return {heading: evidence.mean(weights(board, heading)) for heading in headings}
+
+
+def _losses(board: Leaderboard, key: str, types: bool) -> list[Losses | None] | None:
+    """Return what every row loses against its exact row; None if no row has one."""
+    from bge_eval.leaderboard.losses import losses
+    from bge_eval.leaderboard.significance import Evidence
+
+    headings = values(board, board.rows[0], types)
+    every = losses(board, Evidence(board, key), {name: weights(board, name) for name in headings})
+    return every if any(every) else None
 
 
 def _costs(board: Leaderboard) -> list[Costs]:

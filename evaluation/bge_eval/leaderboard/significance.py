@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from bge_eval.measures.per_query import per_query
 from bge_eval.measures.rescore import judge
 from bge_eval.records import SplitKey
 from bge_eval.results.saved import TOLERANCE, SavedResult
+
+if TYPE_CHECKING:
+    from bge_eval.statistics.paired import Comparison
 
 LEVEL = 0.05
 """A difference with a smaller p-value is significant."""
@@ -154,6 +157,28 @@ class Evidence:
         if not all(_same_queries(groups[0], own) for own in groups):
             return None
         return _p_values(groups)
+
+    def paired(self, before: int, after: int, weights: Mapping[str, float]) -> Comparison | None:
+        """Compare two rows by a weighted mean over tasks, as ``bge-eval compare`` does.
+
+        Args:
+            before: the first row's place in the table.
+            after: the second row's.
+            weights: task → weight; they sum to 1.
+
+        Returns:
+            The comparison; None if a row has no values by query, or has those of other queries.
+        """
+        from bge_eval.statistics.paired import compare_means
+
+        one, two = self._weighted(before, weights), self._weighted(after, weights)
+        if not _same_queries(one, two):
+            return None
+        return compare_means(
+            [list(group.values.values()) for group in one.values()],
+            [[two[name].values[query] for query in group.values] for name, group in one.items()],
+            [group.weight for group in one.values()],
+        )
 
     def _weighted(self, index: int, weights: Mapping[str, float]) -> _Groups:
         """Return a row's queries of several tasks; {} if one task has no per-query values."""

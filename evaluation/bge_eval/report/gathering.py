@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bge_eval.leaderboard.board import Leaderboard
+from bge_eval.leaderboard.losses import losing
 from bge_eval.leaderboard.ranks import ranks
 from bge_eval.leaderboard.rows import Column, Row
 from bge_eval.leaderboard.significance import Evidence, Standing, row_costs
@@ -86,7 +87,11 @@ def gather(
         collections=tuple(parts),
         published_means=_best_first(others),
         series=tuple(find_series(board.rows)),
-        notes=(*notes, *_without_queries(saved, shorts, parts)),
+        notes=(
+            *notes,
+            *(line for _, line in losing(board, evidence)),
+            *_without_queries(saved, shorts, parts),
+        ),
         curves=tuple(curves),
     )
 

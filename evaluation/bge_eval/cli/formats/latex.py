@@ -24,6 +24,7 @@ _CHARACTERS = {
     "✓": r"$\surd$",
     "≈": r"$\approx$",
     "≥": r"$\geq$",
+    "†": r"$\dagger$",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
