@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from bge_eval import load_model
 from bge_eval.encode.calibration import read_calibration
 from bge_eval.encode.locate import locate
+from bge_eval.encode.prompts import Instructions, Prompts, usual_prompts
+from bge_eval.encode.settings import Overrides
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
@@ -21,6 +25,7 @@ from bge_eval.rerank.families import load_reranker
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.results.identity import Identity
+from bge_eval.runtime.eight_bit import saturates
 from conftest import BUILTIN
 from test_encoder import TEXTS
 
@@ -204,6 +209,12 @@ def test_rerankers_in_int8(tiny_cross_encoder: Path, few: Path, own_cache: Path)
     )
     np.testing.assert_array_equal(scores(dtype="int8", calibration=few).score(PAIRS), actual)
     assert len(quantised(own_cache)) == 1
+    [folder] = quantised(own_cache)
+    wanted = np.load(folder / "expected.npy")
+    np.save(folder / "expected.npy", -wanted)
+    with pytest.raises(NotReadyError, match="wrong on this processor: its scores of 6 pairs corr"):
+        scores(dtype="int8", calibration=few).score(PAIRS)
+    np.save(folder / "expected.npy", wanted)
     identity = small.identity()
     assert identity["calibration"] == read_calibration(few).digest
     assert {"nncf", "openvino"} <= set(small.packages) and "nncf" not in full.packages
@@ -229,26 +240,164 @@ def test_of_two_processes_one_quantises(tiny_bge: Path, few: Path, own_cache: Pa
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("is quantised to int8" in output for output in outputs) == 1
+    assert all("mean cosine" in o for o in outputs if "is quantised to int8" in o)
     assert len(quantised(own_cache)) == 1
     assert not list(own_cache.glob("openvino/.staging-*"))
 
 
-@pytest.mark.slow
-def test_a_killed_quantisation_leaves_nothing_that_is_used(
-    tiny_bge: Path, few: Path, own_cache: Path
-) -> None:
-    code = (
-        "import os, sys; from bge_eval import load_model; from bge_eval.runtime import quantized\n"
+WHEN_KILLED = {
+    "calibrating": (
+        "import nncf, threading\n"
+        "quantize = nncf.quantize\n"
+        "def killed(model, dataset, **options):\n"
+        "    def rows():\n"
+        "        for number, row in enumerate(dataset.get_inference_data()):\n"
+        "            if number == 3: os.kill(os.getpid(), 9)\n"
+        "            yield row\n"
+        "    return quantize(model, nncf.Dataset(rows()), **options)\n"
+        "nncf.quantize = killed\n"
+    ),
+    "saving": (
         "save = quantized.save_conversion\n"
         "def killed(folder, made, write):\n"
         "    save(folder, made, lambda staging: os.kill(os.getpid(), 9))\n"
         "quantized.save_conversion = killed\n"
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", WHEN_KILLED)
+def test_a_killed_quantisation_leaves_nothing_that_is_used(
+    tiny_bge: Path, few: Path, own_cache: Path, moment: str
+) -> None:
+    code = (
+        "import os, sys; from bge_eval import load_model; from bge_eval.runtime import quantized\n"
+        f"{WHEN_KILLED[moment]}"
         "load_model(sys.argv[1], store=False, dtype='int8', calibration=sys.argv[2]).encoder"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tiny_bge), str(few)], check=False)
     assert killed.returncode == -9 and not quantised(own_cache)
     assert opened(tiny_bge, dtype="int8", calibration=few).encoder
     assert len(quantised(own_cache)) == 1
+
+
+def test_calibration_texts_have_the_prompts_of_the_run(tiny_bge: Path, few: Path) -> None:
+    plain = read_calibration(few)
+    models = [
+        opened(tiny_bge, dtype="int8", calibration=few, **prompts)
+        for prompts in (
+            {},
+            {"query_prompt": "", "document_prompt": ""},
+            {"query_prompt": "query: "},
+            {"query_prompt": "query: ", "document_prompt": "passage: "},
+            {"prompts": {"Retrieval-query": "query: ", "document": "passage: "}},
+        )
+    ]
+    digests = [model.settings.calibration for model in models]
+    assert digests[0] == digests[1] == plain.digest
+    assert len(set(digests)) == 3 and digests[3] == digests[4]
+    prompted = plain.prompted("query: ", "passage: ")
+    assert prompted.digest == digests[3] and prompted.pairs(held_out=True) == plain.pairs(
+        held_out=True
+    )
+    for with_prompt, without in zip(
+        prompted.texts(held_out=False), plain.texts(held_out=False), strict=True
+    ):
+        assert with_prompt in (f"query: {without}", f"passage: {without}")
+    first, second = prompted.texts(held_out=False)[:2]
+    assert first.startswith("query: ") and second.startswith("passage: ")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        (Prompts(), ("", "")),
+        (Prompts({"query": "query: ", "passage": "passage: "}), ("query: ", "passage: ")),
+        (Prompts({"web": "web: "}, default="web"), ("web: ", "web: ")),
+        (
+            Prompts(instructions=Instructions("I: {instruction}\nQ: ", for_documents=False)),
+            ("I: Given a web search query, retrieve relevant passages that answer the query\nQ: ",
+             ""),
+        ),
+        (
+            Prompts({"d": "doc: "}, "d",
+                    instructions=Instructions(None, {"query": "Find it"}, for_documents=False)),
+            ("Find it", "doc: "),
+        ),
+    ],
+)  # fmt: skip
+def test_the_usual_prompts(prompts: Prompts, expected: tuple[str, str]) -> None:
+    assert usual_prompts(prompts, Overrides()) == expected
+    own = Overrides(query_prompt="q: ", document_prompt="")
+    assert usual_prompts(prompts, own) == ("q: ", "")
+
+
+def limited(isa: str, code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process whose oneDNN uses fewer instructions than the processor has."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": isa}
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+ON_X86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="another processor has no AVX2"
+)
+
+
+@ON_X86
+def test_products_that_overflow_are_noticed() -> None:
+    code = "from bge_eval.runtime.eight_bit import saturates; print(saturates())"
+    assert limited("AVX2", code).stdout == "True\n"
+    flags = Path("/proc/cpuinfo")
+    if flags.is_file():
+        text = flags.read_text(encoding="utf-8")
+        has_vnni = any(flag in text for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))
+        assert saturates() is not has_vnni
+
+
+@ON_X86
+@pytest.mark.slow
+def test_int8_on_a_processor_without_vnni(tiny_bge: Path, few: Path, tmp_path: Path) -> None:
+    """The model is made here and read there: near vectors, another identity, a word of warning."""
+    full = opened(tiny_bge, dtype="float32").encoder.encode(TEXTS)
+    here = opened(tiny_bge, dtype="int8", calibration=few)
+    vectors = here.encoder.encode(TEXTS)
+    code = (
+        "import json, sys, numpy as np; from bge_eval import load_model\n"
+        "from bge_eval.progress import Progress\n"
+        "class Notes(Progress):\n"
+        "    def note(self, text): print(text)\n"
+        "model = load_model(sys.argv[1], store=False, device='cpu', dtype='int8',"
+        " calibration=sys.argv[2], progress=Notes())\n"
+        "np.save(sys.argv[3], model.encoder.encode(json.loads(sys.argv[4])))\n"
+        "print('FACTS', model._processor_facts())"
+    )
+    there = tmp_path / "there.npy"
+    done = limited("AVX2", code, tiny_bge, few, there, json.dumps(TEXTS))
+    assert done.returncode == 0, done.stderr
+    assert "FACTS {'saturates': True}" in done.stdout
+    assert "8-bit products overflow on this processor" in done.stdout
+    assert here._processor_facts() == ({"saturates": True} if saturates() else {})
+    other = np.load(there)
+    assert (other * vectors).sum(axis=1).mean() > 0.99
+    assert (other * full).sum(axis=1).mean() > 0.95
+
+
+@ON_X86
+@pytest.mark.slow
+def test_bfloat16_without_its_instructions_is_refused(tiny_bge: Path) -> None:
+    code = (
+        "import sys; from bge_eval import load_model\n"
+        "from bge_eval.errors import BgeEvalError\n"
+        "try:\n"
+        "    load_model(sys.argv[1], store=False, device='cpu', dtype='bfloat16',"
+        " backend='openvino').encoder.encode(['a text'])\n"
+        "except BgeEvalError as error: print(error)"
+    )
+    done = limited("AVX2", code, tiny_bge)
+    assert done.returncode == 0, done.stderr
+    assert "bfloat16" in done.stdout and "on this processor" in done.stdout, done.stdout
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,32 @@ class Calibration:
     lines: tuple[tuple[str, str], ...]
     """(query, text); neighbours are in one language, where the file is in order."""
     digest: str
-    """Digest of the lines, 16 hexadecimal digits."""
+    """Digest of the lines and of prompts, if there are any; 16 hexadecimal digits."""
+    query_prompt: str = ""
+    """Text before each query that is encoded alone."""
+    document_prompt: str = ""
+    """Text before each other text that is encoded alone."""
+
+    def prompted(self, query: str, document: str) -> Calibration:
+        """Return the same lines with the prompts of a model, which change the digest."""
+        if not query and not document:
+            return self
+        text = json.dumps([self.digest, query, document])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        return replace(self, digest=digest, query_prompt=query, document_prompt=document)
 
     def texts(self, *, held_out: bool) -> list[str]:
         """Return each query, each text, and each text followed by the next two: a long one.
+
+        The model's prompts stand before them.
 
         Args:
             held_out: the texts to check with, instead of those to calibrate with.
         """
         chosen = []
         for query, text, longer in self._chosen(held_out):
-            chosen += [query, text, longer]
+            chosen.append(self.query_prompt + query)
+            chosen += [self.document_prompt + text, self.document_prompt + longer]
         return chosen
 
     def pairs(self, *, held_out: bool) -> list[tuple[str, str]]:

@@ -199,6 +199,37 @@ def _instructed(
     return resolve_instruction(instructions, task, role)
 
 
+_USUAL = "Given a web search query, retrieve relevant passages that answer the query"
+"""The instruction of a retrieval task that is not known."""
+
+
+def usual_prompts(prompts: Prompts, overrides: Overrides) -> tuple[str, str]:
+    """Return the prompts of a query and of a document in retrieval, whatever the task.
+
+    Args:
+        prompts: the model's prompts.
+        overrides: the user's prompts.
+    """
+    by_role = {Role.QUERY: overrides.query_prompt, Role.DOCUMENT: overrides.document_prompt}
+
+    def usual(role: Role) -> str:
+        if (text := by_role[role]) is not None:
+            return text
+        names = [f"Retrieval-{role}", "Retrieval", role.value]
+        if (text := _first(names, overrides.prompts or {})) is not None:
+            return text
+        instructions = prompts.instructions
+        if instructions is None:
+            return _prompted(prompts, names, role)
+        if role is Role.DOCUMENT:
+            return (
+                "" if instructions.for_documents else prompts.texts.get(prompts.default or "", "")
+            )
+        return instructions.formatted(_first(names, instructions.by_name or {}) or _USUAL)
+
+    return usual(Role.QUERY), usual(Role.DOCUMENT)
+
+
 def names_of(task: str, task_type: str, role: Role | None) -> list[str]:
     """Return the prompt names that match a task and role, the most specific first."""
     if role is None:

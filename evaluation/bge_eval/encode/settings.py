@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from bge_eval.encode.body import longest_input, read_body
-from bge_eval.encode.calibration import read_calibration
+from bge_eval.encode.calibration import Calibration, read_calibration
 from bge_eval.encode.checkpoints import Checkpoint, checkpoint
 from bge_eval.encode.config import CONFIG, read_object, refuse_dual_encoder, transformer_folder
 from bge_eval.encode.copies import Copy, recognise
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.modules import After, Library, after_transformer, library_of, read_st_config
-from bge_eval.encode.prompts import Instructions, Prompts, model_prompts
+from bge_eval.encode.prompts import Instructions, Prompts, model_prompts, usual_prompts
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.registry import RegistryEntry, registry_entry
 from bge_eval.errors import DamagedError, UsageError, did_you_mean
@@ -265,8 +265,15 @@ def registered_prompts(name: str) -> tuple[Prompts, Similarity | None]:
     return (published and published.prompts()) or prompts, similarity
 
 
-def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
+def apply_overrides(
+    settings: Settings, overrides: Overrides, prompts: Prompts | None = None
+) -> Settings:
     """Return the settings with the user's values in place of the model's.
+
+    Args:
+        settings: the model's.
+        overrides: the user's.
+        prompts: the model's, which stand before the texts that int8 is calibrated with.
 
     Raises:
         UsageError: a number is below 1, or there are texts for int8 in another precision.
@@ -282,7 +289,19 @@ def apply_overrides(settings: Settings, overrides: Overrides) -> Settings:
         if name in values and values[name] < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {values[name]}.")
     values["calibration"] = calibration_digest(overrides.dtype, overrides.calibration)
+    if values["calibration"]:
+        values["calibration"] = calibration_of(overrides, prompts or Prompts()).digest
     return replace(settings, **values)
+
+
+def calibration_of(overrides: Overrides, prompts: Prompts) -> Calibration:
+    """Return the texts that int8 is calibrated with, and the prompts before them.
+
+    Task instructions differ by task, and a model is calibrated once: the prompts are those of
+    retrieval in general.
+    """
+    calibration = read_calibration(overrides.calibration)
+    return calibration.prompted(*usual_prompts(prompts, overrides))
 
 
 def calibration_digest(dtype: str | None, path: Path | None) -> str:

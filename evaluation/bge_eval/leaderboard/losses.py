@@ -23,7 +23,7 @@ from bge_eval.statistics.paired import Comparison
 
 _EXACT = ("", "float32")
 """Precisions that lose nothing; "" where a model has none, such as BM25."""
-_COMPUTED = ("dtype", "calibration", "backend", "runtime")
+_COMPUTED = ("dtype", "calibration", "backend", "runtime", "saturates")
 """Facts of a model that its precision decides."""
 _SEARCHED = (
     "index", "index_params", "vectors", "calibration", "rescore_top", "index_depth", "parts",

@@ -21,6 +21,7 @@ from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
     Backend,
     apply_overrides,
+    calibration_of,
     read_model_config,
 )
 from bge_eval.encode.shards import text_keys
@@ -32,7 +33,7 @@ from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.progress import Progress, WorkDone
 from bge_eval.records import Vectors
 from bge_eval.results.markers import parts_of
-from bge_eval.runtime.backends import choose_backend
+from bge_eval.runtime.backends import choose_backend, saturation
 from bge_eval.runtime.pooling import PLAIN
 from bge_eval.runtime.text_encoder import Distinct, finished
 
@@ -93,7 +94,7 @@ class EncoderModel(DenseModel):
             onnx=options.backend is Backend.ONNX,
         )
         config = read_model_config(files, overrides)
-        self.settings = apply_overrides(config.settings, overrides)
+        self.settings = apply_overrides(config.settings, overrides, config.prompts)
         super().__init__(
             files,
             config.prompts,
@@ -146,6 +147,7 @@ class EncoderModel(DenseModel):
             "prompts": self._prompts(task),
             **self._stated_protocol(),
             **self._backend_identity(),
+            **self._processor_facts(),
             **({"remote_code": True} if self._options.trust_remote_code else {}),
         }
 
@@ -230,7 +232,9 @@ class EncoderModel(DenseModel):
                     device=self._options.device,
                     batch_tokens=self._options.batch_tokens,
                     trust_remote_code=self._options.trust_remote_code,
-                    calibration=self.overrides.calibration,
+                    calibration=calibration_of(self.overrides, self.prompts)
+                    if self.settings.calibration
+                    else None,
                     progress=self.progress,
                 )
         return self._encoder
@@ -375,6 +379,7 @@ class EncoderModel(DenseModel):
             **settings,
             **self._base_identity(),
             **self._backend_identity(),
+            **self._processor_facts(),
             "prompt": prompt,
             **self._own_facts(form),
             "packages": {name: _version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},
@@ -390,6 +395,10 @@ class EncoderModel(DenseModel):
         chosen = self._chosen_backend
         plain = chosen == "torch" or (chosen == "openvino" and self.settings.dtype == "float32")
         return {} if plain else {"backend": chosen}
+
+    def _processor_facts(self) -> dict[str, bool]:
+        """Return what of this processor changes a vector by more than float32's rounding."""
+        return saturation() if self.settings.calibration else {}
 
     def _experiment(self) -> dict[str, str | int | bool]:
         """Return the settings that are not the model's own; they name the results' folder.

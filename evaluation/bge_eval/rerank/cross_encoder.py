@@ -31,6 +31,7 @@ from bge_eval.rerank.reranker import (
     has_module,
     remote_code,
 )
+from bge_eval.runtime.backends import saturation
 from bge_eval.runtime.batches import PairBatch, PairRule, Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device
 
@@ -90,7 +91,7 @@ class CrossEncoderReranker(Resumable):
             **remote_code(self._options),
         }
 
-    def _backend_identity(self) -> dict[str, str]:
+    def _backend_identity(self) -> dict[str, str | bool]:
         """Name what computes where it changes a score by more than float32's rounding.
 
         ``runtime`` is what ``auto`` chose: it names no folder, unlike ``backend``.
@@ -102,7 +103,8 @@ class CrossEncoderReranker(Resumable):
             return {}
         named = "backend" if backend == Backend.OPENVINO else "runtime"
         digest = calibration_digest(dtype, self._options.calibration)
-        return {named: "openvino", **({"calibration": digest} if digest else {})}
+        of_int8: dict[str, str | bool] = {"calibration": digest, **saturation()} if digest else {}
+        return {named: "openvino", **of_int8}
 
     @property
     def _as_flag_reranker(self) -> bool:

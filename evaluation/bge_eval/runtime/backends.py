@@ -8,11 +8,10 @@ on this machine.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bge_eval.encode.cache import cache_folder
-from bge_eval.encode.calibration import read_calibration
+from bge_eval.encode.calibration import Calibration, read_calibration
 from bge_eval.encode.config import CONFIG, read_object
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.positions import token_positions
@@ -106,6 +105,13 @@ def refuse_int8_without(backend: str, device: str | None) -> None:
         )
 
 
+def saturation() -> dict[str, bool]:
+    """Return the fact of an int8 result whose 8-bit products overflow here; {} if they do not."""
+    from bge_eval.runtime.eight_bit import saturates
+
+    return {"saturates": True} if saturates() else {}
+
+
 def load_encoder(
     files: ModelFiles,
     settings: Settings,
@@ -114,7 +120,7 @@ def load_encoder(
     device: str | None = None,
     batch_tokens: int | None = None,
     trust_remote_code: bool = False,
-    calibration: Path | None = None,
+    calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> TextEncoder:
     """Load a model's tokenizer and weights.
@@ -126,7 +132,7 @@ def load_encoder(
         device: "cpu", "cuda", "cuda:1", "mps", or several with commas; None uses the fastest.
         batch_tokens: tokens per batch, padding included; None uses the device's default.
         trust_remote_code: run Python code from the model's repository.
-        calibration: the file of texts for int8; None is the package's own.
+        calibration: the texts for int8; None is the package's own, without prompts.
         progress: reports waiting for the tokenizer, and a backend that ``auto`` rejects.
 
     Raises:
@@ -216,13 +222,13 @@ def _openvino(
 
 
 def _samples(
-    tokenizer: PreTrainedTokenizerBase, settings: Settings, calibration: Path | None
+    tokenizer: PreTrainedTokenizerBase, settings: Settings, calibration: Calibration | None
 ) -> Samples | None:
     if settings.dtype is not Dtype.INT8:
         return None
     from bge_eval.runtime.quantized import text_samples
 
-    return text_samples(tokenizer, settings.max_length, read_calibration(calibration))
+    return text_samples(tokenizer, settings.max_length, calibration or read_calibration())
 
 
 def _suits_openvino(files: ModelFiles, settings: Settings, device: str | None) -> bool:

@@ -97,6 +97,9 @@ class Conversion:
             dtype: "bfloat16"; anything else computes in float32 what the model does not
                 quantise.
             throughput: several requests at a time on separate cores; else one on all cores.
+
+        Raises:
+            NotReadyError: OpenVINO has no such arithmetic for this processor.
         """
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT" if throughput else "LATENCY",
@@ -104,7 +107,13 @@ class Conversion:
         }
         if (count := threads()) is not None:
             options["INFERENCE_NUM_THREADS"] = count
-        return openvino.Core().compile_model(self.model, "CPU", options)
+        try:
+            return openvino.Core().compile_model(self.model, "CPU", options)
+        except RuntimeError as error:
+            raise NotReadyError(
+                f"OpenVINO cannot run {self.facts.model} in {dtype} on this processor"
+                f" ({one_line(error, 200)}). Use --dtype float32, or --backend torch."
+            ) from error
 
 
 def supports(dtype: str) -> bool:

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -30,6 +31,8 @@ from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, model_inputs
 from bge_eval.runtime.conversions import stored_folder
 from bge_eval.runtime.converted import Conversion, read_conversion, save_conversion
+from bge_eval.runtime.eight_bit import saturates
+from bge_eval.runtime.openvino_library import openvino
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,7 +45,11 @@ _LOWEST_CORRELATION = 0.8
 """Correlation of int8 and float32 scores below which a reranker is refused."""
 _DRIFT = 0.01
 """How far another processor's int8 may be from what was measured when the model was made."""
-_FIDELITY, _EXPECTED = "fidelity.json", "expected.npy"
+_FIDELITY, _EXPECTED, _SPEEDS = "fidelity.json", "expected.npy", "speeds.json"
+_TIMED, _ROUNDS = 6, 3
+"""Longest texts that are timed, and how often."""
+_SLOWER = 0.95
+"""Speed against float32 below which a run says that int8 is slower."""
 _LOCKS = ".locks"
 
 
@@ -92,7 +99,7 @@ class Fidelity:
 def text_samples(
     tokenizer: PreTrainedTokenizerBase, max_length: int, calibration: Calibration
 ) -> Samples:
-    """Return the calibration texts as an embedder reads them, without a prompt."""
+    """Return the calibration texts as an embedder reads them, prompts included."""
 
     def features(held_out: bool) -> tuple[Mapping[str, Tokens], ...]:
         texts = calibration.texts(held_out=held_out)
@@ -144,10 +151,12 @@ def quantized(
     folder = stored_folder(cache) / f"{files.name.replace('/', '__')}-int8-{key}"
     stored = _stored(folder, samples)
     if stored is not None:
+        _tell_speed(folder, stored, load, samples, progress)
         return stored
     with _alone(folder, progress):
         stored = _stored(folder, samples)  # another process may have made it since
         if stored is not None:
+            _tell_speed(folder, stored, load, samples, progress)
             return stored
         made = _made(files, load(), samples, progress)
         try:
@@ -170,12 +179,15 @@ class _Made:
     """How near it is to float32."""
     expected: Vectors
     """``(n_checking, dim)``: float32's outputs of the held-out texts."""
+    speed: float
+    """Run time of float32 over that of int8, on this machine."""
 
     def write(self, folder: Path) -> None:
         """Write what later processes check the model with."""
         np.save(folder / _EXPECTED, self.expected)
         text = json.dumps(asdict(self.fidelity), indent=2)
         (folder / _FIDELITY).write_text(text, encoding="utf-8")
+        (folder / _SPEEDS).write_text(json.dumps({_machine(): self.speed}), encoding="utf-8")
 
 
 def _made(files: ModelFiles, full: Conversion, samples: Samples, progress: Progress) -> _Made:
@@ -200,7 +212,72 @@ def _made(files: ModelFiles, full: Conversion, samples: Samples, progress: Progr
             " --dtype bfloat16, or other texts with --calibration FILE."
         )
     progress.note(f"{files.name} in int8: {fidelity}.")
-    return _Made(small, fidelity, expected)
+    speed = _seconds(full, samples) / _seconds(small, samples)
+    _note_processor(small, speed, progress)
+    return _Made(small, fidelity, expected, speed)
+
+
+def _tell_speed(
+    folder: Path,
+    stored: Conversion,
+    load: Callable[[], Conversion],
+    samples: Samples,
+    progress: Progress,
+) -> None:
+    """Say how a model of the cache runs on this machine; the first time, measure it."""
+    try:
+        speeds = json.loads((folder / _SPEEDS).read_text(encoding="utf-8"))
+        speed = float(speeds[_machine()])
+    except (OSError, ValueError, KeyError, TypeError):
+        speed = _seconds(load(), samples) / _seconds(stored, samples)
+        with contextlib.suppress(OSError):  # a folder of others: it is measured again next time
+            _add_speed(folder / _SPEEDS, speed)
+    _note_processor(stored, speed, progress)
+
+
+def _add_speed(path: Path, speed: float) -> None:
+    try:
+        speeds = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        speeds = {}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({**speeds, _machine(): speed}), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _note_processor(small: Conversion, speed: float, progress: Progress) -> None:
+    """Say where int8 gains nothing, or computes otherwise than on other processors."""
+    if speed < _SLOWER:
+        progress.note(
+            f"int8 is slower than float32 on this processor: {small.facts.model} takes"
+            f" {1 / speed:.1f} times as long (measured once)."
+        )
+    if saturates():
+        progress.note(
+            "8-bit products overflow on this processor, which has neither VNNI nor AMX: int8"
+            " results are a little off those of other processors, and their identity says so."
+        )
+
+
+def _machine() -> str:
+    """Return what decides how fast a model runs here."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    name = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return f"{name}, {os.cpu_count()} cores{f', at most {limit}' if limit else ''}"
+
+
+def _seconds(converted: Conversion, samples: Samples) -> float:
+    """Return the least run time of some of the held-out texts, one by one."""
+    request = converted.compiled("float32", throughput=False).create_infer_request()
+    chosen = sorted(samples.checking, key=lambda features: features["input_ids"].size)[-_TIMED:]
+    inputs = [model_inputs(features, converted.facts.inputs) for features in chosen]
+    seconds = []
+    for _ in range(1 + _ROUNDS):  # the first compiles shapes
+        start = time.perf_counter()
+        for each in inputs:
+            request.infer(each)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
 
 
 def _by_nncf(model: Any, inputs: Sequence[Mapping[str, Tokens]]) -> Any:
