@@ -22,7 +22,14 @@ class LastTokens:
     they are padded.
     """
 
-    def __init__(self, model: Any, note: Callable[[str], None], *, left: bool) -> None:
+    def __init__(
+        self,
+        model: Any,
+        note: Callable[[str], None],
+        *,
+        left: bool,
+        skip_padding: bool | None = None,
+    ) -> None:
         """Prepare a model; on a GPU it is tried with two texts, with padding and without.
 
         Args:
@@ -30,10 +37,11 @@ class LastTokens:
                 evaluation mode.
             note: receives why a model is run with padding on a GPU.
             left: pad on the left instead of the right.
+            skip_padding: compute no padding, where that gives the same; None does so on a GPU.
         """
         self._model = model
         self._left = left
-        skips = skips_padding(model.device)
+        skips = skips_padding(model.device) if skip_padding is None else skip_padding
         self._unpadded = unpadded(model.base_model, note) if skips else None
 
     def vectors(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -75,6 +75,11 @@ class Unpadded:
         if model.config.model_type in _BEHIND_PADDING:
             self._padding = int(model.config.pad_token_id)
 
+    @property
+    def kernel_name(self) -> str:
+        """Return the name of the function that computes the attention."""
+        return self._kernel.__name__
+
     def hidden(
         self, forward: Callable[..., Any], features: Mapping[str, Tokens]
     ) -> torch.Tensor | None:
