@@ -2,6 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/precisions.py --collection ../shared/datasets/SciFact
 
+Fewer instructions than the processor has, for texts alone::
+
+    ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 python benchmarks/precisions.py \\
+        --collection ../shared/datasets/SciFact --precisions float32,int8 --pairs 0
+
 All contenders are loaded first and then take turns in one process; CPU seconds are compared, so
 that other work on the machine disturbs little. Prints Markdown.
 """
@@ -12,7 +17,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +29,7 @@ from rerank_pairs import make, pairs_of
 DTYPES = ("float32", "bfloat16", "int8")
 
 
-def encoders() -> dict[str, Callable[[list[str]], Any]]:
+def encoders(dtypes: Sequence[str]) -> dict[str, Callable[[list[str]], Any]]:
     """Return precision → what encodes texts with the embedded model."""
     from bge_eval.encode.locate import BUILTIN
     from bge_eval.encode.settings import Dtype, Overrides
@@ -36,11 +41,13 @@ def encoders() -> dict[str, Callable[[list[str]], Any]]:
             BUILTIN,
             ModelOptions(device="cpu", store=False, overrides=Overrides(dtype=Dtype(dtype))),
         ).encoder.encode
-        for dtype in DTYPES
+        for dtype in dtypes
     }
 
 
-def rerankers(folder: str) -> dict[str, Callable[[list[tuple[str, str]]], Any]]:
+def rerankers(
+    folder: str, dtypes: Sequence[str]
+) -> dict[str, Callable[[list[tuple[str, str]]], Any]]:
     """Return contender → what scores pairs with the cross-encoder in a folder."""
     from sentence_transformers import CrossEncoder
 
@@ -53,7 +60,7 @@ def rerankers(folder: str) -> dict[str, Callable[[list[tuple[str, str]]], Any]]:
         dtype: CrossEncoderReranker(
             locate(folder), RerankerOptions(device="cpu", dtype=dtype)
         ).score
-        for dtype in DTYPES
+        for dtype in dtypes
     }
     return {"CrossEncoder.predict": lambda pairs: predict(pairs, show_progress_bar=False), **ours}
 
@@ -76,11 +83,13 @@ def main() -> None:
     parser.add_argument("--collection", type=Path, required=True)
     parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--precisions", default=",".join(DTYPES), help="float32 first")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    dtypes = arguments.precisions.split(",")
     with (arguments.collection / "corpus.jsonl").open(encoding="utf-8") as lines:
         texts = [json.loads(next(lines))["text"] for _ in range(arguments.documents)]
-    encoded = measured(encoders(), texts, arguments.rounds)
+    encoded = measured(encoders(dtypes), texts, arguments.rounds)
     seconds, full = encoded["float32"]
     print(f"{len(texts)} documents\n\n| precision | CPU s | times float32 | mean cosine | lowest |")
     print("|---|---:|---:|---:|---:|")
@@ -91,10 +100,12 @@ def main() -> None:
             f"| {name} | {cost:.1f} | {seconds / cost:.2f} | {cosine.mean():.4f} |"
             f" {cosine.min():.4f} |"
         )
+    if not arguments.pairs:
+        return
     with tempfile.TemporaryDirectory() as folder:
         make(folder)
         pairs = pairs_of(str(arguments.collection), arguments.pairs)
-        scored = measured(rerankers(folder), pairs, arguments.rounds)
+        scored = measured(rerankers(folder, dtypes), pairs, arguments.rounds)
     seconds, reference = scored["CrossEncoder.predict"]
     print(f"\n{len(pairs)} pairs\n\n| contender | CPU s | times predict | largest difference |")
     print("|---|---:|---:|---:|")

@@ -245,7 +245,7 @@ def test_scores_without_values_are_not_tested(root: Path) -> None:
 
 
 READERS: dict[str, Callable[[str], bool]] = {
-    "terminal": lambda text: "loss of org/m [dtype int8] (int8): against org/m" in text,
+    "terminal": lambda text: "loss of int8; HNSW32, efSearch=64: against org/m" in text,
     "markdown": lambda text: "| loss | " in text and "†" in text,
     "html": lambda text: "loss</th>" in text and "†" in text,
     "latex": lambda text: r"\quad loss" in text and r"$\dagger$" in text,

@@ -153,12 +153,15 @@ def _rank_notes(ranks: Sequence[Rank | None] | None) -> list[str]:
 
 def _loss_notes(board: Leaderboard, losses: Sequence[Losses | None]) -> list[str]:
     """Return what the lines of losses are, and against which row."""
-    shown = [(row, each) for row, each in zip(board.rows, losses, strict=False) if each]
+    by_exact: dict[int, dict[str, None]] = {}
+    for each in losses:
+        if each is not None:
+            by_exact.setdefault(each.exact, {})[each.reduced] = None
     lines = [
-        f"loss of {row.label} ({each.reduced}): against {board.rows[each.exact].label}"
-        for row, each in shown
+        f"loss of {'; '.join(reduced)}: against {board.rows[exact].label}"
+        for exact, reduced in by_exact.items()
     ]
-    if shown:
+    if lines:
         lines.append(
             f"In brackets the 95% interval over queries, texts or pairs; {MORE_THAN_CHANCE} more"
             " than chance (paired randomisation test, Holm over the row's tasks, p ≤ 0.05)"
