@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -137,6 +138,27 @@ def test_the_grid_leaves_out_what_says_nothing_new() -> None:
     assert ("IVF4,PQ8", Precision.FLOAT32, 100, 100) in names
 
 
+def test_the_grid_refuses_before_anything_is_encoded_what_a_dimension_cannot_have() -> None:
+    float32 = (Precision.FLOAT32,)
+    for axes, message in (
+        (Axes((None, 256), float32, (("PQ48", {}),)), "--grid-dim 256: .* of 256 dimensions"),
+        (Axes((None, 64), float32, (("PCA128,Flat", {}),)), "64 .* cannot give 128 of them"),
+        (Axes((None, 100)), "--grid-dim 100: .* Name a multiple of 8"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            axes.grid()
+    with pytest.raises(UsageError, match="faiss makes no index of 'PQ7'"):
+        _tried([IndexOptions("PQ7", (), Precision.FLOAT32, depth=100)])
+
+
+def test_the_grid_leaves_out_binary_where_faiss_has_numbers_alone() -> None:
+    axes = Axes((None,), indexes=(("IVF16,PQ8x4", {"nprobe": 4}),), rescoring=(None,))
+    kinds = [(o.name, o.precision) for o in axes.grid()[1:]]
+    assert kinds == [("IVF16,PQ8x4", Precision.FLOAT32), ("IVF16,PQ8x4", Precision.INT8)]
+    with pytest.raises(UsageError, match="for binary vectors: binary indexes are BFlat"):
+        replace(axes, precisions=(Precision.BINARY,)).grid()
+
+
 @dataclass(frozen=True)
 class Curve:
     content: dict[str, Any]
@@ -187,6 +209,23 @@ def test_nothing_is_encoded_twice(curve: Curve) -> None:
     assert {row["dimension"] for row in curve.content["rows"]} == {384, 128}
     stored = stored_spaces(curve.folder / "store")
     assert 0 < curve.encoded == sum(space.texts for space in stored)
+
+
+def test_progress_counts_each_dimension_from_its_start(
+    curve: Curve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from bge_eval.cli.app import application
+
+    monkeypatch.setattr("bge_eval.cli.console._BEAT", -1)  # a line for every advance
+    words = ["curve", "-m", BUILTIN, "-t", "demo", "--offline", "--grid-dim", "full,128"]
+    words += ["--grid-index", "flat", "--grid-vectors", "float32,int8"]
+    done = CliRunner().invoke(application(), [*words, "--store", str(curve.folder / "store")])
+    counts = re.findall(r"([\d,]+) of ([\d,]+) (?:documents|settings|texts)", done.stderr)
+    assert done.exit_code == 0 and len(counts) >= 4
+    for count, total in counts:
+        assert int(count.replace(",", "")) <= int(total.replace(",", ""))
 
 
 @pytest.mark.parametrize("number", [4, 6, 13, 16])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,15 @@ def recall(results: list[tuple[Rows, Vectors]], exact: list[tuple[Rows, Vectors]
         "IVF16_HNSW8,Flat",
         "IVF16,PQ8x4fs,RFlat",
         "Flat,RFlat",
+        "PCAR32,SQ8,RFlat",
+        "L2norm,IVF16,SQ4",
+        "RaBitQ",
+        "IVF16,RaBitQ4",
+        "RQ2x4",
+        "PRQ2x2x4",
+        "IVF8(IVF4,Flat),Flat",
+        "SQbf16",
+        "IVF16,PQ8x4fs,Refine(SQ8)",
     ],
 )
 def test_equals_faiss_called_by_hand(name: str, clustered: tuple[Vectors, Vectors]) -> None:
@@ -191,12 +202,14 @@ class _Resources:
     """Stands in for faiss's GPU memory, which a build for CPUs lacks."""
 
     use_cuvs = False
+    allowCpuCoarseQuantizer = False
 
 
 @pytest.mark.parametrize(
     ("copied", "message"),
     [
         ("same", ""),
+        ("not by cuVS", ""),
         ("other", "is searched on the CPU: on the GPU only"),
         ("none", "faiss has no such index on a GPU (This index type is not implemented)"),
     ],
@@ -209,11 +222,16 @@ def test_a_copy_on_a_gpu_is_used_where_it_finds_the_same(
     options = IndexOptions("IVF16,Flat", (("nprobe", 4.0),))
     expected = searched(options, clustered)
     asked: list[Any] = []
+    notes: list[str] = []
 
     def to_gpu(resources: Any, device: int, index: Any, options: Any) -> Any:
-        asked.append((device, options.use_cuvs))
+        asked.append((device, options.use_cuvs, options.allowCpuCoarseQuantizer))
+        if copied == "not by cuVS" and options.use_cuvs:
+            raise RuntimeError("Error: this type of index is not implemented for cuVS")
         if copied == "none":
-            raise RuntimeError("Error in ToGpuCloner: Error: This index type is not implemented")
+            raise RuntimeError(
+                "Error in clone at GpuCloner.cpp:9: This index type is not implemented"
+            )
         copy = faiss.clone_index(index)
         if copied == "other":
             copy.reset()
@@ -225,12 +243,12 @@ def test_a_copy_on_a_gpu_is_used_where_it_finds_the_same(
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "get_compile_options", lambda: "GPU CUVS ")
-    notes: list[str] = []
     for (rows, _), (same, _) in zip(
         searched(options, clustered, note=notes.append), expected, strict=True
     ):
         np.testing.assert_array_equal(rows, same)
-    assert asked == [(0, True)]
+    tries = [(0, True, True), (0, False, True)]
+    assert asked == (tries if copied in ("none", "not by cuVS") else tries[:1])
     assert [message in note for note in notes] == ([True] if message else [])
 
 
@@ -296,23 +314,100 @@ def test_a_damaged_kept_index_is_built_again(
         (("IVF4096,Flat", {}), "cannot build 'IVF4096,Flat' over 3,000 documents"),
         (("IVF65536_HNSW32,Flat", {}), "cannot build 'IVF65536_HNSW32,Flat' over 3,000 documents"),
         (("", {}), "faiss makes no index of ''"),
-        (("IVF0,Flat", {}), "cannot search 'IVF0,Flat'"),
-        (("IVF16,Flat", {"nprobe": 0}), "cannot search 'IVF16,Flat'"),
-        (("IDMap,Flat", {}), "cannot build 'IDMap,Flat'"),
-        (("NoSuchIndex", {}), "faiss makes no index of 'NoSuchIndex'"),
+        (("NoSuchIndex", {}), "for inner products: could not parse index string NoSuchIndex. Name"),
         (("LSH", {}), "faiss makes no index of 'LSH'"),
-        (("HNSW32", {"nprobe": 4}), "--index-param nprobe: HNSW32 has no such parameter"),
+        (("ivf16, flat", {}), "Did you mean 'IVF16,Flat'?"),
+        (("bhnsw8", {}), "Did you mean 'BHNSW8'?"),
+        (("PCA8,Flat", {}, Precision.BINARY), "no index of 'PCA8,Flat' for binary vectors"),
+        (("Flat,IDMap", {}), "Leave IDMap out"),
+        (("IVF16,SQ8_direct", {}), "keeps whole numbers"),
+        (("HNSW8_PQ8", {}), "does not compare by inner product: faiss makes its IndexHNSWPQ"),
+        (("IVF16(HNSW8_PQ8),Flat", {}), "does not compare by inner product"),
+        (("PQ7", {}), "for inner products of 64 dimensions"),
+        # On these faiss ends the process, or does not end.
+        (("HNSW0", {}), "links is 0; expected 2 to 1,024"),
+        (("HNSW1", {}), "links is 1; expected 2"),
+        (("BHNSW1", {}), "links is 1; expected 2"),
+        (("NSG4", {}), "links is 4; expected 8 to"),
+        (("HNSW100000", {}), "links is 100000; expected 2 to 1,024"),
+        (("IVF0,Flat", {}), "the number of lists is 0"),
+        (("IVF99999999999,Flat", {}), "expected 1 to 500,000"),
+        (("PQ8x0", {}), "the number of bits is 0; expected 1 to 16"),
+        (("PQ8x4fs_0", {}), "a size is 0"),
+        (("Pad1000000,Flat", {}), "a size is 1000000"),
+        (("IVF16,Flat", {"nprobe": 0}), "nprobe=0: expected a whole number, 1 or more"),
+        (("IVF16,Flat", {"nprobe": 1.5}), "nprobe=1.5: expected a whole number"),
+        (("IVF16,Flat", {"nprobe": float("nan")}), "nprobe=nan: expected a whole number"),
+        (("SQ8,RFlat", {"k_factor_rf": 0.5}), "k_factor_rf=0.5: expected a number, 1 or more"),
+        (("RaBitQ", {"qb": 9}), "qb=9: expected a whole number, 0 to 8"),
+        (("IVF16,PQ8x4", {"ht": 9}), "no such parameter. It has nprobe, max_codes."),
+        (("HNSW32", {"nprobe": 4}), "HNSW32 has no such parameter. It has efSearch, efConstr"),
+        (("HNSW32", {"verbose": 1}), "--index-param verbose: HNSW32 has no such parameter"),
         (("BHNSW32", {"nprob": 4}), "--index-param nprob: BHNSW32 has no such parameter"),
+        (("BFlat", {"ntotal": 4}), "BFlat has no such parameter. It has none."),
         (("flat", {"efSearch": 4}), "no effect on the exact search"),
         (("Flat", {}, Precision.FLOAT32, 10), "--rescore-top has no effect"),
+        (("BHNSW8,PQ4", {}), "could not parse index string BHNSW8,PQ4"),
+        (("IVF16,PQ8", {}, Precision.BINARY), "no index of 'IVF16,PQ8' for binary vectors"),
         (("BFlat", {}, Precision.INT8), "holds binary vectors, not int8"),
     ],
 )
 def test_what_cannot_be_done_is_refused(
     options: tuple[Any, ...], message: str, clustered: tuple[Vectors, Vectors]
 ) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError, match=re.escape(message)) as refusal:
         searched(IndexOptions.checked(*options), clustered)
+    assert "Error in" not in str(refusal.value) and ".cpp" not in str(refusal.value)
+
+
+def test_a_dimension_is_refused_before_the_corpus(clustered: tuple[Vectors, Vectors]) -> None:
+    start = engine(IndexOptions("IVF16,PQ12"))  # the dimension may be a multiple of 12
+    with pytest.raises(UsageError, match="of 64 dimensions"):
+        start(clustered[1], 10, lambda rows: [])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "values"),
+    [("NSG16", "search_L", (10, 200)), ("RaBitQ", "qb", (1, 8)), ("BHash16", "nflip", (0, 3))],
+)
+def test_parameters_that_faiss_does_not_name_are_set(
+    name: str, key: str, values: tuple[float, float], clustered: tuple[Vectors, Vectors]
+) -> None:
+    few = (clustered[0][:900], clustered[1])
+    precision = Precision.BINARY if name.startswith("B") else Precision.FLOAT32
+    exact = searched(IndexOptions(precision=precision), few)
+    low, high = (searched(IndexOptions(name, ((key, value),)), few) for value in values)
+    assert recall(low, exact) < recall(high, exact)
+
+
+def test_the_advice_of_faiss_is_one_note(
+    clustered: tuple[Vectors, Vectors], capfd: pytest.CaptureFixture[str]
+) -> None:
+    notes: list[str] = []
+    searched(IndexOptions("IVF128,Flat"), clustered, note=notes.append)
+    told = "IVF128,Flat is trained on 3,000 vectors; faiss advises 4,992 or more"
+    assert [told in note for note in notes if "advises" in note] == [True]
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_while_an_index_is_trained_is_not_lost(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from bge_eval.search.native_output import clustering_advice
+
+    with clustering_advice() as advice:
+        os.write(2, b"WARNING clustering 9 points to 8 centroids: please provide at least 312\nA\n")
+    assert (advice.trained, advice.advised) == (9, 312)
+    assert capfd.readouterr().err == "A\n"
+
+
+def test_a_build_parameter_of_a_quantizer_has_an_index_of_its_own(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    for width in (2, 200):
+        params = (("nprobe", 2.0), ("quantizer_efConstruction", float(width)))
+        searched(IndexOptions("IVF32_HNSW4,Flat", params), clustered, folder=tmp_path)
+    assert len(list(tmp_path.glob("*.faiss"))) == 2
 
 
 def test_an_empty_corpus_and_one_smaller_than_the_depth(clustered: tuple[Vectors, Vectors]) -> None:

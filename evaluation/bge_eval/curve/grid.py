@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bge_eval.errors import UsageError
 from bge_eval.search.engines import EXACT
@@ -39,7 +39,7 @@ class Axes:
         """Return the settings of one dimension, the exact search first.
 
         Rescoring is left out where scores are exact already, as in HNSW over float32 vectors, and
-        a representation where an index has another of its own.
+        a representation where an index has another of its own or faiss has no such index.
 
         Raises:
             UsageError: faiss knows no such index or parameter.
@@ -68,9 +68,29 @@ class Axes:
             precision = Precision.BINARY
         depth = None if flat else self.depth
         options = IndexOptions.checked(name, params, precision, rescore, depth)
-        if not flat:
-            check_factory(options)
+        served = replace(options, name="Flat") if flat else options
+        if len(self.precisions) > 1 and _only_of_numbers(served):
+            return None
+        for dimension in self.dimensions:
+            try:
+                check_factory(served, dimension)
+            except UsageError as error:
+                if dimension is None:
+                    raise
+                raise UsageError(f"--grid-dim {dimension}: {error}") from error
         return options
+
+
+def _only_of_numbers(options: IndexOptions) -> bool:
+    """Return whether faiss has no binary index of this name, and one of numbers."""
+    if options.precision is not Precision.BINARY:
+        return False
+    try:
+        check_factory(options)
+    except UsageError:
+        check_factory(replace(options, precision=Precision.FLOAT32))
+        return True
+    return False
 
 
 def setting_name(options: IndexOptions) -> str:

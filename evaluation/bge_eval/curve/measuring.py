@@ -111,6 +111,7 @@ class Measuring:
                         continue
                     if dimension not in models:
                         models[dimension] = self.open(dimension)
+                    self.progress.fresh_profile()  # its counts are of one dimension
                     of_settings = self._settings(models[dimension], planned, grid)
                     for number, (trials, values) in enumerate(of_settings):
                         weights = share / len(trials)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from bge_eval.records import Vectors
 from bge_eval.search.exact import ExactSearch
 from bge_eval.search.faiss_index import FaissIndex, check_factory
-from bge_eval.search.index import Engine, IndexOptions
+from bge_eval.search.index import Engine, IdsOf, Index, IndexOptions
 from bge_eval.search.precisions import QuantisedSearch
 from bge_eval.search.staged import StagedSearch
 
@@ -42,4 +43,10 @@ def engine(
     if options.name == "flat":
         return partial(StagedSearch, QuantisedSearch(options.precision), options, note)
     check_factory(options)
-    return partial(StagedSearch, FaissIndex(options, folder, note, model), options, note)
+
+    def start(queries: Vectors, k: int, ids_of: IdsOf) -> Index:
+        check_factory(options, queries.shape[1])  # before the corpus is encoded
+        index = FaissIndex(options, folder, note, model)
+        return StagedSearch(index, options, note, queries, k, ids_of)
+
+    return start

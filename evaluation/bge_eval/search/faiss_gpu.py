@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bge_eval.errors import one_line
 from bge_eval.records import Vectors
+from bge_eval.search.factory import parts_of, reason
 
 _PROBES = 32
 """Documents that are searched both ways before a copy on a GPU is used."""
@@ -36,16 +36,22 @@ def on_gpu(index: Any, name: str, probes: Vectors, note: Callable[[str], None]) 
 
     if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus() or not len(probes):
         return index
-    try:
-        options = faiss.GpuClonerOptions()
-        options.use_cuvs = "CUVS" in faiss.get_compile_options()
-        copy = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
-        some = np.ascontiguousarray(probes[:_PROBES])
-        (_, computed), (_, expected) = copy.search(some, _PLACES), index.search(some, _PLACES)
-    except RuntimeError as error:
-        reason = one_line(error).rpartition("Error: ")[2]
-        note(f"{name} is searched on the CPU: faiss has no such index on a GPU ({reason}).")
+    if unheeded := _unheeded(index):
+        note(f"{name} is searched on the CPU: faiss has no {unheeded} on a GPU.")
         return index
+    some = np.ascontiguousarray(probes[:_PROBES])
+    by_cuvs = "CUVS" in faiss.get_compile_options()
+    for use_cuvs in (True, False) if by_cuvs else (False,):
+        try:
+            copy = _copied(index, use_cuvs)
+            _, computed = copy.search(some, _PLACES)
+            break
+        except RuntimeError as error:
+            why = reason(error)
+    else:
+        note(f"{name} is searched on the CPU: faiss has no such index on a GPU ({why}).")
+        return index
+    _, expected = index.search(some, _PLACES)
     shared = sum(
         len(np.intersect1d(one[one >= 0], other[other >= 0]))
         for one, other in zip(computed, expected, strict=True)
@@ -57,3 +63,29 @@ def on_gpu(index: Any, name: str, probes: Vectors, note: Callable[[str], None]) 
         f"{name} is searched on the CPU: on the GPU only {share:.0%} of the documents are its own."
     )
     return index
+
+
+def _copied(index: Any, use_cuvs: bool) -> Any:
+    """Return a copy of an index on the first GPU.
+
+    Raises:
+        RuntimeError: faiss has no such index there.
+    """
+    import faiss
+
+    options = faiss.GpuClonerOptions()
+    options.use_cuvs = use_cuvs  # faiss's cuVS has no scalar-quantised indexes, its own code has
+    options.allowCpuCoarseQuantizer = True  # lists found by HNSW
+    copy = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+    copy.referenced_objects = [index]  # such a coarse quantizer stays the index's own
+    return copy
+
+
+def _unheeded(index: Any) -> str:
+    """Return what faiss leaves out of a copy without an error; "" for nothing."""
+    parts = parts_of(index)
+    if any(getattr(part, "max_codes", 0) for part in parts):
+        return "max_codes"
+    if any(type(part).__name__ == "IndexIVFFlatDedup" for part in parts):
+        return "lists of equal vectors"  # each of them would be lost but one
+    return ""

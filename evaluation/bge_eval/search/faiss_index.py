@@ -7,7 +7,6 @@ trained on a sample of the corpus and kept, so that other search parameters need
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import secrets
@@ -19,45 +18,37 @@ from typing import Any
 
 import numpy as np
 
-from bge_eval.errors import MissingError, UsageError, one_line
+from bge_eval.errors import UsageError, one_line
 from bge_eval.records import Vectors
+from bge_eval.search.factory import TRAINING, is_binary, made, reason, stored_as
 from bge_eval.search.faiss_gpu import on_gpu
 from bge_eval.search.index import IdsOf, IndexOptions, Precision
 from bge_eval.search.kept import IndexFacts, stated_seconds, touch
+from bge_eval.search.native_output import clustering_advice
+from bge_eval.search.parameters import is_of_build, set_parameter
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
 
-TRAINING = 500_000
-"""Most documents that an index is trained on, drawn with seed 0."""
-_WIDE = 4096
-"""Dimensions with which a factory string is tried before the model's are known."""
 _GPU_DEPTH = 2048
 """Longest lists of faiss's GPU indexes."""
-_BUILD = frozenset({"efConstruction"})
-"""Parameters that shape an index while it is built; all others are for the search."""
-_CODES = {Precision.INT8: "SQ8_direct_signed", Precision.FLOAT16: "SQfp16"}
-"""faiss's codes that hold a representation's values exactly, in as many bytes as they need."""
-_WHOLE = re.compile(r"(?P<lists>HNSW\d+|IVF\d+(_HNSW\d+)?)?,?(?P<codes>Flat)?")
-"""Factory strings of indexes that hold vectors whole."""
-_BINARY = re.compile(r"B(HNSW|IVF|Flat|Hash)\w*")
+_GRAPH = re.compile(r"(?:.*,)?B?HNSW")
+"""Start of a factory string whose documents are the nodes of a graph."""
 
 
-def check_factory(options: IndexOptions) -> None:
+def check_factory(options: IndexOptions, dimension: int | None = None) -> None:
     """Refuse what faiss cannot build, before anything is encoded.
+
+    Args:
+        options: the index and its parameters.
+        dimension: of the vectors; None where it is not known yet.
 
     Raises:
         MissingError: faiss is not installed.
         UsageError: the factory string or a parameter is unknown, or the index cannot compare by
             inner product.
     """
-    if _is_binary(options) and options.precision not in (Precision.FLOAT32, Precision.BINARY):
-        raise UsageError(
-            f"--index {options.name} holds binary vectors, not {options.precision}: leave out"
-            " --vectors."
-        )
-    parts = [int(number) for number in re.findall(r"PQ(\d+)", options.name)]
-    index = _made(options, _WIDE * math.lcm(*filter(None, parts)))
+    index = made(options, dimension)
     for name, value in options.params:
-        _set(index, options, name, value)
+        set_parameter(index, options, name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +93,7 @@ class OpenIndex:
             scores, rows = self.index.search(represented, k)
         except RuntimeError as error:
             raise UsageError(
-                f"faiss cannot search '{self.name}': {_reason(error)}. Name another --index, or"
+                f"faiss cannot search '{self.name}': {reason(error)}. Name another --index, or"
                 " other values of --index-param."
             ) from error
         if self.is_binary:
@@ -158,7 +149,7 @@ class FaissIndex:
         seconds = None
         if index is None:
             start = time.perf_counter()
-            index = _built(self.options, vectors, quantiser)
+            index = _built(self.options, vectors, quantiser, self.note)
             seconds = time.perf_counter() - start
             if path is not None:
                 self._keep(index, path, seconds)
@@ -166,19 +157,19 @@ class FaissIndex:
             seconds = stated_seconds(path)
             touch(path)
         for name, value in self.options.params:
-            if name not in _BUILD:
-                _set(index, self.options, name, value)
-        binary = _is_binary(self.options)
+            if not is_of_build(name):
+                set_parameter(index, self.options, name, value)
+        binary = is_binary(self.options)
         return OpenIndex(
             self.options.name, index, quantiser, binary, _size(index, path, binary), seconds
         )
 
     def _precision(self) -> Precision:
-        return Precision.BINARY if _is_binary(self.options) else self.options.precision
+        return Precision.BINARY if is_binary(self.options) else self.options.precision
 
     def _tell_of_a_narrow_search(self, k: int) -> None:
         width = dict(self.options.params).get("efSearch", k)
-        if width < k:
+        if width < k and _GRAPH.match(self.options.name):
             self.note(
                 f"HNSW searches at least as wide as it is asked for documents: efSearch={width:g}"
                 f" has no effect on lists of {k:,}. --index-depth asks for fewer."
@@ -190,7 +181,7 @@ class FaissIndex:
 
         if not path.is_file():
             return None
-        read = faiss.read_index_binary if _is_binary(self.options) else faiss.read_index
+        read = faiss.read_index_binary if is_binary(self.options) else faiss.read_index
         # The flag of newer releases maps all codes, the older one inverted lists alone.
         flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
         try:
@@ -205,7 +196,7 @@ class FaissIndex:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        binary = _is_binary(self.options)
+        binary = is_binary(self.options)
         facts = IndexFacts(
             model=self.model,
             index=self.options.name,
@@ -231,8 +222,8 @@ class FaissIndex:
         digest = hashlib.sha256()
         for _, chunk in chunks(vectors, lambda chunk: chunk):
             digest.update(np.ascontiguousarray(chunk).data)
-        build = [item for item in self.options.params if item[0] in _BUILD]
-        name = _stored_as(self.options)
+        build = [item for item in self.options.params if is_of_build(item[0])]
+        name = stored_as(self.options)
         facts = (name, build, self._precision(), vectors.shape, faiss.__version__)
         digest.update(repr(facts).encode())
         return folder / f"{digest.hexdigest()[:32]}.faiss"
@@ -247,95 +238,35 @@ def _size(index: Any, path: Path | None, binary: bool) -> int:
     return int((faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes)
 
 
-def _built(options: IndexOptions, vectors: Vectors, quantiser: Quantiser) -> Any:
+def _built(
+    options: IndexOptions, vectors: Vectors, quantiser: Quantiser, note: Callable[[str], None]
+) -> Any:
     """Train an index and add the corpus chunk by chunk."""
-    index = _made(options, vectors.shape[1])
+    index = made(options, vectors.shape[1])
     for name, value in options.params:
-        if name in _BUILD:
-            _set(index, options, name, value)
-    as_stored = _bits if _is_binary(options) else np.ascontiguousarray
+        if is_of_build(name):
+            set_parameter(index, options, name, value)
+    as_stored = _bits if is_binary(options) else np.ascontiguousarray
     try:
         if not index.is_trained:
             sample = sample_rows(vectors, TRAINING)
-            index.train(as_stored(quantiser.represent(sample)))
+            with clustering_advice() as advice:
+                index.train(as_stored(quantiser.represent(sample)))
+            if advice.advised:
+                note(
+                    f"{options.name} is trained on {advice.trained:,} vectors; faiss advises"
+                    f" {advice.advised:,} or more. A smaller index suits this corpus better."
+                )
         for _, chunk in chunks(vectors, quantiser.represent):
             index.add(as_stored(chunk))
     except RuntimeError as error:
         raise UsageError(
             f"faiss cannot build '{options.name}' over {len(vectors):,} documents of"
-            f" {vectors.shape[1]} dimensions: {_reason(error)}. Name a smaller index."
+            f" {vectors.shape[1]} dimensions: {reason(error)}. Name a smaller index."
         ) from error
     return index
-
-
-def _made(options: IndexOptions, dimension: int) -> Any:
-    """Return an empty index that compares by inner product, or by Hamming distance if binary."""
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingError(
-            f"--index {options.name} needs a package that is not installed: pip install"
-            " 'bge-eval[faiss]'"
-        ) from error
-    try:
-        if _is_binary(options):
-            name = options.name if _BINARY.fullmatch(options.name) else f"B{options.name}"
-            return faiss.index_binary_factory(dimension, name)
-        index = faiss.index_factory(dimension, _stored_as(options), faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise UsageError(
-            f"faiss makes no index of '{options.name}' for inner products of {dimension}"
-            f" dimensions: {_reason(error)}. Name flat, or one of faiss's factory strings, such as"
-            " HNSW32, IVF1024,Flat, IVF1024,PQ48x4fs or SQ8."
-        ) from error
-    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise UsageError(f"--index {options.name} does not compare by inner product.")
-    if _stored_as(options) != options.name and hasattr(index, "by_residual"):
-        index.by_residual = False  # a difference from a centroid is no whole number
-    return index
-
-
-def _stored_as(options: IndexOptions) -> str:
-    """Return the factory string with codes of the representation, where vectors are held whole."""
-    whole = _WHOLE.fullmatch(options.name)
-    codes = _CODES.get(options.precision)
-    if whole is None or codes is None:
-        return options.name
-    return f"{whole['lists']},{codes}" if whole["lists"] else codes
-
-
-def _is_binary(options: IndexOptions) -> bool:
-    return options.precision is Precision.BINARY or _BINARY.fullmatch(options.name) is not None
-
-
-def _set(index: Any, options: IndexOptions, name: str, value: float) -> None:
-    """Set a parameter of an index.
-
-    Raises:
-        UsageError: the index has no such parameter.
-    """
-    import faiss
-
-    try:
-        if _is_binary(options):
-            holder = index.hnsw if hasattr(index, "hnsw") else index
-            if not hasattr(holder, name):
-                raise RuntimeError("unknown parameter")
-            setattr(holder, name, int(value))
-        else:
-            faiss.ParameterSpace().set_index_parameter(index, name, value)
-    except (RuntimeError, TypeError) as error:
-        raise UsageError(
-            f"--index-param {name}: {options.name} has no such parameter. HNSW has efSearch and"
-            " efConstruction, IVF has nprobe, a refined index (RFlat) has k_factor_rf."
-        ) from error
 
 
 def _bits(signs: Vectors) -> Any:
     """Pack the signs of vectors: ``(n, dim / 8)`` uint8."""
     return np.packbits(signs > 0, axis=1)
-
-
-def _reason(error: RuntimeError) -> str:
-    """Return faiss's message without its C++ signature and file."""
-    return one_line(error).rpartition("Error: ")[2].strip().rstrip(".")

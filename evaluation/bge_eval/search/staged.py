@@ -149,7 +149,7 @@ class Stages:
             self.note(
                 f"{self.options.name} gave {len(few):,} of {len(results):,} queries fewer than"
                 f" {wanted:,} documents (as few as {min(few):,}). Search wider to find more:"
-                " --index-param nprobe=16 for IVF, efSearch=1000 for HNSW."
+                " --index-param nprobe=16 for IVF, efSearch=1000 for HNSW, nflip=2 for BHash."
             )
 
 

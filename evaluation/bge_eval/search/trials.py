@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.search.exact import ExactSearch
-from bge_eval.search.faiss_index import FaissIndex, OpenIndex
+from bge_eval.search.faiss_index import FaissIndex, OpenIndex, check_factory
 from bge_eval.search.index import IdsOf, IndexOptions, Precision, Rows
 from bge_eval.search.precisions import Candidates, QuantisedSearch, chunks
 from bge_eval.search.staged import CandidateSearch, CollectedCorpus, Stages, rescored
@@ -94,6 +94,8 @@ class Trials:
 
     def start(self, queries: Vectors, k: int, ids_of: IdsOf) -> _TrialSearch:
         """Start a search; see `bge_eval.search.index.Engine`."""
+        for options in self.grid:
+            check_factory(_served(options), queries.shape[1])  # before the corpus is encoded
         search = _TrialSearch(self, queries, k, ids_of)
         self.searched.append(search)
         return search
@@ -134,8 +136,7 @@ class _TrialSearch:
         self, options: IndexOptions, vectors: Vectors, exact: Candidates, best: Candidates
     ) -> Trial:
         trials = self._trials
-        flat = options.name == "flat"
-        served = replace(options, name="Flat") if flat else options
+        flat, served = options.name == "flat", _served(options)
         folder = None if flat else trials.folder
         index = FaissIndex(served, folder, trials.progress.note, trials.model)
         opened = index.opened(vectors)
@@ -234,6 +235,11 @@ class _Timed:
             for query, result in zip(self.queries[part], results, strict=True):
                 rescored(query, self.vectors, result, top=top, k=self.k)
         return time.perf_counter() - begin
+
+
+def _served(options: IndexOptions) -> IndexOptions:
+    """Return the options of faiss's index whose speed is that of some options."""
+    return replace(options, name="Flat") if options.name == "flat" else options
 
 
 @contextmanager
