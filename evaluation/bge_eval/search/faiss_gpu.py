@@ -76,7 +76,7 @@ def _copied(index: Any, use_cuvs: bool) -> Any:
     options = faiss.GpuClonerOptions()
     options.use_cuvs = use_cuvs  # faiss's cuVS has no scalar-quantised indexes, its own code has
     options.allowCpuCoarseQuantizer = True  # lists found by HNSW
-    copy = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+    copy: Any = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
     copy.referenced_objects = [index]  # such a coarse quantizer stays the index's own
     return copy
 
