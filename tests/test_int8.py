@@ -22,6 +22,7 @@ from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyEr
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.rerank.families import load_reranker
+from bge_eval.rerank.filing import own_experiment
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.rerank.reranker import RerankerOptions
 from bge_eval.results.identity import Identity
@@ -354,6 +355,12 @@ def test_products_that_overflow_are_noticed() -> None:
         text = flags.read_text(encoding="utf-8")
         has_vnni = any(flag in text for flag in ("avx512_vnni", "avx_vnni", "amx_int8"))
         assert saturates() is not has_vnni
+
+
+def test_the_processor_names_no_folder() -> None:
+    facts = {"runtime": "openvino", "calibration": read_calibration().digest, "saturates": True}
+    identity = {"name": "r", "revision": "1", "dtype": "int8", **facts}
+    assert own_experiment(identity) == {"dtype": "int8"}
 
 
 @ON_X86

@@ -21,7 +21,8 @@ def own_experiment(identity: Mapping[str, Any], prefix: str = "") -> dict[str, A
     """
     own = {"name": identity["name"], "revision": identity["revision"], "dtype": "float32"}
     own |= {"calibration": read_calibration().digest, "runtime": identity.get("runtime")}
-    own["remote_code"] = True  # a permission; as with encoders it names no folder
+    # A permission and a fact of the processor name no folder, as with encoders.
+    own |= {"remote_code": True, "saturates": True}
     return {
         f"{prefix}{name}": value
         for name, value in identity.items()
