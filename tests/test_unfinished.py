@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.served import ServedModel
 from bge_eval.remote.apis import Api
+from bge_eval.rerank import multi_vector
 from bge_eval.rerank.families import load_reranker
 from bge_eval.rerank.kinds import RerankerKind
 from bge_eval.rerank.remembered import RememberedScores
@@ -94,12 +96,23 @@ def test_scores_and_records_come_back_to_the_last_bit(tmp_path: Path) -> None:
 
 
 def _reranker(name: str, folders: dict[str, Path]) -> Any:
-    kind = {"late": RerankerKind.LATE}.get(name)
+    kind = RerankerKind.LATE if name in ("late", "multi-vector") else None
     options = RerankerOptions(kind=kind, batch_tokens=400, device="cpu", backend="torch")
     return load_reranker(locate(str(folders[name])), options)
 
 
-@pytest.mark.parametrize("name", ["cross-encoder", "late", "layerwise"])
+def _multi_vector(folder: Path, plain: Path) -> Path:
+    """A tiny ColBERT with a random projection."""
+    from sentence_transformers import MultiVectorEncoder
+
+    shutil.copytree(plain, folder.with_name("body"))
+    (folder.with_name("body") / "modules.json").unlink()
+    body: Any = MultiVectorEncoder(str(folder.with_name("body")), device="cpu")
+    body.save(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["cross-encoder", "late", "layerwise", "multi-vector"])
 def test_a_killed_reranking_goes_on(
     tmp_path: Path,
     data: Path,
@@ -111,6 +124,9 @@ def test_a_killed_reranking_goes_on(
     folders = {"cross-encoder": tiny_cross_encoder, "late": tiny_bge}
     if name == "layerwise":
         folders[name] = layerwise(tmp_path / "layerwise")
+    if name == "multi-vector":
+        folders[name] = _multi_vector(tmp_path / "colbert", tiny_bge)
+        monkeypatch.setattr(multi_vector, "_BATCH", 4)
 
     def rerank(output: Path, reranker: Any = None) -> None:
         run(output, data, open_model("bm25", ModelOptions()), reranker or _reranker(name, folders))

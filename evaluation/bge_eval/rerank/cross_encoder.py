@@ -5,7 +5,7 @@ This module builds batches by tokens; ``CrossEncoder.predict`` scores them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,11 @@ from bge_eval.rerank.chosen_backend import choose_openvino
 from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from bge_eval.rerank.reranker import (
     Family,
+    LocalReranker,
     RerankerOptions,
-    Resumable,
     architecture,
     checked,
     has_module,
-    remote_code,
 )
 from bge_eval.runtime.backends import saturation
 from bge_eval.runtime.batches import PairBatch, PairRule, Tokens, default_batch_tokens
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from bge_eval.runtime.openvino_requests import Requests
 
 
-class CrossEncoderReranker(Resumable):
+class CrossEncoderReranker(LocalReranker):
     """A cross-encoder; weights are loaded with the first pair."""
 
     def __init__(
@@ -58,18 +57,11 @@ class CrossEncoderReranker(Resumable):
                 backend; None for the defaults.
             progress: reports loading and scoring.
         """
-        self.files = files
-        self.progress = progress or Progress()
-        self._options = options or RerankerOptions()
+        super().__init__(files, options, progress)
         calibration_digest(self._options.dtype, self._options.calibration)
         self._in_openvino = choose_openvino(files, self._options)
         self._model: CrossEncoder | None = None
         self._requests: Requests | None = None
-
-    @property
-    def name(self) -> str:
-        """Return ``org/model``."""
-        return self.files.name
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -79,17 +71,9 @@ class CrossEncoderReranker(Resumable):
             more += ["openvino", *(["nncf"] if self._options.dtype == Dtype.INT8 else [])]
         return ("sentence-transformers", *more)
 
-    def identity(self) -> dict[str, Any]:
-        """Return everything that scores depend on."""
-        return {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "dtype": self._options.dtype,
-            "max_length": self._options.max_length,
-            **self._backend_identity(),
-            **({"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}),
-            **remote_code(self._options),
-        }
+    def _settings(self) -> Mapping[str, Any]:
+        protocol = {"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}
+        return {**self._backend_identity(), **protocol}
 
     def _backend_identity(self) -> dict[str, str | bool]:
         """Name what computes where it changes a score by more than float32's rounding.
@@ -169,12 +153,25 @@ class CrossEncoderReranker(Resumable):
 
         activation: Any = torch.nn.Identity() if self._as_flag_reranker else model.activation_fn
         if self._requests is None:
+            from bge_eval.runtime.fitting import Fitting
+
+            fitting = Fitting(self.files.name, self.progress.note)
+
+            def of(batch: PairBatch) -> Callable[[slice], npt.NDArray[np.float64]]:
+                def compute(part: slice) -> npt.NDArray[np.float64]:
+                    chosen = [pairs[row] for row in batch.rows[part]]
+                    predicted = model.predict(
+                        chosen,
+                        batch_size=len(chosen),
+                        activation_fn=activation,
+                        show_progress_bar=False,
+                    )
+                    return np.asarray(predicted, np.float64)
+
+                return compute
+
             for batch in batches:
-                part = [pairs[row] for row in batch.rows]
-                predicted = model.predict(
-                    part, batch_size=len(part), activation_fn=activation, show_progress_bar=False
-                )
-                yield batch, np.asarray(predicted, np.float64)
+                yield batch, np.concatenate(fitting.run(len(batch.rows), of(batch)))
             return
 
         def tokenised() -> Iterator[tuple[PairBatch, dict[str, Tokens]]]:

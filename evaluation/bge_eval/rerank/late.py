@@ -8,7 +8,7 @@ document token. Folders of multi-vector models run as `bge_eval.rerank.multi_vec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,10 @@ from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.multi_vector import MultiVectorReranker
 from bge_eval.rerank.reranker import (
     Family,
+    LocalReranker,
     Reranker,
     RerankerOptions,
-    Resumable,
     checked,
-    remote_code,
 )
 from bge_eval.runtime.batches import default_batch_tokens
 from bge_eval.runtime.devices import first_device
@@ -47,48 +46,13 @@ _CHUNK = 2048
 """Largest number of documents whose token vectors are in memory at a time."""
 
 
-class LateInteractionReranker(Resumable):
+class LateInteractionReranker(LocalReranker):
     """Late interaction of a transformer's token vectors; weights are loaded with the first pair."""
 
-    def __init__(
-        self,
-        files: ModelFiles,
-        options: RerankerOptions | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Store the options; nothing is loaded yet.
+    _loaded: tuple[Any, Any, Any] | None = None
 
-        Args:
-            files: the model's files.
-            options: precision, maximum length (None is 512 tokens), device, batches; None for the
-                defaults.
-            progress: reports loading and scoring.
-        """
-        self.files = files
-        self.progress = progress or Progress()
-        self._options = options or RerankerOptions()
-        self._loaded: tuple[Any, Any, Any] | None = None
-
-    @property
-    def name(self) -> str:
-        """Return ``org/model``."""
-        return self.files.name
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Return no package: torch and transformers are always recorded."""
-        return ()
-
-    def identity(self) -> dict[str, Any]:
-        """Return everything that scores depend on."""
-        return {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "dtype": self._options.dtype,
-            "max_length": self._options.max_length,
-            "kind": "late",
-            **remote_code(self._options),
-        }
+    def _settings(self) -> Mapping[str, Any]:
+        return {"kind": "late"}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64 in [-1, 1], higher is more relevant.

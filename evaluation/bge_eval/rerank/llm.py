@@ -10,7 +10,7 @@ The query is truncated to three quarters of the maximum length, the passage to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,11 +23,10 @@ from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.reranker import (
     Family,
+    LocalReranker,
     RerankerOptions,
-    Resumable,
     architecture,
     checked,
-    remote_code,
 )
 from bge_eval.runtime.batches import PairRule, default_batch_tokens
 from bge_eval.runtime.devices import first_device
@@ -101,7 +100,7 @@ Loader = Callable[[Loading], Scorer]
 """Loads a family's weights and returns its scorer."""
 
 
-class LLMReranker(Resumable):
+class LLMReranker(LocalReranker):
     """A language model that scores pairs; weights are loaded with the first pair."""
 
     def __init__(
@@ -126,35 +125,15 @@ class LLMReranker(Resumable):
             default_length: the family's maximum length in tokens.
             progress: reports loading and scoring.
         """
-        self.files = files
-        self.progress = progress or Progress()
+        super().__init__(files, options, progress)
+        self._family = settings
         self._load_scorer = load
         self._template = template
         self._default_length = default_length
-        self._settings = settings
-        self._options = options
         self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
 
-    @property
-    def name(self) -> str:
-        """Return ``org/model``."""
-        return self.files.name
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """Return no package: torch and transformers are always recorded."""
-        return ()
-
-    def identity(self) -> dict[str, Any]:
-        """Return everything that scores depend on."""
-        return {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "dtype": self._options.dtype,
-            "max_length": self._options.max_length,
-            **self._settings,
-            **remote_code(self._options),
-        }
+    def _settings(self) -> Mapping[str, Any]:
+        return self._family
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64 logits, higher is more relevant.
@@ -165,16 +144,23 @@ class LLMReranker(Resumable):
         """
         import torch
 
+        from bge_eval.runtime.fitting import Fitting
+
         _, scorer = self._load()
         template = self._loaded_template()
         scores = CallScores(self.unfinished, pairs, self.progress)
+        fitting = Fitting(self.files.name, self.progress.note)
+
+        def of(questions: Sequence[Question]) -> Callable[[slice], npt.NDArray[np.float32]]:
+            return lambda part: scorer(questions[part]).float().cpu().numpy()
+
         with self.progress.step("rerank", len(pairs), "pairs") as step, torch.inference_mode():
             for batch in self._rule(template).batches(pairs):
                 if not scores.lacks(batch.rows):
                     step.advance(len(batch.rows))
                     continue
                 questions = template.questions([pairs[row] for row in batch.rows])
-                scores.put(batch.rows, scorer(questions).float().cpu().numpy())
+                scores.put(batch.rows, np.concatenate(fitting.run(len(questions), of(questions))))
                 step.advance(len(questions), batch.tokens)
         return checked(scores.values, self.files.name, self._options.dtype)
 

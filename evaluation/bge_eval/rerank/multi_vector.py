@@ -6,7 +6,7 @@ projection, masks, query expansion, lengths, prompts and similarity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +16,17 @@ from bge_eval.encode.calls import CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
-from bge_eval.rerank.reranker import RerankerOptions, Resumable, checked, remote_code
+from bge_eval.rerank.reranker import LocalReranker, RerankerOptions, checked
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.library import load_library, refuse_foreign_modules
 
-_DOCUMENTS = 512
-"""Documents whose token vectors are in memory at a time."""
+_WINDOW = 512
+"""Documents that are sorted by length together."""
+_BATCH = 32
+"""Documents of a forward pass: sentence-transformers' default."""
 
 
-class MultiVectorReranker(Resumable):
+class MultiVectorReranker(LocalReranker):
     """Late interaction by a multi-vector model; weights are loaded with the first pair."""
 
     def __init__(
@@ -43,9 +45,7 @@ class MultiVectorReranker(Resumable):
         Raises:
             UsageError: a maximum length is set, or the model needs remote code.
         """
-        self.files = files
-        self.progress = progress or Progress()
-        self._options = options or RerankerOptions()
+        super().__init__(files, options, progress)
         if self._options.max_length is not None:
             raise UsageError(
                 f"--reranker-max-length does not apply to {files.name}, whose files state the"
@@ -55,26 +55,12 @@ class MultiVectorReranker(Resumable):
         self._model: Any = None
 
     @property
-    def name(self) -> str:
-        """Return ``org/model``."""
-        return self.files.name
-
-    @property
     def packages(self) -> tuple[str, ...]:
         """Return the package that runs the model."""
         return ("sentence-transformers",)
 
-    def identity(self) -> dict[str, Any]:
-        """Return everything that scores depend on."""
-        return {
-            "name": self.files.name,
-            "revision": self.files.revision,
-            "dtype": self._options.dtype,
-            "max_length": None,
-            "kind": "late",
-            "library": "MultiVectorEncoder",
-            **remote_code(self._options),
-        }
+    def _settings(self) -> Mapping[str, Any]:
+        return {"kind": "late", "library": "MultiVectorEncoder"}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64, higher is more relevant.
@@ -89,18 +75,18 @@ class MultiVectorReranker(Resumable):
         for row, (_, document) in enumerate(pairs):
             rows_by_document.setdefault(document, []).append(row)
         scores = CallScores(self.unfinished, pairs, self.progress)
-        documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             of_query = (
                 list(model.encode_query(list(queries), show_progress_bar=False)) if pairs else []
             )
-            for start in range(0, len(documents), _DOCUMENTS):
-                part = documents[start : start + _DOCUMENTS]
+            for part in _batches(list(rows_by_document)):
                 rows = [row for document in part for row in rows_by_document[document]]
                 if not scores.lacks(rows):
                     step.advance(len(rows))
                     continue
-                of_document = list(model.encode_document(part, show_progress_bar=False))
+                of_document = model.encode_document(
+                    part, batch_size=_BATCH, show_progress_bar=False
+                )
                 left = [of_query[queries[pairs[row][0]]] for row in rows]
                 right = [
                     vectors
@@ -122,3 +108,11 @@ class MultiVectorReranker(Resumable):
                     trust_remote_code=self._options.trust_remote_code,
                 )
         return self._model
+
+
+def _batches(documents: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the documents of each forward pass, of similar length."""
+    for start in range(0, len(documents), _WINDOW):
+        window = sorted(documents[start : start + _WINDOW], key=len, reverse=True)
+        for first in range(0, len(window), _BATCH):
+            yield window[first : first + _BATCH]

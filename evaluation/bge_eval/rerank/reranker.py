@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,6 +78,52 @@ class RerankerOptions:
     protocol: ProtocolName = ProtocolName.LEADERBOARD
     """``--protocol``: ``model-card`` cuts pairs as ``FlagReranker`` does; cross-encoders only,
     since BGE's other rerankers cut so under every protocol"""
+
+
+class LocalReranker(Resumable):
+    """A reranker that runs a model's files; weights are loaded with the first pair."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        options: RerankerOptions | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store the options; nothing is loaded yet.
+
+        Args:
+            files: the model's files.
+            options: the user's options; None for the defaults.
+            progress: reports loading and scoring.
+        """
+        self.files = files
+        self.progress = progress or Progress()
+        self._options = options or RerankerOptions()
+
+    @property
+    def name(self) -> str:
+        """Return ``org/model``."""
+        return self.files.name
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that scores depend on."""
+        return {
+            "name": self.files.name,
+            "revision": self.files.revision,
+            "dtype": self._options.dtype,
+            "max_length": self._options.max_length,
+            **self._settings(),
+            **remote_code(self._options),
+        }
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Return no package: torch and transformers are always recorded."""
+        return ()
+
+    def _settings(self) -> Mapping[str, Any]:
+        """Return what the identity says of the family and its own settings."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bge_eval.progress import quiet_transformers
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, default_batch_tokens
 from bge_eval.runtime.devices import first_device, pick_devices
+from bge_eval.runtime.fitting import Fitting
 from bge_eval.runtime.loading import load_transformer
 from bge_eval.runtime.pooling import head_of
 from bge_eval.runtime.text_encoder import Batch
@@ -47,7 +48,7 @@ class TorchForward:
             trust_remote_code: run Python code from the model's repository.
             skip_padding: compute no padding, where the model has a way that gives the same; None
                 does so on CUDA.
-            note: receives why a model is computed with padding on CUDA.
+            note: receives why a model is computed with padding or in parts on CUDA.
 
         Raises:
             MissingError: the folder has no weights, or they need remote code.
@@ -68,6 +69,7 @@ class TorchForward:
         if settings.dtype is Dtype.INT8_DYNAMIC:
             self.model = _quantized(self.model, self._device)
         keep_no_cache(self.model)
+        self._fitting = Fitting(files.name, note)
         skips = skips_padding(self._device) if skip_padding is None else skip_padding
         self._unpadded = unpadded(self.model, note) if skips else None
 
@@ -99,10 +101,15 @@ class TorchForward:
         return hidden
 
     def _pooled(self, batch: Batch) -> torch.Tensor:
-        hidden = self.hidden(batch.features).float()
+        parts = self._fitting.run(len(batch.rows), lambda part: self._pooled_part(batch, part))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _pooled_part(self, batch: Batch, part: slice) -> torch.Tensor:
+        features = {name: values[part] for name, values in batch.features.items()}
+        hidden = self.hidden(features).float()
         if self._head is None:
-            return pool(hidden, sent(batch.pooled, self._device), self._pooling)
-        mask = sent(batch.features["attention_mask"], self._device)
+            return pool(hidden, sent(batch.pooled[part], self._device), self._pooling)
+        mask = sent(features["attention_mask"], self._device)
         return self._head(hidden, mask, batch.prompt_tokens)
 
     def _start(self, batch: Batch) -> tuple[Batch, torch.Tensor, torch.cuda.Event]:
