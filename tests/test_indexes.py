@@ -360,6 +360,16 @@ def test_what_cannot_be_done_is_refused(
     assert "Error in" not in str(refusal.value) and ".cpp" not in str(refusal.value)
 
 
+def test_nsg_over_repeated_documents_is_refused(clustered: tuple[Vectors, Vectors]) -> None:
+    """faiss may not end there: with 120 equal ones of 1,000 it had not after 12 seconds."""
+    documents = clustered[0][:600].copy()
+    documents[:120] = documents[0]
+    with pytest.raises(UsageError, match="120 documents have the same vector"):
+        searched(IndexOptions("NSG16"), (documents, clustered[1]))
+    documents = documents[100:]
+    assert len(searched(IndexOptions("NSG32"), (documents, clustered[1]))[0][0]) == 10
+
+
 def test_a_dimension_is_refused_before_the_corpus(clustered: tuple[Vectors, Vectors]) -> None:
     start = engine(IndexOptions("IVF16,PQ12"))  # the dimension may be a multiple of 12
     with pytest.raises(UsageError, match="of 64 dimensions"):

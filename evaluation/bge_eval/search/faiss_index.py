@@ -30,6 +30,8 @@ from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_row
 
 _GPU_DEPTH = 2048
 """Longest lists of faiss's GPU indexes."""
+_NSG = re.compile(r"NSG(\d*)")
+_NSG_LINKS = 32
 _GRAPH = re.compile(r"(?:.*,)?B?HNSW")
 """Start of a factory string whose documents are the nodes of a graph."""
 
@@ -246,6 +248,7 @@ def _built(
     for name, value in options.params:
         if is_of_build(name):
             set_parameter(index, options, name, value)
+    _refuse_repeated(options, vectors, quantiser)
     as_stored = _bits if is_binary(options) else np.ascontiguousarray
     try:
         if not index.is_trained:
@@ -265,6 +268,30 @@ def _built(
             f" {vectors.shape[1]} dimensions: {reason(error)}. Name a smaller index."
         ) from error
     return index
+
+
+def _refuse_repeated(options: IndexOptions, vectors: Vectors, quantiser: Quantiser) -> None:
+    """Refuse NSG where more documents are equal than one has links: faiss may never end there.
+
+    Raises:
+        UsageError: they are.
+    """
+    graph = _NSG.search(options.name)
+    if graph is None or not len(vectors):
+        return
+    links = int(graph[1] or _NSG_LINKS)
+    weights = np.random.default_rng(0).integers(1, 2**63, vectors.shape[1], np.uint64)
+    digests = [
+        np.ascontiguousarray(chunk).view(np.uint32).astype(np.uint64) @ weights
+        for _, chunk in chunks(vectors, quantiser.represent)
+    ]
+    equal = int(np.unique(np.concatenate(digests), return_counts=True)[1].max())
+    if equal > links:
+        raise UsageError(
+            f"--index {options.name}: {equal:,} documents have the same vector. faiss's NSG may"
+            f" never be built where that is more than the links of a document, {links}. Name"
+            " HNSW32, or remove the duplicates."
+        )
 
 
 def _bits(signs: Vectors) -> Any:
