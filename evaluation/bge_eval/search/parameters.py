@@ -80,9 +80,10 @@ def set_parameter(index: Any, options: IndexOptions, name: str, value: float) ->
         or not parameter.least <= value <= parameter.most
         or (parameter.whole and value != int(value))
     ):
+        shown = f"{value:g}" if isinstance(value, int | float) else repr(value)
         kind = "a whole number" if parameter.whole else "a number"
         most = f" to {parameter.most}" if parameter.most < 2**31 - 1 else " or more"
-        raise UsageError(f"--index-param {name}={value}: expected {kind}, {parameter.least}{most}.")
+        raise UsageError(f"--index-param {name}={shown}: expected {kind}, {parameter.least}{most}.")
     _put(index, options, name, parameter, value)
 
 
