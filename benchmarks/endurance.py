@@ -17,6 +17,8 @@ from pathlib import Path
 
 from torture import make_data, make_models
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the models are made by a library that reads it
+
 
 @dataclass(frozen=True)
 class Use:

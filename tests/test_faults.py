@@ -175,6 +175,19 @@ def test_a_damaged_result_is_named_set_aside_and_made_again(
     assert not any("damaged" in text for text in again.texts)
 
 
+def test_a_result_of_a_later_version_is_left_alone(output: Path, bge_eval: CommandLine) -> None:
+    [path] = output.rglob("run.json")
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    before = {each: each.read_bytes() for each in output.rglob("*.*") if each.is_file()}
+    done = bge_eval(*DEMO, "--output", output, "--quiet")
+    assert done.returncode == 3
+    assert f"{path}: format is 2, and this bge-eval reads 1. Update" in " ".join(
+        done.stderr.split()
+    )
+    after = {each: each.read_bytes() for each in output.rglob("*.*") if each.is_file()}
+    assert after == before
+
+
 def test_a_changed_score_is_no_result(output: Path, bge_eval: CommandLine) -> None:
     """A digit flips on the disk: the table must not show it."""
     [path] = [path for path in output.rglob("BgeEvalDemo.json") if "replaced" not in path.parts]

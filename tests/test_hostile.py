@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -21,12 +22,17 @@ from bge_eval.data.files import NotPlainError, lines, plain_records, read_throug
 from bge_eval.data.repository_files import configured_files
 from bge_eval.data.snapshot import Snapshot
 from bge_eval.encode.config import read_object
+from bge_eval.encode.locate import locate
+from bge_eval.encode.settings import Overrides, read_model_config
+from bge_eval.encode.weights import check_weights
 from bge_eval.errors import DamagedError
 from bge_eval.remote import client as remote_client
 from bge_eval.remote.client import Client, Limits
 from bge_eval.results import unpacked
 from bge_eval.results.trec import read_excerpts, read_per_query, read_qrels, read_run
 from bge_eval.results.unpacked import unpack
+from bge_eval.runtime.text_encoder import load_tokenizer
+from bge_eval.training.checkpoints import Checkpoint
 from conftest import CommandLine
 from hub_server import HubServer
 from model_server import ModelServer, Reply
@@ -175,6 +181,18 @@ def test_a_line_without_an_end(tmp_path: Path) -> None:
         Snapshot(tmp_path, {"corpus": {"corpus": [path]}}).load("corpus", "corpus", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["corpus.jsonl.zst", "corpus.json.zst", "corpus.json.gz"])
+def test_a_packed_file_of_a_repository(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        gzip_bomb(path)
+    else:
+        with pa.OSFile(str(path), "wb") as raw, pa.CompressedOutputStream(raw, "zstd") as file:
+            file.write(_LINE * (2**24 // len(_LINE)))
+    with pytest.raises(DamagedError, match=rf"{name} unpacks to more than .* MiB from"):
+        Snapshot(tmp_path, {"corpus": {"corpus": [path]}}).load("corpus", "corpus", tmp_path)
+
+
 def test_parquet_of_more_rows_than_bytes(tmp_path: Path) -> None:
     path = tmp_path / "corpus.parquet"
     rows = pa.table({"_id": pa.array(["d"] * 5_000_000).dictionary_encode()})
@@ -217,6 +235,23 @@ def test_settings_of_gigabytes(tmp_path: Path) -> None:
     os.truncate(path, 8 * 2**30)
     with pytest.raises(DamagedError, match=r"config.json has 8,589,934,592 bytes; no settings"):
         read_object(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs files with holes")
+def test_weights_and_vocabularies_of_gigabytes(tmp_path: Path, tiny_bge: Path) -> None:
+    """A header is as long as the file says, and both are as long as somebody likes."""
+    model = shutil.copytree(tiny_bge, tmp_path / "model")
+    files = locate(str(model), offline=True)
+    settings = read_model_config(files, Overrides()).settings
+    weights = model / "model.safetensors"
+    weights.write_bytes((2**33).to_bytes(8, "little") + b'{"a":')
+    os.truncate(weights, 2**33 + 8)
+    with pytest.raises(DamagedError, match=r"has a header of 8,589,934,592 bytes; no model has"):
+        check_weights(model)
+    assert not Checkpoint(1, model).is_complete()
+    os.truncate(model / "tokenizer.json", 2**33)
+    with pytest.raises(DamagedError, match=r"tokenizer.json has 8,589,934,592 bytes; no tokenizer"):
+        load_tokenizer(files, settings)
 
 
 # ── servers ─────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@
         │   ├── NoFolderError        no data folder has a task under any of its names
         │   └── NotCachedError       no --data-dir, and not in the Hugging Face cache
         └── DamagedError    exit 3   its content is wrong
+            └── NewerError           a later version wrote it
 
 A message names the input, what was expected and what to do next. The command line prints it as
 one paragraph and exits with ``exit_code``. Exceptions of other libraries are translated where the
@@ -126,6 +127,10 @@ class NotCachedError(MissingError):
 
 class DamagedError(NotReadyError):
     """The content of a model, dataset or result is wrong."""
+
+
+class NewerError(DamagedError):
+    """A file has a format that only a later version reads; nothing replaces it unasked."""
 
 
 def as_failure(error: Exception, place: str) -> BgeEvalError:

@@ -230,6 +230,7 @@ def curve(
     from bge_eval.curve.figures import figures
     from bge_eval.curve.measuring import Measuring, refuse_without_search
     from bge_eval.curve.picture import picture
+    from bge_eval.results.whole import whole_file
     from bge_eval.suites.catalogue import plan
     from bge_eval.suites.sources import find_sources
 
@@ -253,7 +254,8 @@ def curve(
     if printed.picture is not None:
         printed.picture.parent.mkdir(parents=True, exist_ok=True)
         title = f"{output.title}"
-        printed.picture.write_text(picture(rows, title), encoding="utf-8")
+        with whole_file(printed.picture) as file:
+            file.write(picture(rows, title))
         progress.note(f"The picture is {printed.picture}.")
     write(output, printed.form, stdout)
 

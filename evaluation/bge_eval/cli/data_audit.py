@@ -125,12 +125,13 @@ def _opened(path: Path | None) -> AbstractContextManager[TextIO | None]:
         UsageError: its folder does not exist.
     """
     from bge_eval.errors import UsageError
+    from bge_eval.results.whole import whole_file
 
     if path is None:
         return nullcontext()
     if not path.parent.is_dir():
         raise UsageError(f"--findings {path}: the folder {path.parent} does not exist.")
-    return path.open("w", encoding="utf-8", newline="\n")
+    return whole_file(path)
 
 
 def _audited(planned: PlannedTask, asked: _Asked) -> list[PartAudit]:

@@ -54,6 +54,7 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
     from bge_eval.results.export import describe
     from bge_eval.results.export import export as write
     from bge_eval.results.export import model_index as index
+    from bge_eval.results.whole import whole_file
 
     if flags.output is None and flags.model_index is None:
         raise UsageError(
@@ -68,7 +69,8 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
             stdout.file.write(text)
         else:
             flags.model_index.parent.mkdir(parents=True, exist_ok=True)
-            flags.model_index.write_text(text, encoding="utf-8")
+            with whole_file(flags.model_index) as file:
+                file.write(text)
             stdout.print(str(flags.model_index), markup=False, soft_wrap=True)
     if flags.output is not None:
         if flags.output.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from bge_eval.judgements.sheet import Row
     from bge_eval.records import Qrels
     from bge_eval.suites.scored import RetrievalPart
+
+
+_AT_MOST_LOST = 10.0
+"""Seconds of a judge's answers that a killed process may lose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +228,7 @@ def ask(flags: AskFlags) -> None:
         )
     problems: list[str] = []
     try:
-        problems += _grade(judge, rows, controls=True)
+        problems += _grade(judge, rows, flags.output, controls=True)
         measured = _agreement(list(rows.values()), published)
         _show(measured, judge.name)
         kappa = measured.kappa if measured else None
@@ -234,7 +239,7 @@ def ask(flags: AskFlags) -> None:
                 " were not judged.", style="yellow", markup=False, soft_wrap=True,
             )  # fmt: skip
             raise typer.Exit(1)
-        problems += _grade(judge, rows, controls=False)
+        problems += _grade(judge, rows, flags.output, controls=False)
     finally:
         write_sheet(flags.output, rows.values())
     for problem in problems[:5]:
@@ -245,12 +250,18 @@ def ask(flags: AskFlags) -> None:
         raise typer.Exit(1)
 
 
-def _grade(judge: ModelJudge, rows: dict[tuple[str, str], Row], *, controls: bool) -> list[str]:
-    """Ask for the rows without a grade; return a sentence for each unusable answer."""
+def _grade(
+    judge: ModelJudge, rows: dict[tuple[str, str], Row], sheet: Path, *, controls: bool
+) -> list[str]:
+    """Ask for the rows without a grade; return a sentence for each unusable answer.
+
+    The sheet is written every few seconds, so that a killed process loses few answers.
+    """
     from bge_eval.cli.console import TerminalProgress
+    from bge_eval.judgements.sheet import write_sheet
 
     waiting = [row for row in rows.values() if row.grade is None and row.control is controls]
-    problems = []
+    problems, written = [], time.monotonic()
     with TerminalProgress().step("judge", len(waiting), "documents") as step:
         for row, grade in judge.grades(waiting):
             step.advance(1)
@@ -259,6 +270,9 @@ def _grade(judge: ModelJudge, rows: dict[tuple[str, str], Row], *, controls: boo
                 continue
             key = (row.query_id, row.document_id)
             rows[key] = replace(row, grade=grade, judge=judge.name)
+            if time.monotonic() - written >= _AT_MOST_LOST:
+                write_sheet(sheet, rows.values())
+                written = time.monotonic()
     return problems
 
 

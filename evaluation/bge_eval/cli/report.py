@@ -128,15 +128,8 @@ def _others(board: Leaderboard, key: str) -> list[Row]:
 
 def _write(output: Path, pieces: Iterator[str]) -> None:
     """Put the page in place in one step, so that a half-written one is never seen."""
-    import os
-    import tempfile
+    from bge_eval.results.whole import whole_file
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".report-", dir=output.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(pieces)
-        Path(name).chmod(0o644)
-        Path(name).replace(output)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with whole_file(output) as file:
+        file.writelines(pieces)

@@ -71,13 +71,17 @@ def fingerprint(files: Mapping[str, Place]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_through(place: Place) -> None:
-    """Read a file of lines to its end.
+def read_through(place: Place, *, of_lines: bool = True) -> None:
+    """Read a file to its end, unpacked if its name ends in ``.gz`` or ``.zst``.
+
+    Args:
+        place: the file.
+        of_lines: one line holds one record; False for a whole JSON document.
 
     Raises:
         DamagedError: it is cut off, holds far more than its size, or a line without an end.
     """
-    with _open(place) as file:
+    with _open(place, of_lines=of_lines, zst=True) as file:
         while _read(file, place):
             pass
 
@@ -276,11 +280,13 @@ def _encodable(value: str) -> bool:
 
 
 @contextmanager
-def _open(place: Place) -> Iterator[IO[bytes]]:
+def _open(place: Place, *, of_lines: bool = True, zst: bool = False) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked; ``.zst`` only if asked, since fingerprints take it as it is."""
     packed = None
+    zst = zst and place.name.endswith(".zst")
     if isinstance(place, zipfile.Path):
         packed = place.root.getinfo(place.at).compress_size
-    elif place.name.endswith(".gz"):
+    elif zst or place.name.endswith(".gz"):
         packed = place.stat().st_size
     try:
         opened: Any = place.open("rb")
@@ -290,7 +296,11 @@ def _open(place: Place) -> Iterator[IO[bytes]]:
         stream: IO[bytes] = binary
         if place.name.endswith(".gz"):
             stream = cast("IO[bytes]", gzip.GzipFile(fileobj=binary, mode="rb"))
-        yield limited(stream, str(place), packed)
+        elif zst:
+            import pyarrow as pa
+
+            stream = cast("IO[bytes]", pa.CompressedInputStream(binary, "zstd"))
+        yield limited(stream, str(place), packed, of_lines=of_lines)
 
 
 def _read(file: IO[bytes], place: Place) -> bytes:

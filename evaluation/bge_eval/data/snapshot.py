@@ -141,9 +141,11 @@ def _refuse_bomb(path: Path) -> None:
     import pyarrow.parquet as pq
 
     suffix = file_suffix(path)
-    if suffix in (".jsonl", ".csv", ".tsv") or path.suffix == ".gz":
-        if suffix != ".json" and path.suffix != ".zst":
-            read_through(path)
+    if suffix in (".jsonl", ".csv", ".tsv"):
+        read_through(path)
+        return
+    if path.suffix in (".gz", ".zst"):
+        read_through(path, of_lines=suffix != ".json")
         return
     if suffix != ".parquet":
         return

@@ -15,8 +15,9 @@ from bge_eval.errors import DamagedError
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin")
-_LONGEST_HEADER = 100_000_000
-"""Bytes of a safetensors header; the format's own limit."""
+LONGEST_HEADER = 2**25
+"""Bytes of a safetensors header: 300,000 tensors. The format allows three times as much, which
+would take gigabytes as objects."""
 _PICKLES = (b"PK\x03\x04", b"\x80")
 """The first bytes of torch's files: a zip, and before torch 1.6 a pickle."""
 
@@ -76,7 +77,13 @@ def _check_file(path: Path) -> None:
             header = start[:8]
             length = int.from_bytes(header, "little")
             file.seek(8)
-            content = file.read(length) if length <= min(_LONGEST_HEADER, size) else b""
+            if LONGEST_HEADER < length <= size:
+                raise DamagedError(
+                    f"{path} has a header of {length:,} bytes; no model has more than"
+                    f" {LONGEST_HEADER // 2**20} MiB. Such a file is made to fill memory, and is"
+                    " not read."
+                )
+            content = file.read(length) if length <= size else b""
             _check_safetensors(path, size, 8 + length, content)
         elif not start.startswith(_PICKLES):
             raise DamagedError(f"{path} is not a file of torch (it starts with {start[:8]!r}).")

@@ -31,11 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.errors import DamagedError, StorageError
 from bge_eval.gate.entry import Entry, PartValues, mean_of
 from bge_eval.gate.rules import MAIN
 from bge_eval.results.saved import TOLERANCE, read_json
 from bge_eval.results.unpacked import unpack
+from bge_eval.results.whole import whole_file
 
 KIND = "bge-eval baseline"
 """Value of "kind" that marks a file as a baseline."""
@@ -95,18 +96,17 @@ def write_baseline(baseline: Baseline) -> None:
     """Write a baseline's file; equal content gives equal bytes.
 
     Raises:
-        MissingError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     tasks = {task: _encode(entry) for task, entry in baseline.entries.items()}
     content = {"kind": KIND, "format": FORMAT, "tasks": tasks}
     text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    staged = baseline.path.with_name(f".{baseline.path.name}.new")
     try:
         baseline.path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_text(text + "\n", encoding="utf-8")
-        staged.replace(baseline.path)
     except OSError as error:
-        raise MissingError(f"{baseline.path} cannot be written ({error.strerror}).") from error
+        raise StorageError(error, baseline.path) from error
+    with whole_file(baseline.path) as file:
+        file.write(text + "\n")
 
 
 def _encode(entry: Entry) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from bge_eval.errors import DamagedError
 from bge_eval.judgements.sheet import Row
 from bge_eval.records import Qrels
+from bge_eval.results.whole import whole_file
 
 
 def own_qrels(rows: Sequence[Row]) -> Qrels:
@@ -24,7 +25,7 @@ def own_qrels(rows: Sequence[Row]) -> Qrels:
 
 def write_own(path: Path, qrels: Qrels) -> None:
     """Write judgements in TREC's four columns, tab-separated."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as file:
         for query, grades in qrels.items():
             file.writelines(
                 f"{query}\t0\t{document}\t{grade}\n" for document, grade in grades.items()

@@ -21,6 +21,7 @@ from typing import Any
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.results.judgements import grade as whole_grade
+from bge_eval.results.whole import whole_file
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that a spreadsheet takes for a formula."""
@@ -60,7 +61,7 @@ def write_sheet(path: Path, rows: Iterable[Row]) -> None:
         UsageError: the name has another ending, or the folder does not exist.
     """
     suffix = writable(path)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         if suffix == ".jsonl":
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
             return

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bge_eval.errors import UsageError
 from bge_eval.records import Qrels, Run
+from bge_eval.results.whole import whole_file
 from bge_eval.search.ranking import ranked
 
 MARGIN = 0.95
@@ -138,7 +139,7 @@ def write_training(
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} does not exist; {path.name} cannot be written there.")
     lines = count = unscored = 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path) as file:
         for one in mined:
             present = {d: s for d, s in one.positives.items() if d in documents}
             known = {d: s for d, s in present.items() if s is not None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bge_eval.errors import UsageError
+from bge_eval.results.whole import whole_file
 
 _FILE = "label.txt"
 _LONGEST = 80
@@ -31,7 +32,8 @@ def check_label(label: str) -> str:
 
 def write_label(folder: Path, label: str) -> None:
     """Name the row of all results in a folder, such as ``results/org__model/<revision>``."""
-    (folder / _FILE).write_text(f"{label}\n", encoding="utf-8")
+    with whole_file(folder / _FILE) as file:
+        file.write(f"{label}\n")
 
 
 def read_label(folder: Path) -> str:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bge_eval.errors import DamagedError, one_line, quoted
+from bge_eval.errors import DamagedError, NewerError, one_line, quoted
 from bge_eval.progress import Profile, WorkDone
 from bge_eval.records import SplitKey
 from bge_eval.results.fields import Fields
@@ -189,6 +189,13 @@ def read_record(result: Path) -> RunRecord:
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is not readable JSON ({one_line(error)}).") from error
     fields = Fields(path, content)
+    form = fields.whole("format", RUN_FORMAT)  # first: the checksum may be another one there
+    if form != RUN_FORMAT:
+        kind = NewerError if form > RUN_FORMAT else DamagedError
+        raise kind(
+            f"{fields.path}: format is {form}, and this bge-eval reads {RUN_FORMAT}. Update"
+            " bge-eval, or run the task again with --overwrite."
+        )
     own = fields.text(_OWN_CHECKSUM)
     if own and own != _digest(fields.values):
         raise DamagedError(f"{path} is damaged: its checksum does not match its content.")
@@ -201,6 +208,9 @@ def find_record(result: Path, note: Callable[[str], None] = lambda text: None) -
     Args:
         result: mteb's JSON.
         note: receives a message that names a damaged file.
+
+    Raises:
+        NewerError: it has the format of a later version.
     """
     if not result.is_file():
         return None
@@ -208,6 +218,8 @@ def find_record(result: Path, note: Callable[[str], None] = lambda text: None) -
         record = read_record(result)
         for name in record.checksums:
             refuse_damaged(result, name, record)
+    except NewerError:
+        raise
     except DamagedError as error:
         note(str(error))
         return None
@@ -261,12 +273,6 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _record(fields: Fields) -> RunRecord:
-    form = fields.whole("format", RUN_FORMAT)
-    if form != RUN_FORMAT:
-        raise DamagedError(
-            f"{fields.path}: format is {form}, and this bge-eval reads {RUN_FORMAT}. Update"
-            " bge-eval, or run the task again with --overwrite."
-        )
     return RunRecord(
         identity=_identity(fields.inner("identity")),
         identity_digest=fields.text("identity_digest"),

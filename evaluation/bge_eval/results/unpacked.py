@@ -27,15 +27,19 @@ _BLOCK = 2**18
 class _Limited(io.RawIOBase):
     """A stream that ends with an error where it passes a limit."""
 
-    def __init__(self, stream: IO[bytes], name: str, packed: int | None) -> None:
+    def __init__(
+        self, stream: IO[bytes], name: str, packed: int | None, longest: int | None
+    ) -> None:
         """Read a stream.
 
         Args:
             stream: the content, unpacked.
             name: the file, for messages.
             packed: the bytes that it takes in the file or archive; None for a plain file.
+            longest: the bytes of its longest line; None where it has no lines.
         """
         self._stream = stream
+        self._longest = longest
         self._name = name
         self._most = None if packed is None else max(ALWAYS, packed * MOST_TIMES)
         self._packed = packed
@@ -57,24 +61,28 @@ class _Limited(io.RawIOBase):
             )
         end = block.rfind(b"\n")
         self._line = self._line + len(block) if end < 0 else len(block) - end - 1
-        if self._line > LONGEST_LINE:
+        if self._longest is not None and self._line > self._longest:
             raise DamagedError(
-                f"{self._name} holds a line of more than {LONGEST_LINE // 2**20} MiB, at byte"
+                f"{self._name} holds a line of more than {self._longest // 2**20} MiB, at byte"
                 f" {self._read - self._line:,}; no text of a data set is as long. One line holds"
                 " one record."
             )
         return len(block)
 
 
-def limited(stream: IO[bytes], name: str, packed: int | None = None) -> IO[bytes]:
-    """Return a stream of lines that is read within the limits.
+def limited(
+    stream: IO[bytes], name: str, packed: int | None = None, *, of_lines: bool = True
+) -> IO[bytes]:
+    """Return a stream that is read within the limits.
 
     Args:
         stream: the content, unpacked.
         name: the file, for messages.
         packed: the bytes that it takes in the file or archive; None for a plain file.
+        of_lines: lines are no longer than `LONGEST_LINE`.
     """
-    return cast("IO[bytes]", io.BufferedReader(_Limited(stream, name, packed), _BLOCK))
+    raw = _Limited(stream, name, packed, LONGEST_LINE if of_lines else None)
+    return cast("IO[bytes]", io.BufferedReader(raw, _BLOCK))
 
 
 @contextmanager

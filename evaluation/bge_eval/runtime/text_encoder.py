@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 _POINTER_BYTES = 1024
 """More bytes than a Git LFS pointer has."""
+_LARGEST_VOCABULARY = 2**28
+"""Bytes of a tokenizer's file; the largest of a published model has 35 MB."""
+_VOCABULARIES = ("tokenizer", "vocab", "merges", "sentencepiece", "spiece", "added_tokens")
+"""What the names of a tokenizer's files begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +355,15 @@ def load_tokenizer(
     if files.base is not None and not any(folder.glob("tokenizer*")):
         folder = files.weights
     for path in folder.glob("*"):
-        if path.is_file() and path.stat().st_size < _POINTER_BYTES:
+        size = path.stat().st_size if path.is_file() else _POINTER_BYTES
+        if size < _POINTER_BYTES:
             refuse_pointer(path, path.read_bytes())
+        if size > _LARGEST_VOCABULARY and path.name.startswith(_VOCABULARIES):
+            raise DamagedError(
+                f"{path} has {size:,} bytes; no tokenizer has more than"
+                f" {_LARGEST_VOCABULARY // 2**20} MiB. Such a file is made to fill memory, and is"
+                " not read."
+            )
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

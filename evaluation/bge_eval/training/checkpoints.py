@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bge_eval.encode.weights import LONGEST_HEADER
 from bge_eval.errors import MissingError, StorageError
 
 _STEP = re.compile(r"^(?!\.).*?(\d+)$")
@@ -135,7 +136,7 @@ def _is_whole(path: Path) -> bool:
         return size > 0
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 + length or length == 0:
+        if size < 8 + length or not 0 < length <= LONGEST_HEADER:
             return False
         header = json.loads(file.read(length))
     ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
