@@ -59,10 +59,9 @@ class Done:
 
     @property
     def refused(self) -> bool:
-        """Whether it ended as a full disk should end it: one error, exit code 3."""
-        lines = self.stderr.splitlines()
-        errors = [line for line in lines if line.startswith("Error: ")]
-        return self.code == 3 and len(errors) == 1 and "Traceback" not in self.stderr
+        """Whether it ended as a full disk should end it: errors in sentences, exit code 3."""
+        told = [line for line in self.stderr.splitlines() if line.startswith("Error: ")]
+        return self.code == 3 and bool(told) and "Traceback" not in self.stderr
 
 
 class Driver:
@@ -175,11 +174,13 @@ def _piped(order: Order) -> Done:
 
 
 def _serve() -> None:
-    import mteb.abstasks  # noqa: F401  # what commands import late
+    import mteb  # what commands import late
+    import mteb.abstasks
     import transformers.models.bert.modeling_bert  # noqa: F401
 
     import bge_eval.cli.app  # noqa: F401
 
+    mteb.get_tasks()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.chdir(tempfile.gettempdir())

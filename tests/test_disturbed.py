@@ -109,7 +109,9 @@ def files(place: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        if path.is_file() and not name.startswith("out/results/"):
+        # What the store had begun to write is removed by a later process, after a day.
+        begun = name.startswith("store/") and path.name.startswith(".")
+        if path.is_file() and not begun and not name.startswith("out/results/"):
             timed = path.suffix in (".svg", ".html", ".shard", ".json") and path.name != "main.json"
             found["*.shard" if path.suffix == ".shard" else name] = (
                 None if timed or name.startswith("out/") else path.read_bytes()
@@ -152,6 +154,8 @@ def test_a_disturbed_command_leaves_whole_files_and_goes_on(
     kinds: list[tuple[str, int]] = [("kill", n) for n in moments(before.changes)]
     kinds += [("full", n) for n in moments(before.changes)[::2]]
     kinds += [("limit", LIMIT)]
+    if name == "judge export":  # seconds each: the data are loaded
+        kinds = kinds[1::2]
     for kind, number in kinds:
         place = tmp_path / f"{kind}-{number}"
         place.mkdir()
@@ -168,3 +172,12 @@ def test_a_disturbed_command_leaves_whole_files_and_goes_on(
         if name == "rescore":
             assert again.stdout == before.stdout
         assert not (place / "out" / FOLDER).exists()
+
+
+def test_a_clock_at_1970_changes_no_result(rack: Rack, tmp_path: Path) -> None:
+    for name, clock in (("calm", None), ("early", 1.0)):
+        words = ["run", "-m", rack.home / "encoder", "-t", rack.home / "Bees", *rack.encoder]
+        words += ["-o", tmp_path / name / "out", "--store", tmp_path / name / "store", "--quiet"]
+        done = rack.driver.run(tmp_path, *words, clock=clock)
+        assert done.code == 0, done.stderr
+    assert content(tmp_path / "early" / "out") == content(tmp_path / "calm" / "out")

@@ -449,3 +449,16 @@ def test_reading_a_store_keeps_none_of_it_in_memory(tmp_path: Path) -> None:
         assert found is not None and np.array_equal(found, vectors[part])
         assert read.knows(text_keys(texts[part])).all()
     assert mapped() - before < vectors.nbytes / 4
+
+
+def test_what_a_killed_process_had_begun_is_removed_after_a_day(tmp_path: Path) -> None:
+    store = EmbeddingStore(tmp_path)
+    space = store.space("model", {"model": "m"})
+    space.put(text_keys(["a"]), np.ones((1, 2), np.float32))
+    store.flush()
+    [folder] = tmp_path.iterdir()
+    for name, age in ((".0123-old", 90_000), (".0123-new", 60)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    EmbeddingStore(tmp_path).space("model", {"model": "m"})
+    assert not (folder / ".0123-old").exists() and (folder / ".0123-new").exists()

@@ -9,6 +9,7 @@ of dead ones.
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,8 @@ from bge_eval.records import Vectors
 
 ENDING = ".journal"
 _LOCK = ".lock"
+_OLD = 86_400.0
+"""Seconds after which a file under a temporary name is nobody's."""
 
 
 class Journal:
@@ -83,6 +86,7 @@ def recover(folder: Path, note: Callable[[str], None]) -> list[Shard]:
         The content of journals that cannot become shards, because the folder is read-only or the
         disk is full.
     """
+    _remove_staged(folder)
     kept: list[Shard] = []
     for path in sorted(folder.glob(f"*{ENDING}")):
         lock = _lock_of(path)
@@ -105,6 +109,14 @@ def recover(folder: Path, note: Callable[[str], None]) -> list[Shard]:
         finally:
             lock.release()
     return kept
+
+
+def _remove_staged(folder: Path) -> None:
+    """Remove files that a killed process had begun: each took its name within moments."""
+    with suppress(OSError):  # a read-only folder
+        for path in folder.glob(".*"):
+            if path.is_file() and time.time() - path.stat().st_mtime > _OLD:
+                path.unlink(missing_ok=True)
 
 
 def _lock_of(journal: Path) -> FileLock:

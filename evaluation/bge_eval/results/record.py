@@ -191,7 +191,7 @@ def read_record(result: Path) -> RunRecord:
     fields = Fields(path, content)
     form = fields.whole("format", RUN_FORMAT)  # first: the checksum may be another one there
     if form != RUN_FORMAT:
-        kind = NewerError if form > RUN_FORMAT else DamagedError
+        kind = NewerError if form is not None and form > RUN_FORMAT else DamagedError
         raise kind(
             f"{fields.path}: format is {form}, and this bge-eval reads {RUN_FORMAT}. Update"
             " bge-eval, or run the task again with --overwrite."
