@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from bge_eval.encode.locate import locate
 from bge_eval.encode.store import stored_spaces
 from bge_eval.evaluation import Options, evaluate
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
-from bge_eval.scale.energy import joules_between, read_counters
+from bge_eval.rerank.families import load_reranker
+from bge_eval.rerank.late import LateInteractionReranker
+from bge_eval.rerank.reranker import RerankerOptions
+from bge_eval.runtime.batches import PairRule
+from bge_eval.scale import measuring
+from bge_eval.scale.energy import (
+    Meter,
+    gpu_identifiers,
+    joules_between,
+    read_counters,
+    read_gpus,
+)
 from bge_eval.scale.estimate import estimate
+from bge_eval.scale.measuring import Cost, PairWork, scoring_pairs
+from bge_eval.scale.sampling import word_vectors
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 
@@ -30,13 +49,13 @@ def test_an_estimate_counts_what_the_run_then_reads_and_stores(tmp_path: Path) -
     model.flush()
     [path] = report.done["BgeEvalDemo"]
     record = json.loads((path.with_suffix("") / "run.json").read_text())
-    assert before.tokens == pytest.approx(sum(record["tokens"].values()), rel=0.02)
+    assert before.tokens == pytest.approx(sum(record["tokens"].values()), rel=0.001)
     counts = sum(space.texts for space in stored_spaces(store))
     assert before.texts - before.stored == pytest.approx(counts, abs=3)
     [after] = estimate(model, plan(["demo"]), options, Progress())
     assert after.reason == "its result is saved" and after.seconds == 0
     [again] = estimate(model, plan(["demo"]), Options(tmp_path / "other", offline=True), Progress())
-    assert again.tokens == again.encode_seconds == 0 and again.stored == again.texts
+    assert again.tokens == 0 and again.stored == again.texts
 
 
 @pytest.mark.parametrize(
@@ -44,7 +63,6 @@ def test_an_estimate_counts_what_the_run_then_reads_and_stores(tmp_path: Path) -
     [
         (("-m", BUILTIN, "--price", "2"), "--price belongs to --estimate"),
         (("-m", "bm25", "--estimate"), "--estimate measures encoders"),
-        (("-m", BUILTIN, "--estimate", "--reranker", "x"), "how long a reranker takes"),
     ],
 )
 def test_what_is_not_estimated_is_refused(
@@ -94,7 +112,60 @@ def test_tasks_without_a_search_are_estimated(
         [again] = estimate(
             model, plan(["STSBenchmark"]), Options(tmp_path / "o", (real_data,)), Progress()
         )
-        assert again.tokens == again.encode_seconds == 0 and again.stored == again.texts
+        assert again.tokens == 0 and again.stored == again.texts
+
+
+@pytest.mark.slow
+def test_the_second_stage_is_estimated(
+    tmp_path: Path, tiny_bge: Path, tiny_cross_encoder: Path
+) -> None:
+    model = EncoderModel(str(tiny_bge), ModelOptions(store=tmp_path / "store"))
+    reranker = load_reranker(locate(str(tiny_cross_encoder)), RerankerOptions())
+    options = Options(tmp_path / "runs", offline=True, rerank_top_k=7)
+    [before] = estimate(model, plan(["demo"]), options, Progress(), reranker)
+    assert before.rerank.seconds > 0 and before.tokens > 0
+    evaluate(model, plan(["demo"]), options)  # the first stage alone
+    [between] = estimate(model, plan(["demo"]), options, Progress(), reranker)
+    assert between.tokens == 0 and between.pairs == before.pairs
+    assert before.seconds > between.rerank.seconds > 0
+    report = evaluate(model, plan(["demo"]), options, reranker=reranker)
+    path = report.done["BgeEvalDemo"][1]
+    record = json.loads((path.with_suffix("") / "run.json").read_text())
+    assert before.pairs == record["counts"]["rerank"]
+    [after] = estimate(model, plan(["demo"]), options, Progress(), reranker)
+    assert after.reason == "its result is saved"
+
+
+def test_a_reranker_without_batches_of_its_own_is_estimated_by_pair_or_by_text() -> None:
+    texts = [f"text {number}" for number in range(50)]
+    work = PairWork(texts[:5], texts, pairs=2_000, distinct=400)
+    scored: list[int] = []
+
+    def score(pairs: Sequence[tuple[str, str]]) -> object:
+        scored.append(len(pairs))
+        return np.zeros(len(pairs))
+
+    by_pair: Any = SimpleNamespace(score=score)
+    cost = scoring_pairs(by_pair, work, Meter(), Progress())
+    assert scored[-1] == 192 and cost.seconds > 0 and cost.joules is None
+    by_text = LateInteractionReranker.__new__(LateInteractionReranker)
+    pairs, share = measuring._sample(by_text, work)
+    assert len(pairs) == 4 * 50 and share == 50 / 400
+    assert scoring_pairs(by_pair, PairWork([], texts, 0, 0), Meter(), Progress()) == Cost()
+
+
+def test_batches_from_the_longest_to_the_shortest_are_computed() -> None:
+    assert measuring._spread(3).tolist() == [0, 1, 2]
+    assert measuring._spread(80).tolist() == [5, 15, 25, 35, 45, 55, 65, 75]
+    assert len(measuring._spread(80, 40)) == 40
+    lengths = np.array([5, 9, 9, 30, 4, 4])
+
+    def count(texts: list[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+    pool = [("q", "d" * length) for length in lengths]
+    sample, share = measuring._some_batches(PairRule(count, 31, 100), pool)
+    assert len(sample) == 6 and share == 1.0
 
 
 def zone(folder: Path, name: str, label: str, energy: int, limit: int = 262_143_328_850) -> None:
@@ -119,3 +190,81 @@ def test_the_energy_of_all_sockets_is_read(tmp_path: Path) -> None:
     assert joules_between(before, read_counters(tmp_path)) == pytest.approx(1.5 + 0.5)
     (tmp_path / "intel-rapl:1" / "energy_uj").unlink()
     assert read_counters(tmp_path) is None and joules_between(before, None) is None
+
+
+class Driver(ModuleType):
+    """Behaves like nvidia-ml-py's module ``pynvml`` on a machine with two GPUs."""
+
+    class NVMLError(Exception):
+        """The library's error."""
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.millijoules = {"GPU-a": 1_000, "GPU-b": 2**64 - 500}
+        self.opened = 0
+
+    def nvmlInit(self) -> None:
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:
+        self.opened -= 1
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        if not self.opened or uuid not in self.millijoules:
+            raise self.NVMLError("Not Found")
+        return f"handle of {uuid}"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        if not self.opened:
+            raise self.NVMLError("Uninitialized")
+        return self.millijoules[handle.removeprefix("handle of ")]
+
+
+def test_the_energy_of_gpus_is_read_by_nvml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Any = pytest.importorskip("pynvml")
+    for name in (each for each in vars(Driver) if each.startswith(("nvml", "NVML"))):
+        assert callable(getattr(real, name)), name
+    assert read_gpus([]) is None and gpu_identifiers("cpu") == ()
+    driver = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    meter = Meter(("GPU-a", "GPU-b"), tmp_path / "powercap")
+    before = meter.read()
+    driver.millijoules = {"GPU-a": 3_500, "GPU-b": 500}  # b began at 0 again
+    spent = meter.joules_since(before)
+    assert spent == {"GPU": 3.5}
+    zone(tmp_path / "powercap", "intel-rapl:0", "package-0", 5_000_000)
+    before = meter.read()
+    zone(tmp_path / "powercap", "intel-rapl:0", "package-0", 7_000_000)
+    assert meter.joules_since(before) == {"processor": 2.0, "GPU": 0.0}
+    assert driver.opened == 0
+    assert read_gpus(["GPU-c"]) is None and driver.opened == 0, "an unknown GPU"
+    assert Meter((), tmp_path).joules_since({}) is None
+    monkeypatch.setattr(Driver, "nvmlInit", lambda self: (_ for _ in ()).throw(self.NVMLError()))
+    assert read_gpus(["GPU-a"]) is None, "without the driver"
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert read_gpus(["GPU-a"]) is None, "without the package"
+
+
+def test_costs_add_up() -> None:
+    first = Cost(2.0, 100.0, {"processor": 5.0}).times(3)
+    assert first == Cost(6.0, 300.0, {"processor": 15.0})
+    assert first + Cost(1.0, 1.0, {"GPU": 2.0}) == Cost(7.0, 301.0, {"processor": 15.0, "GPU": 2.0})
+    assert (first + Cost(1.0, joules=None)).joules is None
+    assert first + Cost() == first
+
+
+def test_vectors_that_stand_for_a_models_are_near_where_words_are_shared() -> None:
+    texts = [
+        "the cat sat on the mat",
+        "a cat on a mat",
+        "interest rates rose again",
+        "我爱北京",
+        "",
+    ]
+    vectors = word_vectors(texts, 64)
+    likeness = vectors @ vectors.T
+    assert vectors.shape == (5, 64) and likeness.diagonal() == pytest.approx(1.0)
+    assert likeness[0, 1] > 0.3 > abs(likeness[0, 2])
+    assert (word_vectors(texts, 64) == vectors).all()

@@ -7,55 +7,57 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from bge_eval.cli.console import stdout
+from bge_eval.cli.evaluating import Evaluation
 from bge_eval.cli.formats.terminal import terminal_table
 from bge_eval.cli.opening import introduce
 from bge_eval.errors import UsageError
-from bge_eval.evaluation import Options
 from bge_eval.models.base import Model
 from bge_eval.models.transformer import EncoderModel
-from bge_eval.progress import Progress, duration
+from bge_eval.progress import duration
+from bge_eval.rerank.served import ServedReranker
 from bge_eval.scale.estimate import TaskEstimate, estimate
-from bge_eval.suites.catalogue import PlannedTask
+from bge_eval.scale.measuring import Cost
 
 
-def show_estimates(
-    models: Sequence[Model],
-    tasks: Sequence[PlannedTask],
-    options: Options,
-    price: float | None,
-    progress: Progress,
-) -> None:
+def show_estimates(evaluation: Evaluation, models: Sequence[Model], price: float | None) -> None:
     """Print what every model will take on every task.
 
     Args:
+        evaluation: the tasks, and the reranker if there is one.
         models: the models of ``--model``.
-        tasks: the tasks.
-        options: data folders and output folder.
         price: the price of an hour of this machine; None prints no cost.
-        progress: told of the model's settings.
 
     Raises:
-        UsageError: a model is not an encoder whose weights bge-eval loads.
+        UsageError: a model is not an encoder whose weights bge-eval loads, or the reranker is
+            served.
     """
+    progress, reranker = evaluation.progress, evaluation.reranker
     for model in models:
         if not isinstance(model, EncoderModel):
             raise UsageError(
                 f"--estimate measures encoders whose weights bge-eval loads, not {model}. Leave it"
                 " out."
             )
+        if isinstance(reranker, ServedReranker):
+            raise UsageError(
+                f"--estimate measures rerankers whose weights bge-eval loads, not {reranker.name}"
+                " on a server. Leave one of them out."
+            )
         introduce(model, progress)
-        _show(estimate(model, tasks, options, progress), price)
+        tasks, options = evaluation.tasks, evaluation.options
+        _show(estimate(model, tasks, options, progress, reranker), price)
 
 
 def _show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
     counted = [each for each in estimates if not each.reason]
-    head = ["task", "texts", "stored", "tokens", "time", "disk", "memory"]
+    head = ["task", "texts", "stored", "tokens", "pairs", "time", "disk", "memory"]
     body = [
         [
             each.task,
             f"{each.texts:,}",
             f"{each.stored:,}",
             f"{each.tokens:,.0f}",
+            f"{each.pairs:,}",
             duration(each.seconds),
             _size(each.disk_bytes),
             _size(each.memory_bytes),
@@ -73,9 +75,9 @@ def _show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
     text = f"In all {duration(seconds)} ({seconds:,.1f} s), {disk} of disk, {memory} of memory"
     if price is not None:
         text += f", {seconds / 3600 * price:,.4f} at {price:g} an hour"
-    joules = [each.joules for each in counted]
-    if counted and None not in joules:
-        text += f", {sum(filter(None, joules)) / 3600:,.2f} Wh of the processor"
+    energy = sum((each.encode + each.rerank for each in counted), Cost()).joules
+    for kind, joules in (energy or {}).items():
+        text += f", {joules / 3600:,.2f} Wh of the {kind}"
     stdout.print(Text(f"{text}."))
 
 

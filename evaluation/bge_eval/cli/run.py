@@ -81,7 +81,7 @@ def run(
     )
     cluster = machine.scale.cluster(estimates=data.estimate, device=machine.device)
     measure_and_key(printed.metric)
-    data.check(reranks=reranker.reranker is not None)
+    data.check()
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     command = Command(tasks, model, reranker, server, data, machine)
@@ -138,8 +138,7 @@ def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlag
     if data.estimate:
         from bge_eval.cli.estimated import show_estimates
 
-        tasks, options = evaluation.tasks, evaluation.options
-        show_estimates(models, tasks, options, data.price, evaluation.progress)
+        show_estimates(evaluation, models, data.price)
 
 
 def _run_experiment(

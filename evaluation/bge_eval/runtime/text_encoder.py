@@ -152,6 +152,16 @@ class TextEncoder:
             vectors[rows] = pooled
         return distinct.spread(finished(vectors, self.settings, normalize))
 
+    def lengths(self, texts: Sequence[str], prompt: str = "") -> npt.NDArray[np.int64]:
+        """Return the tokens of each text as the model reads it: ``(n_texts,)`` int64.
+
+        Args:
+            texts: the inputs.
+            prompt: prefix of every text.
+        """
+        rows = self._tokenised(texts, prompt)["input_ids"]
+        return np.array([len(ids) for ids in rows], np.int64)
+
     def parts(
         self,
         texts: Sequence[str],

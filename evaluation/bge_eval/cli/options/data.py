@@ -109,18 +109,12 @@ class DataFlags:
 
     cut: CutFlags = field(default_factory=CutFlags)
 
-    def check(self, *, reranks: bool) -> None:
-        """Refuse options that have no effect on what is estimated.
-
-        Args:
-            reranks: a reranker is named.
+    def check(self) -> None:
+        """Refuse options that have no effect.
 
         Raises:
-            UsageError: --price without --estimate, or --estimate with a reranker; an option of
-                --lite without it.
+            UsageError: --price without --estimate, or an option of --lite without it.
         """
         _ = self.cut.record
         if self.price is not None and not self.estimate:
             raise UsageError("--price belongs to --estimate, which tells the cost; add it.")
-        if self.estimate and reranks:
-            raise UsageError("--estimate does not know how long a reranker takes; leave it out.")
