@@ -25,7 +25,8 @@ def main() -> None:
     arguments = parser.parse_args()
     output = arguments.output
     rows = _read(arguments.data_dir / "Banking77Classification" / "test.jsonl")
-    clusters = [{"sentences": row["text"], "labels": row["label"]} for row in rows]
+    columns = {"sentences": "text", "labels": "label"}
+    clusters = [{name: [row[key] for row in rows] for name, key in columns.items()}]
     _write(output / "TwentyNewsgroupsClustering.v2" / "test.jsonl", clusters)
 
     folder = arguments.data_dir / "SciFact"

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from bge_eval.records import Vectors
 
-_RUN_LINE = 40
-"""Bytes that one line of a saved run takes at most, compressed."""
+_RUN_LINE, _RERANKED_LINE = 40, 12
+"""Bytes that one line of a saved run takes, compressed: of the first stage, and of the second, most
+of whose scores only carry the order."""
 _WORDS = 4096
 """Random vectors that stand for words."""
 
@@ -190,8 +191,8 @@ class Sampling:
         searching = _search_seconds(len(asked), documents, dimension) if self._encodes else 0.0
         scoring = _scoring_seconds(len(asked), found)
         pairs, rerank = self._reranked(queries, few, sample, documents, top_ranked)
-        stages = int(self._encodes) + int(self._reranker is not None)
-        times_scored = int(self._encodes) + (2 if self._reranker is not None else 0)
+        first, second = int(self._encodes), int(self._reranker is not None)
+        line = first * _RUN_LINE + second * _RERANKED_LINE
         self.parts.append(
             Part(
                 len(asked) + documents,
@@ -200,8 +201,8 @@ class Sampling:
                 memory_bytes=_resident()
                 + 3 * 4 * dimension * min(documents, chunk_rows(dimension))
                 + len(asked) * found * (2 * 12 + 150),
-                disk_bytes=missing * self._stored_bytes() + stages * len(asked) * found * _RUN_LINE,
-                search_seconds=searching + times_scored * scoring,
+                disk_bytes=missing * self._stored_bytes() + len(asked) * found * line,
+                search_seconds=searching + (first + 2 * second) * scoring,
                 pairs=pairs,
                 rerank=rerank,
             )
@@ -236,7 +237,8 @@ class Sampling:
         """Encode a sample of texts, and scale its cost to those that are not stored."""
         if not sample or not self._encodes:
             return _Encoding(Cost(), 0.0)
-        distinct = list(dict.fromkeys(sample))
+        inputs, prompt = self._model.inputs(sample, form)
+        distinct = list(dict.fromkeys(inputs))
         missing = whole * len(distinct) / len(sample)
         reading = 0.0
         if self._model.store is not None:
@@ -247,9 +249,8 @@ class Sampling:
             missing *= 1 - float(known.mean())
         if not distinct:
             return _Encoding(Cost(reading), 0.0)
-        texts, prompt = self._model.inputs(distinct, form)
         encoder = self._model.encoder_of(form)
-        cost = encoding(encoder, texts, prompt, self._meter, self._progress)
+        cost = encoding(encoder, distinct, prompt, self._meter, self._progress)
         return _Encoding(cost.times(missing / len(distinct)) + Cost(reading), missing)
 
 
