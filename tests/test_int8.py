@@ -366,17 +366,23 @@ def test_the_processor_names_no_folder() -> None:
 @ON_X86
 @pytest.mark.slow
 def test_int8_on_a_processor_without_vnni(tiny_bge: Path, few: Path, tmp_path: Path) -> None:
-    """The model is made here and read there: near vectors, another identity, a word of warning."""
+    """Made there, int8 is near float32 and says what it is; made here, it may be refused there."""
     full = opened(tiny_bge, dtype="float32").encoder.encode(TEXTS)
     here = opened(tiny_bge, dtype="int8", calibration=few)
-    vectors = here.encoder.encode(TEXTS)
+    assert here.encoder
+    assert here._processor_facts() == ({"saturates": True} if saturates() else {})
     code = (
-        "import json, sys, numpy as np; from bge_eval import load_model\n"
-        "from bge_eval.progress import Progress\n"
+        "import json, os, sys, numpy as np; from bge_eval import load_model\n"
+        "from bge_eval.errors import NotReadyError; from bge_eval.progress import Progress\n"
         "class Notes(Progress):\n"
         "    def note(self, text): print(text)\n"
-        "model = load_model(sys.argv[1], store=False, device='cpu', dtype='int8',"
+        "def opened():\n"
+        "    return load_model(sys.argv[1], store=False, device='cpu', dtype='int8',"
         " calibration=sys.argv[2], progress=Notes())\n"
+        "try: assert opened().encoder\n"
+        "except NotReadyError as error: print(error)\n"
+        "os.environ['BGE_EVAL_CACHE'] += '-of-its-own'\n"
+        "model = opened()\n"
         "np.save(sys.argv[3], model.encoder.encode(json.loads(sys.argv[4])))\n"
         "print('FACTS', model._processor_facts())"
     )
@@ -385,10 +391,9 @@ def test_int8_on_a_processor_without_vnni(tiny_bge: Path, few: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "FACTS {'saturates': True}" in done.stdout
     assert "8-bit products overflow on this processor" in done.stdout
-    assert here._processor_facts() == ({"saturates": True} if saturates() else {})
-    other = np.load(there)
-    assert (other * vectors).sum(axis=1).mean() > 0.99
-    assert (other * full).sum(axis=1).mean() > 0.95
+    if not saturates():  # large random weights overflow much; trained ones by 0.002
+        assert "in int8 is wrong on this processor: its vectors of 6 texts" in done.stdout
+    assert (np.load(there) * full).sum(axis=1).mean() > 0.9
 
 
 @ON_X86
