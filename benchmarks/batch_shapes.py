@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def by_tokens(texts: list[str], dtypes: Sequence[str], rounds: int) -> None:
             encoder.batch_tokens = tokens
             encoder.encode(texts)
 
-        calls = {tokens: (lambda tokens=tokens: encode(tokens)) for tokens in BATCH_TOKENS}
+        calls: dict[Any, Callable[[], Any]]
+        calls = {tokens: partial(encode, tokens) for tokens in BATCH_TOKENS}
         rows.append([dtype, *(f"{each:.2f}" for each in in_turns(calls, rounds).values())])
     print(f"{len(texts)} texts, CPU s by tokens of a batch\n")
     print(table(["precision", *map(str, BATCH_TOKENS)], rows))
@@ -72,17 +74,15 @@ def _memory() -> float:
 
 def by_shape(dtypes: Sequence[str], rounds: int) -> None:
     """Print the CPU milliseconds of batches in both models, and what the second one costs."""
-    import openvino
-
     from bge_eval.runtime import converted
     from bge_eval.runtime.batches import model_inputs
 
     models: list[Any] = []
     compiled_as_before = converted.Conversion.compiled
 
-    def compiled(self: Any, dtype: str, *, throughput: bool) -> Any:
+    def compiled(self: Any, *given: Any, **named: Any) -> Any:
         models.append(self)
-        return compiled_as_before(self, dtype, throughput=throughput)
+        return compiled_as_before(self, *given, **named)
 
     converted.Conversion.compiled = compiled  # type: ignore[method-assign]
     rows = []
@@ -95,19 +95,16 @@ def by_shape(dtypes: Sequence[str], rounds: int) -> None:
             inputs = model_inputs(
                 {"input_ids": ids, "attention_mask": np.ones_like(ids)}, conversion.facts.inputs
             )
-            fixed_model = conversion.model.clone()
-            fixed_model.reshape({name: openvino.PartialShape(list(shape)) for name in inputs})
             before, start = _memory(), time.process_time()
-            fixed = compiled_as_before(
-                converted.Conversion(fixed_model, conversion.facts), dtype, throughput=True
-            ).create_infer_request()
+            alone = compiled_as_before(conversion, dtype, throughput=True, shape=shape)
+            fixed = alone.create_infer_request()
             cost = time.process_time() - start
             fixed.infer(inputs)
             memory = _memory() - before
             least = in_turns(
                 {
-                    "free": lambda inputs=inputs, free=free: free.infer(inputs),
-                    "fixed": lambda inputs=inputs, fixed=fixed: fixed.infer(inputs),
+                    "free": partial(free.infer, inputs),
+                    "fixed": partial(fixed.infer, inputs),
                 },
                 3 * rounds,
             )

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def encoding(texts: list[str], dtypes: Sequence[str], rounds: int) -> None:
     runs: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in ours}
     for _ in range(rounds):
         for key, encoder in ours.items():
-            runs[key].append(spent(lambda encoder=encoder: encoder.encode(texts)))
+            runs[key].append(spent(partial(encoder.encode, texts)))
     print(f"{len(texts)} texts, {lengths.sum()} tokens, {work / 1e9:.0f} GFLOP; {SQUARE} squared\n")
     peaks = {dtype: peak(dtype) for dtype in dtypes}
     rows = []
@@ -265,7 +266,7 @@ def _steps(
     hidden = [np.zeros((*shape, sizes.hidden), np.float32) for shape in shapes[:8]]
     pooling = 0.0
     for batch, states in zip(batches, hidden, strict=False):
-        pooling += spent(lambda: pooled(states, batch.pooled, "mean"))[1]  # noqa: B023
+        pooling += spent(partial(pooled, states, batch.pooled, "mean"))[1]
     return {
         "at the peak": least,
         "products with weights": linear_seconds(dtype, sizes, shapes),
@@ -312,7 +313,7 @@ def reranking(pairs: list[tuple[str, str]], dtypes: Sequence[str], rounds: int) 
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(rounds):
             for name, call in contenders.items():
-                seconds[name].append(spent(lambda call=call: call(pairs))[1])
+                seconds[name].append(spent(partial(call, pairs))[1])
     for dtype in dtypes:
         alone = linear_seconds(dtype, sizes, shapes)
         alone += attention_seconds(dtype, sizes, shapes, softmax=False)

@@ -80,7 +80,7 @@ def openvino_requests(
         if not facts.faithful:
             progress.note(f"{message}; the run uses torch.")
         return None
-    return Requests(converted.compiled(dtype, throughput=True), facts.inputs)
+    return Requests(converted, dtype)
 
 
 def use_onnx(transformer: Any, files: ModelFiles, *, dtype: str) -> str:

@@ -90,13 +90,16 @@ class Conversion:
     facts: Facts
     """The facts saved beside it."""
 
-    def compiled(self, dtype: str, *, throughput: bool) -> Any:
+    def compiled(
+        self, dtype: str, *, throughput: bool, shape: tuple[int, ...] | None = None
+    ) -> Any:
         """Compile for this processor.
 
         Args:
             dtype: "bfloat16"; anything else computes in float32 what the model does not
                 quantise.
             throughput: several requests at a time on separate cores; else one on all cores.
+            shape: the only shape of the inputs, ``(batch, tokens)``; None takes every shape.
 
         Raises:
             NotReadyError: OpenVINO has no such arithmetic for this processor.
@@ -107,8 +110,13 @@ class Conversion:
         }
         if (count := threads()) is not None:
             options["INFERENCE_NUM_THREADS"] = count
+        model = self.model
+        if shape is not None:
+            model = model.clone()
+            fixed = openvino.PartialShape(list(shape))
+            model.reshape({port.any_name: fixed for port in model.inputs})
         try:
-            return openvino.Core().compile_model(self.model, "CPU", options)
+            return openvino.Core().compile_model(model, "CPU", options)
         except RuntimeError as error:
             raise NotReadyError(
                 f"OpenVINO cannot run {self.facts.model} in {dtype} on this processor"

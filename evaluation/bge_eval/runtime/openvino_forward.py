@@ -43,8 +43,7 @@ class OpenVinoForward:
         self.dimension = converted.facts.dimension if self._head is None else self._head.dimension
         self.parameters = converted.facts.parameters
         self._pooling = settings.pooling
-        compiled = converted.compiled(settings.dtype, throughput=True)
-        self._requests = Requests(compiled, self.facts.inputs)
+        self._requests = Requests(converted, settings.dtype)
         self.streams = self._requests.streams
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Vectors]]:
