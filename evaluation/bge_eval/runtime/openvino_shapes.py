@@ -21,9 +21,11 @@ Shape = tuple[int, ...]
 """Texts and tokens of a batch, padding included."""
 
 OFTEN = 8
-"""How often a shape has occurred when a model is compiled for it, which then soon repays."""
+"""How often a shape has occurred when a model is compiled for it, which soon repays."""
 _LEAST_TOKENS = 128
 """Tokens of a text below which a known shape saves no time."""
+_PRECISIONS = ("float32", "bfloat16")
+"""int8 rounds otherwise where it knows a shape, so comparing would be in vain."""
 _MOST_SHAPES = 4
 _MOST_BYTES = 2**29
 """Memory for all these models: each copies the weights."""
@@ -42,7 +44,8 @@ class FrequentShapes:
         self._converted = converted
         self._dtype = dtype
         self._seen: Counter[Shape] = Counter()
-        self._most = min(_MOST_SHAPES, _MOST_BYTES // max(converted.facts.size, 1))
+        affordable = min(_MOST_SHAPES, _MOST_BYTES // max(converted.facts.size, 1))
+        self._most = affordable if dtype in _PRECISIONS else 0
         self.compiled: dict[Shape, Any] = {}
         """Shape → the model compiled for it."""
 
