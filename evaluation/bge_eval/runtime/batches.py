@@ -18,13 +18,14 @@ BATCH_TOKENS = {
     "cpu": 8192,
     "cuda": 65536,
     "mps": 16384,
-    "openvino": 4096,
+    "openvino": 2048,
     "onnx": 4096,
     "server": 8192,
 }
 """Default tokens of a batch: by torch's device type, by backend, or for a request to a server.
 
-Padding is included, except in requests, which carry none.
+Padding is included, except in requests, which carry none. ``benchmarks/batch_shapes.py`` measures
+OpenVINO with several numbers.
 """
 
 

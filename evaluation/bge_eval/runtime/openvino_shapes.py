@@ -20,7 +20,7 @@ from bge_eval.runtime.converted import Conversion
 Shape = tuple[int, ...]
 """Texts and tokens of a batch, padding included."""
 
-OFTEN = 8
+OFTEN = 16
 """How often a shape has occurred when a model is compiled for it, which soon repays."""
 _LEAST_TOKENS = 128
 """Tokens of a text below which a known shape saves no time."""
