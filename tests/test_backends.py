@@ -44,11 +44,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def encoder(folder: Path | str, backend: str, **overrides: Any) -> Any:
-    said = Overrides(**overrides)
-    return EncoderModel(
-        str(folder),
-        ModelOptions(overrides=said, backend=Backend(backend), device="cpu", store=False),
-    ).encoder
+    """An encoder of the same batches everywhere: left padding moves BERT's positions."""
+    options = ModelOptions(
+        overrides=Overrides(**overrides),
+        backend=Backend(backend),
+        device="cpu",
+        store=False,
+        batch_tokens=4096,
+    )
+    return EncoderModel(str(folder), options).encoder
 
 
 def vectors(folder: Path | str, backend: str, prompt: str = "", **overrides: Any) -> Vectors:
