@@ -303,8 +303,7 @@ def reranking(pairs: list[tuple[str, str]], dtypes: Sequence[str], rounds: int) 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         make(folder)
-        contenders = {name: call for name, call in rerankers(folder).items() if name not in DTYPES}
-        contenders |= {dtype: rerankers(folder)[dtype] for dtype in dtypes}
+        contenders = rerankers(folder, dtypes)
         sizes = Sizes.read(Path(folder), first_only=True)
         rule = CrossEncoderReranker(locate(folder), RerankerOptions(device="cpu")).pair_rule()
         lengths = rule.lengths(pairs)
