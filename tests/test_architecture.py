@@ -91,6 +91,7 @@ def test_importing_needs_neither_torch_nor_mteb() -> None:
 def test_public_names() -> None:
     assert bge_eval.__all__ == [
         "BgeEvalError",
+        "ClusterOptions",
         "DamagedError",
         "Lite",
         "MissingError",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,13 +20,18 @@ from typing import Any
 
 import pytest
 
+from bge_eval.encode.settings import Backend
 from bge_eval.encode.shards import headers
 from bge_eval.errors import UsageError
-from bge_eval.models.spread import _pieces
+from bge_eval.models.form import Form
+from bge_eval.models.kinds import ModelOptions
+from bge_eval.models.spread import Elsewhere, _pieces
+from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.record import read_record
 from bge_eval.runtime.batches import PairRule
 from bge_eval.scale.cluster import ClusterOptions, Sizes, sizes
-from conftest import CommandLine, write_beir
+from bge_eval.scale.worker import EncoderSpec, Failure, Worker
+from conftest import BUILTIN, CommandLine, write_beir
 from test_shards import stored
 
 WORDS = ["vitamin", "bone", "sleep", "memory", "insulin", "honey", "bee", "dance", "糖尿病", "体重"]
@@ -296,6 +302,40 @@ def test_what_contradicts_a_cluster_is_refused(
     model = [] if "--model" in options else ["--model", str(tiny_bge)]
     done = bge_eval(*command, *model, "--allow-other-data", *options)
     assert done.returncode == 2 and words in done.stderr.replace("\n", " "), done.stderr
+
+
+def test_what_contradicts_a_cluster_is_refused_in_python(tmp_path: Path) -> None:
+    import bge_eval as api
+
+    loaded = api.load_model(BUILTIN, offline=True)
+    model: Any
+    engine: Any
+    for model, engine, words in (
+        (BUILTIN, "dask", 'it is "ray"'),
+        (BUILTIN, ClusterOptions(workers=0), "1 or more"),
+        (BUILTIN, ClusterOptions("8.8.8.8:6379"), "public address"),
+        (loaded, "ray", "Give names"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            api.evaluate(model, "demo", engine=engine, output=tmp_path, offline=True)
+
+
+def test_a_worker_with_other_files_of_the_model_is_refused(
+    tiny_bge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a worker sets it, and the test restores it
+    other = Path(shutil.copytree(tiny_bge, tmp_path / tiny_bge.name))
+    pooling = other / "1_Pooling" / "config.json"
+    pooling.write_text(pooling.read_text().replace("cls", "mean"))
+    options = ModelOptions(store=False, offline=True, backend=Backend.TORCH)
+    facts = EncoderModel(str(tiny_bge), options).facts(Form(), "")
+    worker = Worker(1, offline=False)
+    assert isinstance(
+        worker.call("open_encoder", EncoderSpec(str(tiny_bge), options, facts)), Elsewhere
+    )
+    failure = worker.call("open_encoder", EncoderSpec(str(other), options, facts))
+    assert isinstance(failure, Failure) and failure.kind == "UsageError"
+    assert "same files of the model" in failure.message and "revision" in failure.message
 
 
 def test_without_ray_the_extra_is_named(

@@ -65,11 +65,13 @@ from bge_eval.errors import (
 if TYPE_CHECKING:
     from bge_eval.api import ModelSettings, Results, evaluate, load_model
     from bge_eval.results.cut import Lite
+    from bge_eval.scale.cluster import ClusterOptions
 
     __version__: str
 
 __all__ = [
     "BgeEvalError",
+    "ClusterOptions",
     "DamagedError",
     "Lite",
     "MissingError",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from bge_eval.errors import BgeEvalError, UsageError, did_you_mean
 from bge_eval.results.cut import Lite
+from bge_eval.scale.cluster import ClusterOptions
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     import pandas as pd
 
+    from bge_eval.evaluation import Options
     from bge_eval.leaderboard.board import Leaderboard
     from bge_eval.models.base import Model
     from bge_eval.progress import Progress
-    from bge_eval.rerank.reranker import Reranker
+    from bge_eval.rerank.reranker import Reranker, RerankerOptions
     from bge_eval.tracking.tracker import Target
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -182,6 +185,7 @@ def evaluate(
     *,
     reranker: str | Reranker | None = None,
     rerank_top_k: int = 100,
+    engine: Literal["ray"] | ClusterOptions | None = None,
     subsets: Iterable[str] = (),
     languages: Iterable[str] = (),
     limit: int | None = None,
@@ -207,6 +211,9 @@ def evaluate(
         tasks: suites (``"beir"``), tasks (``"SciFact"``) and folders (``"./tickets"``).
         reranker: a second stage: a hub id or a folder, or a reranker object.
         rerank_top_k: how many of each query's first documents it re-orders.
+        engine: ``"ray"`` spreads the work over this machine's cores or GPUs;
+            ``ClusterOptions("head:6379", workers=8)`` over a cluster's. Model and reranker are
+            names then.
         subsets: only these subsets of tasks that have several.
         languages: only tasks and subsets in these languages, e.g. ``["zho"]``.
         limit: only the first queries of every task. Results are filed as ``SciFact@limit=50``,
@@ -243,10 +250,6 @@ def evaluate(
     if settings and not isinstance(model, str):
         names = ", ".join(settings)
         raise UsageError(f"{names}: the model is already loaded. Give settings to load_model.")
-    if isinstance(reranker, str):
-        reranker = _open_reranker(reranker, settings, offline=offline, progress=progress)
-    if isinstance(model, str):
-        model = _open(model, settings, reranker, offline=offline, progress=progress)
     options = evaluation.Options(
         output=Path(output),
         data_dirs=tuple(Path(folder) for folder in _listed(data_dir)),
@@ -257,7 +260,8 @@ def evaluate(
         other_data=allow_other_data,
         rerank_top_k=rerank_top_k,
     )
-    report = evaluation.evaluate(model, planned, options, reranker=reranker, progress=progress)
+    with _opened(model, reranker, settings, options, engine, progress) as (first, second):
+        report = evaluation.evaluate(first, planned, options, reranker=second, progress=progress)
     files = {task: tuple(paths) for task, paths in report.done.items()}
     results = Results(options.output, files, dict(report.failed), tuple(report.reused))
     if targets and files:
@@ -369,26 +373,69 @@ def _open(
     return open_model(name, beside(reranker, options), progress)
 
 
-def _open_reranker(
-    name: str, settings: ModelSettings, *, offline: bool, progress: Progress | None
-) -> Reranker:
-    """Open a reranker with those settings of the model that hold for both."""
-    from bge_eval.encode.locate import locate
-    from bge_eval.encode.protocol import ProtocolName
-    from bge_eval.rerank.families import RerankerOptions, load_reranker
+@contextmanager
+def _opened(
+    model: str | Model,
+    reranker: str | Reranker | None,
+    settings: ModelSettings,
+    options: Options,
+    engine: Literal["ray"] | ClusterOptions | None,
+    progress: Progress | None,
+) -> Iterator[tuple[Model, Reranker | None]]:
+    """Yield the model and the second stage, whose work a cluster does if there is one."""
+    offline, chosen = options.offline, _reranker_options(settings)
+    if engine is None:
+        if isinstance(reranker, str):
+            reranker = _open_reranker(reranker, chosen, offline=offline, progress=progress)
+        if isinstance(model, str):
+            model = _open(model, settings, reranker, offline=offline, progress=progress)
+        yield model, reranker
+        return
+    from bge_eval.progress import Progress
+    from bge_eval.scale.cluster import named_cluster
+    from bge_eval.scale.engine import ClusterReranker, Engine
 
-    backend, texts = settings.get("backend", "auto"), settings.get("calibration")
-    options = RerankerOptions(
+    if not isinstance(model, str) or not isinstance(reranker, str | None):
+        raise UsageError(
+            "engine: workers open model and reranker by name. Give names, or leave engine out."
+        )
+    progress = progress or Progress()  # one for all, which records what the workers do
+    where = named_cluster(engine).on(settings.get("device"))
+    with Engine(where, progress, offline=offline) as cluster:
+        second: Reranker | None = None
+        if reranker is not None:
+            second = _open_reranker(reranker, chosen, offline=offline, progress=progress)
+            second = ClusterReranker(second, reranker, chosen, cluster)
+        first = _open(model, settings, second, offline=offline, progress=progress)
+        cluster.spread_all([first], [model], reranks=second is not None)
+        yield first, second
+
+
+def _open_reranker(
+    name: str, options: RerankerOptions, *, offline: bool, progress: Progress | None
+) -> Reranker:
+    from bge_eval.encode.locate import locate
+    from bge_eval.rerank.families import load_reranker
+
+    files = locate(name, offline=offline, onnx=options.backend == "onnx")
+    return load_reranker(files, options, progress)
+
+
+def _reranker_options(settings: ModelSettings) -> RerankerOptions:
+    """Return those settings of the model that hold for its reranker, too."""
+    from bge_eval.encode.protocol import ProtocolName
+    from bge_eval.rerank.reranker import RerankerOptions
+
+    texts = settings.get("calibration")
+    return RerankerOptions(
         dtype=settings.get("dtype", "float32"),
         calibration=None if texts is None else Path(texts).expanduser(),
         device=settings.get("device"),
         batch_tokens=settings.get("batch_tokens"),
         trust_remote_code=settings.get("trust_remote_code", False),
-        backend=backend,
+        backend=settings.get("backend", "auto"),
         protocol=_choice("protocol", settings.get("protocol", "leaderboard"), ProtocolName),
     )
-    files = locate(name, offline=offline, onnx=backend == "onnx")
-    return load_reranker(files, options, progress)
 
 
 def _choice(name: str, value: str, kind: type[_Choice]) -> _Choice:

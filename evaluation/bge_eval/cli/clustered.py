@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bge_eval.cli.opening import Opener
 from bge_eval.cli.records import reranker_options
-from bge_eval.errors import UsageError
 from bge_eval.models.base import Model
-from bge_eval.models.transformer import EncoderModel
 from bge_eval.remote.client import is_address
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.scale.cluster import ClusterOptions
@@ -35,35 +33,17 @@ def opened(
         return
     opener.check()
     with Engine(cluster, opener.progress, offline=opener.offline) as engine:
-        second = opener.open_reranker()
+        models, second = opener.open_models(open_reranker(opener, engine))
         name = opener.reranker.reranker
-        served = name is not None and is_address(name)
-        if second is not None and name is not None and not served:
-            options = reranker_options(opener.reranker, opener.model, opener.machine)
-            second = ClusterReranker(second, name, options, engine)
-        models, second = opener.open_models(second)
-        _spread(models, opener, engine, reranks=second is not None and not served)
+        reranks = name is not None and not is_address(name)
+        engine.spread_all(models, opener.model.names, reranks=reranks)
         yield models, second
 
 
-def _spread(models: Sequence[Model], opener: Opener, engine: Engine, *, reranks: bool) -> None:
-    """Let the encoders' texts be encoded by the workers; others compute here.
-
-    Raises:
-        UsageError: nothing is left for the workers.
-    """
-    encoders = [
-        (model, name)
-        for model, name in zip(models, opener.model.names, strict=False)
-        if isinstance(model, EncoderModel)
-    ]
-    if not encoders and not reranks and opener.model.names:
-        raise UsageError(
-            "--engine ray spreads the texts of encoders and the pairs of rerankers whose weights"
-            f" bge-eval loads; {', '.join(opener.model.names)} is none. Leave --engine out."
-        )
-    for encoder, name in encoders:
-        engine.spread(encoder, name)
-    for model, name in zip(models, opener.model.names, strict=False):
-        if not isinstance(model, EncoderModel):
-            engine.progress.note(f"{name}: has no texts for workers; this machine computes it.")
+def open_reranker(opener: Opener, engine: Engine) -> Reranker | None:
+    """Return the second stage, whose pairs the workers score unless a server does; see `Opener`."""
+    second, name = opener.open_reranker(), opener.reranker.reranker
+    if second is None or name is None or is_address(name):
+        return second
+    options = reranker_options(opener.reranker, opener.model, opener.machine)
+    return ClusterReranker(second, name, options, engine)

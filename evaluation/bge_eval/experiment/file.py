@@ -48,7 +48,10 @@ COMMON = frozenset(
 """Options that are the same in all settings, whose results make one table."""
 PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-config"})
 """Options about what is printed, which the command line states for all settings."""
-_ELSEWHERE = PRINTING | {"overwrite", "no-store", "label", "shard", "search-shards", "track-name"}
+_ELSEWHERE = PRINTING | (
+    {"overwrite", "no-store", "label", "shard", "search-shards", "track-name"}
+    | {"engine", "ray-address", "workers", "gpus-per-worker"}
+)
 """Options that a file cannot state."""
 _TABLES = ("models", "rerankers", "grid", "choose", KEY)
 

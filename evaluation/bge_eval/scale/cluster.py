@@ -10,9 +10,11 @@ import ipaddress
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,39 @@ class ClusterOptions:
     """GPUs of each worker; None takes one where the cluster has GPUs, none elsewhere."""
     cpus: int | None = None
     """Processor cores that a cluster opened here counts; None counts those of the machine."""
+
+    def on(self, device: str | None) -> ClusterOptions:
+        """Return the options of workers that compute on a device.
+
+        Args:
+            device: ``--device``: None, "cpu" or "cuda".
+
+        Raises:
+            UsageError: the device is one of this machine, or contradicts the workers' GPUs.
+        """
+        if device not in (None, "cpu", "cuda"):
+            raise UsageError(
+                f"--device {device} is a device of this machine, and --engine gives each worker"
+                " its own: leave it out, or give cpu or cuda."
+            )
+        if device != "cpu":
+            return self
+        if self.gpus_per_worker:
+            raise UsageError("--device cpu and --gpus-per-worker contradict each other.")
+        return replace(self, gpus_per_worker=0.0)
+
+
+def named_cluster(engine: str | ClusterOptions) -> ClusterOptions:
+    """Return the cluster of an engine's name, or the cluster itself.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    if not isinstance(engine, str):
+        return engine
+    if engine != "ray":
+        raise UsageError(f"engine is '{engine}'; it is \"ray\" or a ClusterOptions.")
+    return ClusterOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +187,15 @@ def _local(cpus: int | None) -> Iterator[None]:
 
     Raises:
         UsageError: the environment turns the token off.
-        NotReadyError: the cluster does not start.
+        NotReadyError: the cluster does not start, or Ray was imported without a token.
     """
     mode = os.environ.get(_MODE)
+    if mode is None and "ray" in sys.modules and not _own_token.cache_info().currsize:
+        raise NotReadyError(
+            "Ray is imported already, without a token: it reads that setting once, and bge-eval"
+            f" opens no cluster without one. Set {_MODE}=token before ray is imported, run in"
+            " another process, or name a cluster with --ray-address."
+        )
     if mode is not None and mode.lower() != "token":
         raise UsageError(
             f"{_MODE} is '{mode}', and bge-eval opens no cluster without a token. Unset it, or"
@@ -167,7 +208,7 @@ def _local(cpus: int | None) -> Iterator[None]:
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
     if _TOKEN not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        changed[_TOKEN] = secrets.token_hex(32)
+        changed[_TOKEN] = _own_token()
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     ray = _import_ray()
@@ -197,6 +238,12 @@ def _local(cpus: int | None) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@cache
+def _own_token() -> str:
+    """Return the token of all clusters that this process opens: Ray reads it once."""
+    return secrets.token_hex(32)
+
+
 def _refuse_public(addresses: list[str]) -> None:
     """Refuse a local cluster that other machines could reach.
 
@@ -216,9 +263,13 @@ def check(options: ClusterOptions) -> None:
     """Refuse what cannot be connected to, before anything is loaded.
 
     Raises:
-        UsageError: the address is none, or a public one without a token.
+        UsageError: a number is wrong, or the address is none, or a public one without a token.
         MissingError: Ray is not installed.
     """
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers is {options.workers}; it is 1 or more.")
+    if options.gpus_per_worker is not None and options.gpus_per_worker < 0:
+        raise UsageError(f"--gpus-per-worker is {options.gpus_per_worker:g}; it is 0 or more.")
     if find_spec("ray") is None:
         raise MissingError(
             "--engine ray needs Ray, which is not installed: pip install 'bge-eval[ray]'."

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from bge_eval.encode.calls import CallScores
 from bge_eval.encode.settings import Backend
-from bge_eval.errors import BgeEvalError, DamagedError
+from bge_eval.errors import BgeEvalError, DamagedError, UsageError
+from bge_eval.models.base import Model
 from bge_eval.models.form import Form
 from bge_eval.models.spread import Elsewhere, Encoded, Window
 from bge_eval.models.transformer import EncoderModel
@@ -91,6 +92,29 @@ class Engine:
     def spread(self, model: EncoderModel, name: str) -> None:
         """Let a model's texts be encoded by the workers; the name is the user's."""
         model.workers = ClusterEncoding(self, name)
+
+    def spread_all(self, models: Sequence[Model], names: Sequence[str], *, reranks: bool) -> None:
+        """Let the encoders' texts be encoded by the workers; other models compute here.
+
+        Args:
+            models: the models of a run.
+            names: their names as the user gave them; empty where the user named none.
+            reranks: whether the workers score pairs.
+
+        Raises:
+            UsageError: nothing is left for the workers.
+        """
+        named = list(zip(models, names, strict=False))
+        if named and not reranks and not any(isinstance(each, EncoderModel) for each, _ in named):
+            raise UsageError(
+                "--engine ray spreads the texts of encoders and the pairs of rerankers whose"
+                f" weights bge-eval loads; {', '.join(names)} is none. Leave --engine out."
+            )
+        for model, name in named:
+            if isinstance(model, EncoderModel):
+                self.spread(model, name)
+            else:
+                self.progress.note(f"{name}: has no texts for workers; this machine computes it.")
 
 
 class ClusterEncoding:

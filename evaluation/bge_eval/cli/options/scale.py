@@ -106,15 +106,7 @@ class ScaleFlags:
             )
         if estimates:
             raise UsageError("--estimate measures this machine alone: leave --engine out.")
-        if device not in (None, "cpu", "cuda"):
-            raise UsageError(
-                f"--device {device} is a device of this machine, and --engine gives each worker"
-                " its own: leave it out, or give cpu or cuda."
-            )
-        gpus = 0.0 if device == "cpu" else self.gpus_per_worker
-        if device == "cpu" and self.gpus_per_worker:
-            raise UsageError("--device cpu and --gpus-per-worker contradict each other.")
-        return ClusterOptions(self.ray_address, self.workers, gpus)
+        return ClusterOptions(self.ray_address, self.workers, self.gpus_per_worker).on(device)
 
     def part(self, *, reranks: bool, overwrites: bool, stores: bool) -> Part | None:
         """Return the part to encode, None without ``--shard``.
