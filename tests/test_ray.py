@@ -28,6 +28,7 @@ from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.spread import Elsewhere, _pieces
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.record import read_record
+from bge_eval.results.unfinished import FOLDER
 from bge_eval.runtime.batches import PairRule
 from bge_eval.scale.cluster import ClusterOptions, Sizes, sizes
 from bge_eval.scale.worker import EncoderSpec, Failure, Worker
@@ -216,6 +217,89 @@ def test_a_cluster_with_a_token_whose_worker_and_then_node_die(
     done = list(many.profile.workers.values())
     assert sum(each.retries for each in done) >= 2 and all(each.machine for each in done)
     assert sum(each.items for each in done) >= len(stored(tmp_path / "single"))
+
+
+@contextmanager
+def cluster_of_two() -> Iterator[tuple[str, int, Callable[[], None]]]:
+    """Open Ray's own test cluster; yield its address, the second raylet, what removes that node."""
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("two_nodes.py")],
+        env={**os.environ, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        lines, ask = process.stdout, process.stdin
+
+        def line(word: str) -> list[str]:
+            for printed in lines:
+                if printed.startswith(word):
+                    return printed.split()[1:]
+            raise AssertionError(f"no cluster of two nodes: it ended with {process.wait()}")
+
+        def remove() -> None:
+            print("remove", file=ask, flush=True)
+            line("removed")
+
+        try:
+            address, raylet = line("cluster")
+            yield address, int(raylet), remove
+        finally:
+            ask.close()
+
+
+@pytest.mark.slow
+def test_two_nodes_lose_a_worker_while_they_encode_and_a_node_while_they_rerank(
+    tiny_bge: Path,
+    tiny_cross_encoder: Path,
+    collection: Path,
+    start: Command,
+    tmp_path: Path,
+) -> None:
+    """The first and the second stage; the worker dies in the first, its node in the second."""
+    pytest.importorskip("ray", reason="needs Ray: pip install 'bge-eval[ray]'")
+    base = ["--model", tiny_bge, "--tasks", collection, "--offline", "--backend", "torch"]
+    base += ["--reranker", tiny_cross_encoder, "--rerank-top-k", "200", "--batch-tokens", "512"]
+    single = start(*base, "--store", "single", "--output", "one")
+    many = tmp_path / "many"
+    with cluster_of_two() as (address, raylet, remove_the_second_node):
+        finished(single)
+        spread = ["--engine", "ray", "--ray-address", address, "--workers", "2"]
+        run = start(*base, *spread, "--store", "spread", "--output", many, env=TOKEN)
+        busy: set[int] = set()
+
+        def computes() -> bool:
+            busy.update(computing(raylet))
+            return bool(busy)
+
+        wait_for(lambda: stored_texts(tmp_path / "spread") > 100 and computes(), run)
+        os.kill(busy.pop(), signal.SIGKILL)
+        wait_for(lambda: scored_pairs(many) > 0 and computes(), run)
+        remove_the_second_node()
+        errors = finished(run)
+    assert errors.count("it is replaced") == 2, errors
+    assert results(many) == results(tmp_path / "one") and len(results(many)) == 4
+    assert stored(tmp_path / "spread") == stored(tmp_path / "single")
+    for stage in ("generated", "generated+"):
+        done = records(many)[stage]
+        assert done.identity_digest == records(tmp_path / "one")[stage].identity_digest
+        assert sum(each.retries for each in done.profile.workers.values()) >= 1, stage
+
+
+def computing(raylet: int) -> set[int]:
+    """Return the workers of a node that do a job; Ray writes it into the process's title."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines() if "ray::Worker.call" in line]
+    return {int(pid) for pid, parent, _ in rows if int(parent) == raylet}
+
+
+def scored_pairs(output: Path) -> int:
+    """Return how many scores of pairs an unfinished task has on the disk."""
+    return sum(stored_texts(folder) for folder in (output / FOLDER).glob("*"))
 
 
 @pytest.mark.slow
