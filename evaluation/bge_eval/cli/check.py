@@ -36,7 +36,7 @@ class CheckFlags:
     ] = False
     tasks: Annotated[
         list[str] | None,
-        typer.Option(help="Only these suites and tasks of the baseline; repeat."),
+        typer.Option("--tasks", "-t", help="Only these suites and tasks of the baseline; repeat."),
     ] = None
     model: Annotated[
         str,

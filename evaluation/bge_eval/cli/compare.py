@@ -43,7 +43,9 @@ class CompareFlags:
     ] = None
     tasks: Annotated[
         list[str] | None,
-        typer.Option(help="Suites and tasks; repeat. Default: every task that both have."),
+        typer.Option(
+            "--tasks", "-t", help="Suites and tasks; repeat. Default: every task that both have."
+        ),
     ] = None
     metric: Annotated[
         str,

@@ -31,7 +31,7 @@ class Whence(StrEnum):
 class FetchFlags:
     """The tasks whose data are fetched, and from where."""
 
-    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")]
+    tasks: Annotated[list[str], typer.Option("--tasks", "-t", help="Suites and tasks; repeat.")]
     data_dir: Annotated[Path, typer.Option(help="Folder of the downloaded data.")]
     lang: Annotated[list[str] | None, typer.Option(help="Only tasks of these languages.")] = None
     whence: Annotated[
@@ -113,7 +113,7 @@ def _fetch(
 class CheckedDataFlags:
     """The tasks and folders whose data are verified."""
 
-    tasks: Annotated[list[str], typer.Option(help="Suites and tasks; repeat.")]
+    tasks: Annotated[list[str], typer.Option("--tasks", "-t", help="Suites and tasks; repeat.")]
     data_dir: Annotated[list[Path], typer.Option(help="Folders of data sets; repeat.")]
     subset: Annotated[list[str] | None, typer.Option(help="Only these subsets; repeat.")] = None
     lang: Annotated[list[str] | None, typer.Option(help="Only these languages; repeat.")] = None

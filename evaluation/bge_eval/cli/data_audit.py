@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 class AuditFlags:
     """The data, what they are compared with, and the run whose score they could move."""
 
-    tasks: Annotated[list[str], typer.Option(help="Suites, tasks and own collections; repeat.")]
+    tasks: Annotated[
+        list[str], typer.Option("--tasks", "-t", help="Suites, tasks and own collections; repeat.")
+    ]
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(help="Folders of data sets; repeat. Default: the Hugging Face cache."),

@@ -43,7 +43,8 @@ class ExportFlags:
     ]
     sheet: Annotated[Path, typer.Option(help="The sheet to write: .csv or .jsonl.")]
     tasks: Annotated[
-        list[str] | None, typer.Option(help="The task. Default: the only one with a run.")
+        list[str] | None,
+        typer.Option("--tasks", "-t", help="The task. Default: the only one with a run."),
     ] = None
     metric: Annotated[str, typer.Option(help="A measure with a cutoff.")] = "nDCG@10"
     most: Annotated[

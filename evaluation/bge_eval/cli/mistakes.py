@@ -39,7 +39,8 @@ class MistakesFlags:
         ),
     ] = None
     tasks: Annotated[
-        list[str] | None, typer.Option(help="Only these tasks; repeat. Default: all with runs.")
+        list[str] | None,
+        typer.Option("--tasks", "-t", help="Only these tasks; repeat. Default: all with runs."),
     ] = None
     metric: Annotated[
         str, typer.Option(help="The measure of the means, as ir_measures writes it.")

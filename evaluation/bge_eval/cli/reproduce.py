@@ -40,7 +40,9 @@ class ReproduceFlags:
         ),
     ] = None
     models: OnlyModels = None
-    tasks: Annotated[list[str] | None, typer.Option(help="Only these tasks; repeat.")] = None
+    tasks: Annotated[
+        list[str] | None, typer.Option("--tasks", "-t", help="Only these tasks; repeat.")
+    ] = None
     data_dir: Annotated[
         list[Path] | None, typer.Option(help="Folder of data sets, as of `bge-eval run`; repeat.")
     ] = None

@@ -45,7 +45,8 @@ class RescoreFlags:
         ),
     ] = None
     tasks: Annotated[
-        list[str] | None, typer.Option(help="Only these suites and tasks; repeat. Default: all.")
+        list[str] | None,
+        typer.Option("--tasks", "-t", help="Only these suites and tasks; repeat. Default: all."),
     ] = None
     qrels: Annotated[
         Path | None,

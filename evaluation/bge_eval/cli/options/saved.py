@@ -30,7 +30,11 @@ class SavedFlags:
     runs: RunFolders = None
     tasks: Annotated[
         list[str] | None,
-        typer.Option(help="Only a suite or tasks; repeat. Default: every task with a result."),
+        typer.Option(
+            "--tasks",
+            "-t",
+            help="Only a suite or tasks; repeat. Default: every task with a result.",
+        ),
     ] = None
     models: OnlyModels = None
 
