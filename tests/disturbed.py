@@ -76,9 +76,7 @@ class Driver:
         return self
 
     def __exit__(self, *error: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.__exit__(None, None, None)  # closes its pipes, and waits
 
     def run(self, place: Path, *words: object, **disturbance: Any) -> Done:
         """Run a command; the disturbance has the names of `Order`."""

@@ -216,6 +216,8 @@ def test_cuts_of_several_kinds_have_no_average(bge_eval: CommandLine, tmp_path: 
     [row] = csv.DictReader(io.StringIO(shown.stdout))
     assert row["average"] == ""
     assert "cut in different ways" in shown.stderr
+    best = bge_eval("table", tmp_path, "--format", "csv", "--best")
+    assert best.returncode == 0, best.stderr
 
 
 def test_a_comparison_means_whole_tasks_and_cuts_apart(

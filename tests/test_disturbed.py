@@ -106,8 +106,9 @@ def files(place: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(place.rglob("*")):
         name = path.relative_to(place).as_posix()
-        # What the store had begun to write is removed by a later process, after a day.
+        # What a killed process had begun to write is removed by a later one, after a day.
         begun = name.startswith("store/") and path.name.startswith(".")
+        begun |= name.startswith("out/.staging-")
         if path.is_file() and not begun and not name.startswith("out/results/"):
             timed = path.suffix in (".svg", ".html", ".shard", ".json") and path.name != "main.json"
             found["*.shard" if path.suffix == ".shard" else name] = (

@@ -87,7 +87,9 @@ def test_int8_is_made_once_checked_and_near_float32(
     made = (folder / "model.bin").stat().st_mtime_ns
     again = opened(tiny_bge, dtype="int8", calibration=str(few), progress=(notes := Notes()))
     np.testing.assert_array_equal(again.encoder.encode(TEXTS), small)
-    assert (folder / "model.bin").stat().st_mtime_ns == made and not notes.texts
+    assert (folder / "model.bin").stat().st_mtime_ns == made
+    # Whether int8 is slower than float32 depends on the machine and on what else it does.
+    assert not [text for text in notes.texts if "is slower than float32" not in text]
     (folder / "model.bin").write_bytes(b"")  # what is damaged is made again
     np.testing.assert_array_equal(
         opened(tiny_bge, dtype="int8", calibration=few).encoder.encode(TEXTS), small

@@ -113,7 +113,7 @@ def row_name(board: Leaderboard, row: Row) -> str:
 
 
 def weights(board: Leaderboard, heading: str) -> dict[str, float]:
-    """Return task → what it counts in the mean that stands under a heading."""
+    """Return task → what it counts in the mean under a heading; empty where there is none."""
     if heading == MEAN_TYPE:
         joined = board.averaged
         types = [[task for task in tasks if task in joined] for tasks in board.types.values()]
@@ -123,7 +123,7 @@ def weights(board: Leaderboard, heading: str) -> dict[str, float]:
         return {heading: 1.0}
     tasks = board.types.get(heading, board.tasks) if heading != MEAN_TASK else board.tasks
     tasks = [task for task in tasks if task in board.averaged]
-    return dict.fromkeys(tasks, 1 / len(tasks))
+    return {task: 1 / len(tasks) for task in tasks}
 
 
 def cost_text(name: str, costs: Costs) -> str:

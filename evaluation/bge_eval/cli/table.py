@@ -252,8 +252,9 @@ def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Stan
     from bge_eval.leaderboard.significance import Evidence
 
     evidence = Evidence(board, key)
-    headings = values(board, board.rows[0], types)
-    return {heading: evidence.mean(weights(board, heading)) for heading in headings}
+    none: list[Standing | None] = [None] * len(board.rows)
+    counted = {name: weights(board, name) for name in values(board, board.rows[0], types)}
+    return {name: evidence.mean(each) if each else none for name, each in counted.items()}
 
 
 def _losses(board: Leaderboard, key: str, types: bool) -> list[Losses | None] | None:
