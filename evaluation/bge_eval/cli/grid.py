@@ -62,10 +62,8 @@ def grid(board: Leaderboard, look: Look) -> Grid:
                 text = cost_text(name, look.costs[index])
                 cells.append(Cell(text + done if text and name == "seconds" else text))
         lines.append(GridLine(tuple(cells)))
-        blank, before = (
-            [Cell("")] * len(costs),
-            [Cell("")] * (with_dtype + len(_place(look, index))),
-        )
+        blank = [Cell("")] * len(costs)
+        before = [Cell("")] * (with_dtype + len(_place(look, index)))
         for word, changes in (
             ("gain", _gains(board, look, row, headings)),
             ("loss", _losses(look, index, headings)),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bge_eval.leaderboard.losses import Losses
     from bge_eval.leaderboard.ranks import Rank
     from bge_eval.leaderboard.rows import Row
-    from bge_eval.leaderboard.significance import Standing
+    from bge_eval.leaderboard.significance import Evidence, Standing
     from bge_eval.leaderboard.zero_shot import ZeroShot
 
 
@@ -138,6 +138,7 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
       bge-eval table --diff bge-base-en-v1.5 --format csv > differences.csv
     """
     from bge_eval.cli.console import stderr, stdout
+    from bge_eval.leaderboard.significance import Evidence
 
     flags.check()
     board, key = _board(saved, parts, flags)
@@ -146,14 +147,15 @@ def table(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> None:
         return
     if flags.types:
         _check_types(board)
+    evidence = Evidence(board, key)
     look = Look(
         types=flags.types,
-        standings=_standings(board, key, flags.types) if flags.best else None,
+        standings=_standings(board, evidence, flags.types) if flags.best else None,
         costs=_costs(board) if flags.costs else None,
-        ranks=_ranks(board, key) if flags.ranks else None,
+        ranks=_ranks(board, evidence) if flags.ranks else None,
         zero_shot=_zero_shot(board) if flags.zero_shot else None,
         reference=_row_named(board, flags.diff) if flags.diff else None,
-        losses=_losses(board, key, flags.types) if flags.loss and not flags.diff else None,
+        losses=_losses(board, evidence, flags.types) if flags.loss and not flags.diff else None,
     )
     show(board, flags.form, stdout, look)
     if flags.form is not Format.TERMINAL:
@@ -247,23 +249,21 @@ def _check_types(board: Leaderboard) -> None:
         )
 
 
-def _standings(board: Leaderboard, key: str, types: bool) -> dict[str, list[Standing | None]]:
+def _standings(
+    board: Leaderboard, evidence: Evidence, types: bool
+) -> dict[str, list[Standing | None]]:
     """Return heading → every row's standing under it."""
-    from bge_eval.leaderboard.significance import Evidence
-
-    evidence = Evidence(board, key)
     none: list[Standing | None] = [None] * len(board.rows)
     counted = {name: weights(board, name) for name in values(board, board.rows[0], types)}
     return {name: evidence.mean(each) if each else none for name, each in counted.items()}
 
 
-def _losses(board: Leaderboard, key: str, types: bool) -> list[Losses | None] | None:
+def _losses(board: Leaderboard, evidence: Evidence, types: bool) -> list[Losses | None] | None:
     """Return what every row loses against its exact row; None if no row has one."""
     from bge_eval.leaderboard.losses import losses
-    from bge_eval.leaderboard.significance import Evidence
 
     headings = values(board, board.rows[0], types)
-    every = losses(board, Evidence(board, key), {name: weights(board, name) for name in headings})
+    every = losses(board, evidence, {name: weights(board, name) for name in headings})
     return every if any(every) else None
 
 
@@ -274,11 +274,10 @@ def _costs(board: Leaderboard) -> list[Costs]:
     return [with_sizes(row_costs(board, row), row) for row in board.rows]
 
 
-def _ranks(board: Leaderboard, key: str) -> list[Rank | None]:
+def _ranks(board: Leaderboard, evidence: Evidence) -> list[Rank | None]:
     from bge_eval.leaderboard.ranks import ranks
-    from bge_eval.leaderboard.significance import Evidence
 
-    return ranks(board, Evidence(board, key))
+    return ranks(board, evidence)
 
 
 def _zero_shot(board: Leaderboard) -> list[ZeroShot]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bge_eval.runtime.batches import Tokens, padded
+from bge_eval.runtime.transfer import sent
 from bge_eval.runtime.unpadded import skips_padding, unpadded
 
 
@@ -90,9 +91,7 @@ class LastTokens:
 
     def _padded(self, rows: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
         features = self._features(rows)
-        return {
-            name: torch.from_numpy(item).to(self._model.device) for name, item in features.items()
-        }
+        return {name: sent(item, self._model.device) for name, item in features.items()}
 
     def _features(self, rows: Sequence[Sequence[int]]) -> dict[str, Tokens]:
         lengths = [len(row) for row in rows]
