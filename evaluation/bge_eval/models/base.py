@@ -19,7 +19,28 @@ if TYPE_CHECKING:
     from bge_eval.encode.store import EmbeddingStore
 
 
-class Model(ABC):
+class KeepsCorpus:
+    """The first half of mteb's search: ``index`` keeps the corpus until ``search`` takes it."""
+
+    _corpus: Dataset | None = None
+
+    def index(self, corpus: Dataset, **kwargs: Any) -> None:
+        """Keep the corpus for the next search."""
+        self._corpus = corpus
+
+    def _take_corpus(self) -> Dataset:
+        """Return the indexed corpus and forget it.
+
+        Raises:
+            UsageError: no corpus was indexed.
+        """
+        if self._corpus is None:
+            raise UsageError("search() was called before index(): there is no corpus to search.")
+        corpus, self._corpus = self._corpus, None
+        return corpus
+
+
+class Model(KeepsCorpus, ABC):
     """A first stage that mteb can score: an encoder, BM25, saved runs, a reranker alone.
 
     Every model searches (mteb's SearchProtocol). One that ``encodes`` also has ``encode`` and
@@ -44,7 +65,6 @@ class Model(ABC):
         """Task → role → prompt, for collections that state their own."""
         self.filed: dict[str, str] = {}
         """Task → the name under which its results are filed, another one for a cut."""
-        self._corpus: Dataset | None = None
 
     def __str__(self) -> str:
         """Return the introduction, or the name where there is none."""
@@ -94,9 +114,7 @@ class Model(ABC):
         """Return lines for people: the settings that decide the score."""
         return ()
 
-    def check_data(  # noqa: B027 (most models fit any data)
-        self, task: str, data: Mapping[str, Any]
-    ) -> None:
+    def check_data(self, task: str, data: Mapping[str, Any]) -> None:
         """Check that the model fits the data of a task; only saved runs can fail to.
 
         Args:
@@ -118,14 +136,10 @@ class Model(ABC):
         self.task_prompts[task] = prompts
         self.filed[task] = filed
 
-    def flush(self) -> None:  # noqa: B027 (most models store nothing)
+    def flush(self) -> None:
         """Write the vectors that are not yet in the embedding store."""
 
     # ── mteb's SearchProtocol ───────────────────────────────────────────────────────────────
-
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Keep the corpus for the next search."""
-        self._corpus = corpus
 
     @abstractmethod
     def search(
@@ -156,17 +170,6 @@ class Model(ABC):
         Raises:
             UsageError: no corpus was indexed.
         """
-
-    def _take_corpus(self) -> Dataset:
-        """Return the indexed corpus and forget it.
-
-        Raises:
-            UsageError: no corpus was indexed.
-        """
-        if self._corpus is None:
-            raise UsageError("search() was called before index(): there is no corpus to search.")
-        corpus, self._corpus = self._corpus, None
-        return corpus
 
 
 def registered_meta(name: str) -> ModelMeta | None:

@@ -12,6 +12,7 @@ from bge_eval.encode.prompts import Role
 from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import Space
 from bge_eval.errors import StorageError, UsageError
+from bge_eval.models.base import KeepsCorpus
 from bge_eval.models.dense import candidate_rows
 from bge_eval.models.form import Form
 from bge_eval.models.searched import SearchedParts
@@ -37,7 +38,7 @@ class ShareCounts:
     """Those whose vectors are in the store now."""
 
 
-class PartialEncoding:
+class PartialEncoding(KeepsCorpus):
     """A model that encodes one part of every corpus; mteb sees a model that searches.
 
     The queries belong to part 1. The texts of the other parts are read and hashed, because a text
@@ -65,7 +66,6 @@ class PartialEncoding:
         self._part = part
         self._searches = searches
         self._seen: dict[Space, SeenKeys] = {}
-        self._corpus: Dataset | None = None
         self._counts: dict[Space, ShareCounts] = {}
 
     @property
@@ -78,10 +78,6 @@ class PartialEncoding:
         before, self._counts = self._counts, {}
         return before
 
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Keep the corpus for the next search."""
-        self._corpus = corpus
-
     def search(
         self,
         queries: Dataset,
@@ -92,8 +88,7 @@ class PartialEncoding:
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
         """Encode the part's queries and documents, in the order of a search; the run is empty."""
-        assert self._corpus is not None, "mteb indexes before it searches"
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         asked = query_texts(queries)
         with self._model.progress.step("encode queries", len(asked), "texts") as step:
             own = self._searches or self._part.number == 1

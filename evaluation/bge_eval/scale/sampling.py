@@ -18,6 +18,7 @@ from bge_eval.encode.prompts import Role
 from bge_eval.encode.shards import text_keys
 from bge_eval.judge import SEARCH_DEPTH
 from bge_eval.measures.per_query import per_query
+from bge_eval.models.base import KeepsCorpus
 from bge_eval.models.dense import candidate_rows
 from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
@@ -73,7 +74,7 @@ class _Encoding:
     missing: float
 
 
-class Sampling:
+class Sampling(KeepsCorpus):
     """An encoder behind mteb's protocols that samples, and searches nothing."""
 
     def __init__(
@@ -102,7 +103,6 @@ class Sampling:
         self._reranker = reranker
         self._depth = depth
         self._encodes = encodes
-        self._corpus: Dataset | None = None
         self._random = np.random.default_rng(0)
         self._seen: dict[Form, set[str]] = {}
         self.parts: list[Part] = []
@@ -160,10 +160,6 @@ class Sampling:
         """Compare row with row, as the model does."""
         return self._model.similarity_pairwise(embeddings1, embeddings2)
 
-    def index(self, corpus: Dataset, **kwargs: Any) -> None:
-        """Keep the corpus for the next search."""
-        self._corpus = corpus
-
     def search(
         self,
         queries: Dataset,
@@ -173,8 +169,7 @@ class Sampling:
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
         """Encode a sample of queries and documents; the run is empty."""
-        assert self._corpus is not None, "mteb indexes before it searches"
-        corpus, self._corpus = self._corpus, None
+        corpus = self._take_corpus()
         asked = query_texts(queries)
         rows = None if top_ranked is None else candidate_rows(corpus, queries["id"], top_ranked)
         documents = len(corpus) if rows is None else len(rows)
