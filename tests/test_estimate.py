@@ -116,6 +116,28 @@ def test_tasks_without_a_search_are_estimated(
 
 
 @pytest.mark.slow
+def test_a_reranking_task_lists_no_more_than_its_candidates(tmp_path: Path, tiny_bge: Path) -> None:
+    folder = tmp_path / "data" / "AskUbuntuDupQuestions"
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "query": f"how is part {row} mounted",
+            "positive": [f"part {row} is mounted so"],
+            "negative": [f"part {row} of kind {kind} is sold" for kind in range(5)],
+        }
+        for row in range(60)
+    ]
+    (folder / "test.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    model = EncoderModel(str(tiny_bge), ModelOptions(store=False))
+    options = Options(tmp_path / "runs", (tmp_path / "data",), offline=True, other_data=True)
+    [before] = estimate(model, plan(["AskUbuntuDupQuestions"]), options, Progress())
+    report = evaluate(model, plan(["AskUbuntuDupQuestions"]), options)
+    [path] = report.done["AskUbuntuDupQuestions"]
+    written = sum(file.stat().st_size for file in path.parent.rglob("*"))
+    assert written / 4 < before.disk_bytes < 4 * written
+
+
+@pytest.mark.slow
 def test_the_second_stage_is_estimated(
     tmp_path: Path, tiny_bge: Path, tiny_cross_encoder: Path
 ) -> None:

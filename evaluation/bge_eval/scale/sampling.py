@@ -177,14 +177,14 @@ class Sampling(KeepsCorpus):
         places = chosen if rows is None else rows[chosen]
         (sample,) = list(document_texts(corpus, places, WINDOW)) or [[]]
         few = [asked[place] for place in self._random.permutation(len(asked))[:WINDOW]]
-        found = min(documents, SEARCH_DEPTH)
+        listed = self._listed(queries, documents, SEARCH_DEPTH, top_ranked)
         dimension = self._model.encoder.dimension
         of_queries = self._encoded(few, self._model.form(task_metadata, Role.QUERY), len(asked))
         form = self._model.form(task_metadata, Role.DOCUMENT)
         of_corpus = self._encoded(sample, form, documents)
         missing = of_queries.missing + of_corpus.missing
         searching = _search_seconds(len(asked), documents, dimension) if self._encodes else 0.0
-        scoring = _scoring_seconds(len(asked), found)
+        scoring = _scoring_seconds(len(asked), listed // max(len(asked), 1))
         pairs, rerank = self._reranked(queries, few, sample, documents, top_ranked)
         first, second = int(self._encodes), int(self._reranker is not None)
         line = first * _RUN_LINE + second * _RERANKED_LINE
@@ -195,8 +195,8 @@ class Sampling(KeepsCorpus):
                 of_queries.cost + of_corpus.cost,
                 memory_bytes=_resident()
                 + 3 * 4 * dimension * min(documents, chunk_rows(dimension))
-                + len(asked) * found * (2 * 12 + 150),
-                disk_bytes=missing * self._stored_bytes() + len(asked) * found * line,
+                + listed * (2 * 12 + 150),
+                disk_bytes=missing * self._stored_bytes() + listed * line,
                 search_seconds=searching + (first + 2 * second) * scoring,
                 pairs=pairs,
                 rerank=rerank,
@@ -215,13 +215,21 @@ class Sampling(KeepsCorpus):
         """Return the pairs of the second stage, and what they take."""
         if self._reranker is None:
             return 0, Cost()
-        if top_ranked is None:
-            pairs = len(queries) * min(self._depth, documents)
-        else:
-            candidates = (len(top_ranked.get(query, ())) for query in queries["id"])
-            pairs = sum(min(self._depth, count) for count in candidates)
+        pairs = self._listed(queries, documents, self._depth, top_ranked)
         work = PairWork(few, sample, pairs, min(pairs, documents))
         return pairs, scoring_pairs(self._reranker, work, self._meter, self._progress)
+
+    @staticmethod
+    def _listed(
+        queries: Dataset,
+        documents: int,
+        depth: int,
+        top_ranked: Mapping[str, Sequence[str]] | None,
+    ) -> int:
+        """Return the documents of all rankings together, each at most of a depth."""
+        if top_ranked is None:
+            return len(queries) * min(depth, documents)
+        return sum(min(depth, len(top_ranked.get(query, ()))) for query in queries["id"])
 
     def _stored_bytes(self) -> int:
         """Return the bytes of one vector in the store, with its key; 0 without a store."""
@@ -285,7 +293,7 @@ def _search_seconds(queries: int, documents: int, dimension: int) -> float:
 
 
 def _scoring_seconds(queries: int, found: int) -> float:
-    """Return the seconds of the measures of runs with ``found`` documents for each query."""
+    """Return the seconds of the measures of runs with, on average, ``found`` documents a query."""
     if not queries or not found:
         return 0.0
     few = min(queries, 16)
