@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from bge_eval.models.form import Form
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.rerank.reranker import Reranker
+from bge_eval.results.trec import write_run
 from bge_eval.runtime.batches import WINDOW
 from bge_eval.runtime.text_encoder import Distinct, normalized
 from bge_eval.scale.energy import Meter
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 
     from bge_eval.records import Vectors
 
-_RUN_LINE, _RERANKED_LINE = 40, 12
-"""Bytes that one line of a saved run takes, compressed: of the first stage, and of the second, most
-of whose scores only carry the order."""
+_RERANKED_LINE = 12
+"""Bytes that one line of the second stage's run takes, compressed: most of its scores only carry
+the order."""
+_WRITTEN = 8
+"""Rankings that are written to learn what a line of the first stage's run takes."""
 _WORDS = 4096
 """Random vectors that stand for words."""
 
@@ -184,10 +188,11 @@ class Sampling(KeepsCorpus):
         of_corpus = self._encoded(sample, form, documents)
         missing = of_queries.missing + of_corpus.missing
         searching = _search_seconds(len(asked), documents, dimension) if self._encodes else 0.0
-        scoring = _scoring_seconds(len(asked), listed // max(len(asked), 1))
+        depth = listed // max(len(asked), 1)
+        scoring = _scoring_seconds(len(asked), depth)
         pairs, rerank = self._reranked(queries, few, sample, documents, top_ranked)
         first, second = int(self._encodes), int(self._reranker is not None)
-        line = first * _RUN_LINE + second * _RERANKED_LINE
+        line = first * self._line_bytes(queries, corpus, depth) + second * _RERANKED_LINE
         self.parts.append(
             Part(
                 len(asked) + documents,
@@ -230,6 +235,22 @@ class Sampling(KeepsCorpus):
         if top_ranked is None:
             return len(queries) * min(depth, documents)
         return sum(min(depth, len(top_ranked.get(query, ()))) for query in queries["id"])
+
+    def _line_bytes(self, queries: Dataset, corpus: Dataset, depth: int) -> float:
+        """Return the bytes of a line of a saved run, compressed: some random rankings' mean."""
+        names: list[str] = corpus.select(range(min(len(corpus), WINDOW)))["id"]
+        run = {}
+        for query in queries.select(range(min(len(queries), _WRITTEN)))["id"]:
+            drawn = self._random.permutation(len(names))[:depth]
+            scores = self._random.random(len(drawn), np.float32)
+            run[query] = {
+                names[row]: float(score) for row, score in zip(drawn, scores, strict=True)
+            }
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "run.tsv.gz"
+            write_run(path, run, "estimate")
+            size = path.stat().st_size
+        return size / max(sum(map(len, run.values())), 1)
 
     def _stored_bytes(self) -> int:
         """Return the bytes of one vector in the store, with its key; 0 without a store."""
