@@ -20,7 +20,8 @@ def _ours(collection: str, backend: str, dtype: str, device: str) -> dict[str, A
 
     from bge_eval.encode.locate import BUILTIN
     from bge_eval.encode.settings import Backend, Dtype, Overrides
-    from bge_eval.evaluation import Options, evaluate
+    from bge_eval.evaluation.evaluate import evaluate
+    from bge_eval.evaluation.options import Options
     from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.transformer import EncoderModel
     from bge_eval.suites.catalogue import plan

@@ -62,7 +62,8 @@ def _row(arguments: argparse.Namespace, item: str) -> None:
     """Estimate one task, run it, and print both."""
     from bge_eval.encode.locate import locate
     from bge_eval.encode.settings import Dtype, Overrides
-    from bge_eval.evaluation import Options, evaluate
+    from bge_eval.evaluation.evaluate import evaluate
+    from bge_eval.evaluation.options import Options
     from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.transformer import EncoderModel
     from bge_eval.progress import Progress

@@ -129,7 +129,7 @@ class _System:
         """Draw and save the result of one task, of an aggregate after those of its parts."""
         from mteb.results import TaskResult
 
-        from bge_eval.judge import average, searches
+        from bge_eval.evaluation.judge import average, searches
 
         task = planned.task
         if planned.parts:

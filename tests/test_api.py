@@ -125,7 +125,7 @@ def test_offline_is_refused_once_the_hub_client_may_connect() -> None:
 
 def test_every_setting_has_its_name_and_choices() -> None:
     hints = typing.get_type_hints(
-        bge_eval.ModelSettings, vars(sys.modules["bge_eval.api"]) | vars(typing)
+        bge_eval.ModelSettings, vars(sys.modules["bge_eval.api.settings"]) | vars(typing)
     )
     of_models = {item.name for item in fields(Overrides)} | {
         item.name for item in fields(ModelOptions)

@@ -47,7 +47,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real runs of the demo: the model itself, damaged, and changed a little."""
     from bge_eval.encode.settings import Overrides
-    from bge_eval.evaluation import Options, evaluate
+    from bge_eval.evaluation.evaluate import evaluate
+    from bge_eval.evaluation.options import Options
     from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.opening import open_model
     from bge_eval.suites.catalogue import plan

@@ -11,7 +11,8 @@ import pytest
 from bge_eval.data.collection import read_collection
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.trec import read_run

@@ -14,7 +14,8 @@ from typing import Any
 import mteb
 import pytest
 
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.finished import Report
 from bge_eval.suites.catalogue import plan

@@ -14,7 +14,8 @@ import pytest
 
 from bge_eval.encode.locate import locate
 from bge_eval.encode.store import stored_spaces
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress

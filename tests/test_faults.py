@@ -19,7 +19,8 @@ from datasets import Dataset
 
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, MissingError, StorageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
@@ -126,14 +127,14 @@ def test_a_limit_on_the_size_of_files(output: Path, tmp_path: Path, limit: int) 
     before = {path: path.read_bytes() for path in output.rglob("*.*") if path.is_file()}
     code = (
         "import resource, sys; from bge_eval.results.store import *; from pathlib import Path;"
-        "import bge_eval.cli.run, bge_eval.evaluation, mteb.cache;"
-        "from bge_eval.cli.app import main; import bge_eval.judge as judge\n"
+        "import bge_eval.cli.run, mteb.cache; from bge_eval.evaluation import judge, stages;"
+        "from bge_eval.cli.app import main\n"
         "judged = judge.judge\n"
         "def limited(*args):\n"
         "    result = judged(*args)\n"
         f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "    return result\n"
-        "bge_eval.evaluation.judge = limited\n"
+        "stages.judge = limited\n"
         "main()\n"
     )
     done = subprocess.run(

@@ -12,7 +12,8 @@ import pytest
 from datasets import Dataset
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.base import Model
 from bge_eval.models.bm25 import BM25Model
 from bge_eval.models.fused import FusedModel, Fusion, parse_weights

@@ -15,7 +15,8 @@ import pytest
 from bge_eval.data.finding import find_source
 from bge_eval.data.sources import DataSource
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.reproduction.tables import Verdict, tables

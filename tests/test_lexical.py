@@ -13,7 +13,8 @@ from datasets import Dataset
 
 from bge_eval.encode.settings import Overrides, Pooling
 from bge_eval.errors import UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.bm25 import BM25Model, chinese_words
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model

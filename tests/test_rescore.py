@@ -12,7 +12,8 @@ import pytest
 import pytrec_eval
 
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.measures.measure import parse_measure, parse_measures
 from bge_eval.measures.per_query import per_query
 from bge_eval.measures.rescore import judge, without_identical_ids

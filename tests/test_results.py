@@ -11,7 +11,8 @@ import pytest
 
 from bge_eval.encode.settings import Dtype, Overrides, Pooling
 from bge_eval.errors import DamagedError, MissingError, StorageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.measures.per_query import per_query
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel

@@ -14,7 +14,8 @@ import pytest
 
 from bge_eval.encode.locate import locate
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.base import Model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import RecordedRuns, SavedRuns, open_runs

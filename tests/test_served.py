@@ -19,7 +19,8 @@ import pytest
 import bge_eval as bge_eval_package
 from bge_eval.encode.settings import Overrides, Similarity
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.served import ServedEncoder, ServedModel, ServedSettings

@@ -20,7 +20,8 @@ from bge_eval.encode.part import Part, SeenKeys, Share, parse_part
 from bge_eval.encode.settings import Backend
 from bge_eval.encode.shards import headers, read_shard, text_keys
 from bge_eval.errors import DamagedError, MissingError, StorageError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.markers import progressions, read_markers

@@ -21,7 +21,8 @@ from bge_eval.encode.settings import Backend, Overrides, Pooling
 from bge_eval.encode.shards import text_keys
 from bge_eval.encode.store import EmbeddingStore, Space, prune, stored_spaces
 from bge_eval.errors import UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model

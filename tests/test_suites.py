@@ -180,7 +180,8 @@ def test_missing_subset_names_those_there(small_scifact: Path) -> None:
 def test_cqadupstack_is_averaged_over_its_forums(small_scifact: Path, tmp_path: Path) -> None:
     import shutil
 
-    from bge_eval.evaluation import Options, evaluate
+    from bge_eval.evaluation.evaluate import evaluate
+    from bge_eval.evaluation.options import Options
     from bge_eval.models.transformer import EncoderModel
     from conftest import BUILTIN
 

@@ -15,7 +15,8 @@ from bge_eval.encode.calls import CallRecords, CallScores
 from bge_eval.encode.locate import locate
 from bge_eval.encode.store import EmbeddingStore
 from bge_eval.errors import BgeEvalError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.served import ServedModel

@@ -22,9 +22,7 @@ reads this list and checks every import::
     scale         beyond one machine: parts of corpora, a cluster; what a run will take
     reproduction  published scores to reproduce: the tables, what a score amounts to beside one
     training      checkpoints of a training that runs: complete ones, links to the best
-    evaluation    the one short function: find the data, score, save
-    judge         the only border to mteb's task machinery
-    predictions   pairs and texts of tasks that search nothing, with what a model predicts for them
+    evaluation    find the data, let mteb score, save; the only border to mteb's task machinery
     suites        suites and tasks by name
     models        open a model by name; the base class, one file for each kind of model
     rerank        the second stage and the families of rerankers

@@ -12,7 +12,8 @@ import pytest
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import DamagedError, MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.decoder import DecoderModel, Example, read_examples
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import Loader, ModelOptions

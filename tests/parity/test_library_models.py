@@ -16,7 +16,8 @@ from bge_eval.data.finding import find_source
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Overrides
 from bge_eval.errors import DamagedError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.progress import Progress

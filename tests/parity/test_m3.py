@@ -14,7 +14,8 @@ from datasets import Dataset
 from bge_eval.encode.locate import content_revision, locate
 from bge_eval.encode.settings import Overrides, Pooling, Similarity
 from bge_eval.errors import MissingError, UsageError
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.m3 import M3Model, parse_modes
 from bge_eval.models.m3_vectors import Mode

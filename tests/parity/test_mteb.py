@@ -11,7 +11,8 @@ import pytest
 from bge_eval.data.collection import Collection, collection_task
 from bge_eval.data.finding import find_source
 from bge_eval.encode.settings import Overrides
-from bge_eval.evaluation import Options, evaluate
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.options import Options
 from bge_eval.measures.mteb_keys import parse_key
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress

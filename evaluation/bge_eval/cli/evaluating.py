@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bge_eval.cli.opening import Blend, introduce
 from bge_eval.errors import UsageError
-from bge_eval.evaluation import Options, Preview, evaluate, preview
+from bge_eval.evaluation.evaluate import Preview, evaluate, preview
+from bge_eval.evaluation.options import Options
 from bge_eval.models.base import Model
 from bge_eval.models.saved_runs import open_runs
 from bge_eval.progress import Progress

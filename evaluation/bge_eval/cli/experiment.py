@@ -15,8 +15,8 @@ from bge_eval.cli.opening import Opener, blend
 from bge_eval.cli.records import evaluate_options
 from bge_eval.cli.words import Parsed
 from bge_eval.errors import UsageError
+from bge_eval.evaluation.judge import searches
 from bge_eval.experiment.file import Choice, Experiment
-from bge_eval.judge import searches
 from bge_eval.models.base import Model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
@@ -26,7 +26,7 @@ from bge_eval.suites.catalogue import PlannedTask, plan
 from bge_eval.suites.cutting import refuse_mixed
 
 if TYPE_CHECKING:
-    from bge_eval.evaluation import Preview
+    from bge_eval.evaluation.evaluate import Preview
     from bge_eval.rerank.reranker import Reranker
     from bge_eval.results.finished import Report
 

@@ -10,7 +10,7 @@ from bge_eval.cli.options.served import ServerFlags
 from bge_eval.encode.prompts import read_prompts
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Overrides
-from bge_eval.evaluation import Options
+from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.remote.client import Limits
 from bge_eval.rerank.families import RerankerOptions

@@ -245,7 +245,7 @@ class _Reproduction:
 
     def _evaluation(self, tasks: Sequence[PlannedTask]) -> Evaluation:
         from bge_eval.cli.evaluating import Evaluation
-        from bge_eval.evaluation import Options
+        from bge_eval.evaluation.options import Options
 
         dirs, offline = tuple(self.flags.data_dir or ()), not self.flags.download
         return Evaluation(tasks, Options(self.flags.output, dirs, offline), None, self.progress)

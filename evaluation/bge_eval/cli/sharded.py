@@ -11,7 +11,7 @@ from bge_eval.cli.outcome import exit_with
 from bge_eval.encode.part import Part
 from bge_eval.encode.store import default_store
 from bge_eval.errors import BgeEvalError, UsageError
-from bge_eval.evaluation import Options
+from bge_eval.evaluation.options import Options
 from bge_eval.models.base import Model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress

@@ -19,7 +19,7 @@ from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
 from bge_eval.encode.cache import cache_folder
 from bge_eval.errors import UsageError
-from bge_eval.judge import judge, searches
+from bge_eval.evaluation.judge import judge, searches
 from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.models.dense import DenseModel
 from bge_eval.progress import Progress

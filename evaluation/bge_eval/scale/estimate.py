@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bge_eval.data.sources import is_retrieval
-from bge_eval.evaluation import Options, Preview, preview
-from bge_eval.judge import rehearse, visit_searches
+from bge_eval.evaluation.evaluate import Preview, preview
+from bge_eval.evaluation.judge import rehearse, visit_searches
+from bge_eval.evaluation.options import Options
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress
 from bge_eval.rerank.reranker import Reranker

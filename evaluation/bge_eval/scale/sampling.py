@@ -17,7 +17,7 @@ import numpy as np
 from bge_eval.data.texts import document_texts, query_texts
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.shards import text_keys
-from bge_eval.judge import SEARCH_DEPTH
+from bge_eval.evaluation.judge import SEARCH_DEPTH
 from bge_eval.measures.per_query import per_query
 from bge_eval.models.base import KeepsCorpus
 from bge_eval.models.dense import candidate_rows

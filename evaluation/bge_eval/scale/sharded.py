@@ -11,8 +11,9 @@ from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource, is_retrieval
 from bge_eval.encode.part import Part
 from bge_eval.errors import BgeEvalError, StorageError, as_failure
-from bge_eval.evaluation import Options, evaluate
-from bge_eval.judge import identity_of, visit_searches
+from bge_eval.evaluation.evaluate import evaluate
+from bge_eval.evaluation.judge import identity_of, visit_searches
+from bge_eval.evaluation.options import Options
 from bge_eval.models.partial import PartialEncoding
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.progress import Progress, duration

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from bge_eval.data.integrity import refuse_unwritable_ids
 from bge_eval.data.texts import excerpts
 from bge_eval.errors import DamagedError
+from bge_eval.evaluation.predictions import items_of
 from bge_eval.models.base import Model
-from bge_eval.predictions import items_of
 from bge_eval.progress import Progress
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.rerank.second_stage import SecondStage

@@ -1,12 +1,7 @@
-"""Evaluate a model on tasks: find the data, score, save.
-
-mteb's own task classes compute every score (`bge_eval.judge`). A task whose result is saved with
-exactly the same identity is not run again.
-"""
+"""The stages of one task: the saved result of exactly the same identity, or a new one."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.data.integrity import refuse_unscorable
 from bge_eval.data.plausibility import refuse_other_data
 from bge_eval.data.sources import DataSource
-from bge_eval.errors import StorageError, UsageError, as_failure
-from bge_eval.judge import (
+from bge_eval.errors import UsageError
+from bge_eval.evaluation.judge import (
     Judged,
     average,
     identity_of,
@@ -25,200 +20,22 @@ from bge_eval.judge import (
     judge_reranked,
     searches,
 )
-from bge_eval.measures.mteb_keys import measure_of_key
+from bge_eval.evaluation.options import Options
 from bge_eval.measures.per_query import PER_QUERY, per_query
 from bge_eval.models.base import Model
-from bge_eval.progress import Pace, Profile, Progress
+from bge_eval.progress import Profile, Progress
 from bge_eval.rerank.filing import reranked_meta
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.second_stage import SecondStage
-from bge_eval.results.finished import Report
 from bge_eval.results.identity import Identity
-from bge_eval.results.label import write_label
-from bge_eval.results.locks import BusyError, task_lock
-from bge_eval.results.saved import SavedResult
+from bge_eval.results.locks import task_lock
 from bge_eval.results.store import ResultStore, TaskOutput
 from bge_eval.results.unfinished import unfinished_work
 from bge_eval.suites.catalogue import PlannedTask
-from bge_eval.suites.sources import find_sources
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
     from mteb.models import ModelMeta
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Where data come from and where results go."""
-
-    output: Path
-    """The folder of results."""
-    data_dirs: tuple[Path, ...] = ()
-    """The user's data folders, searched in order."""
-    offline: bool = False
-    """Open no connection."""
-    overwrite: bool = False
-    """Run tasks again whose result is saved."""
-    dangling: bool = False
-    """Accept judgements of documents that the corpus lacks."""
-    other_data: bool = False
-    """Accept local data whose size or script is not the one expected of the task."""
-    available: bool = False
-    """Leave out tasks whose data are not on this machine; without it they are an error, or are
-    downloaded."""
-    rerank_top_k: int = 100
-    """Documents of each query that the reranker re-orders."""
-    label: str = ""
-    """The user's own name for the row of the last stage; "" for none."""
-    fail_fast: bool = False
-    """Stop at the first task that fails."""
-
-
-def evaluate(
-    model: Model,
-    tasks: Sequence[PlannedTask],
-    options: Options,
-    *,
-    reranker: Reranker | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """Evaluate a model on tasks and save every result as soon as it is scored.
-
-    Args:
-        model: the first stage: an encoder, BM25, saved runs, a reranker alone …
-        tasks: the tasks to run; see `bge_eval.suites.catalogue.plan`.
-        options: data folders, output folder, reuse.
-        reranker: an optional second stage over the first ``rerank_top_k`` documents.
-        progress: receives every step; the model's own by default.
-
-    Returns:
-        Results, reused results and failures. A task that fails does not stop the others, but
-        data that are known to be missing are refused before anything is encoded (or left out,
-        with ``options.available``). A task that another process is running with this model comes
-        last; its result is taken from there.
-
-    Raises:
-        MissingError: data of some tasks are missing.
-        StorageError: the output folder cannot be written.
-    """
-    progress = progress or model.progress
-    sources = _sources(tasks, options, progress, available=options.available)
-    evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
-    try:
-        return _reported(evaluation, [task for task in tasks if _has_data(task, sources)], sources)
-    finally:
-        model.flush()
-
-
-def _reported(
-    evaluation: _Evaluation, tasks: Sequence[PlannedTask], sources: Mapping[str, DataSource]
-) -> Report:
-    """Run the tasks; those that another process is running come last."""
-    report, note = Report(), evaluation.progress.note
-    pace = Pace({planned.name: planned.texts for planned in tasks})
-    pending = deque((planned, False) for planned in tasks)
-    while pending:
-        planned, waits = pending.popleft()
-        try:
-            stages = evaluation.run(planned, sources, waits=waits)
-        except BusyError:
-            note(f"{planned.name}: another process runs it with this model; it comes last")
-            pending.append((planned, True))
-            continue
-        except StorageError:  # a full disk, a folder that is gone: the next would fail too
-            raise
-        except Exception as error:
-            report.failed[planned.name] = as_failure(error, f"A file of {planned.name}")
-            pace.finished(planned.name, ran=False)
-            if evaluation.options.fail_fast:
-                report.left = [later.name for later, _ in pending]
-                break
-            if pending:
-                note(f"{planned.name} was not evaluated; the reason follows the other tasks.")
-            continue
-        report.done[planned.name] = [stage.path for stage in stages]
-        if label := evaluation.options.label:
-            write_label(stages[-1].path.parent, label)
-        reused = all(stage.reused for stage in stages)
-        if reused:
-            report.reused.append(planned.name)
-        rest = pace.finished(planned.name, ran=not reused)
-        if not reused:
-            key = planned.task.metadata.main_score
-            score = SavedResult(stages[-1].path).main_score()
-            note(f"{planned.name}: {measure_of_key(key) or key} {score:.5f} {rest}")
-    order = [planned.name for planned in tasks]
-    report.done = dict(sorted(report.done.items(), key=lambda item: order.index(item[0])))
-    return report
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What `evaluate` would do with one task."""
-
-    task: str
-    """mteb's task name."""
-    origin: str
-    """The folder or repository of its data; "" where they are missing."""
-    saved: int = 0
-    """How many of its stages have a result with exactly this identity."""
-    stages: int = 0
-    """How many stages it has: 2 with a reranker, 0 where its data are missing."""
-
-
-def preview(
-    model: Model,
-    tasks: Sequence[PlannedTask],
-    options: Options,
-    *,
-    reranker: Reranker | None = None,
-    progress: Progress | None = None,
-) -> list[Preview]:
-    """Find the data and the saved results of tasks, and compute nothing.
-
-    The arguments are those of `evaluate`. Missing data are no error here.
-
-    Raises:
-        UsageError: the model cannot do one of the tasks.
-    """
-    progress = progress or model.progress
-    sources = _sources(tasks, options, progress, available=True)
-    evaluation = _Evaluation(model, reranker, ResultStore(options.output), options, progress)
-    previews = []
-    for planned in tasks:
-        if not _has_data(planned, sources):
-            previews.append(Preview(planned.name, ""))
-            continue
-        singles = planned.parts or (planned,)
-        origins = [sources[single.name].origin for single in singles]
-        found = [evaluation.find_stages(single, sources[single.name]) for single in singles]
-        previews.append(
-            Preview(
-                planned.name,
-                origins[0] if len(set(origins)) == 1 else f"{len(origins)} sets",
-                sum(path is not None for paths in found for path in paths),
-                sum(map(len, found)),
-            )
-        )
-    return previews
-
-
-def _sources(
-    tasks: Sequence[PlannedTask], options: Options, progress: Progress, *, available: bool
-) -> dict[str, DataSource]:
-    return find_sources(
-        tasks,
-        options.data_dirs,
-        offline=options.offline,
-        dangling=options.dangling,
-        available=available,
-        here=options.available,
-        note=progress.note,
-    )
-
-
-def _has_data(planned: PlannedTask, sources: Mapping[str, DataSource]) -> bool:
-    return all(part.name in sources for part in planned.parts or (planned,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +49,7 @@ class _Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class ScoredStage:
     """A saved result."""
 
     path: Path
@@ -244,8 +61,8 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """One call of `evaluate`."""
+class StageRunner:
+    """Runs the stages of tasks for one model and its reranker, and saves what they score."""
 
     model: Model
     """The first stage."""
@@ -260,7 +77,7 @@ class _Evaluation:
 
     def run(
         self, planned: PlannedTask, sources: Mapping[str, DataSource], *, waits: bool
-    ) -> list[_Scored]:
+    ) -> list[ScoredStage]:
         """Run one task, or an aggregate's parts and then their average.
 
         Args:
@@ -284,7 +101,7 @@ class _Evaluation:
 
     def _run_single(
         self, planned: PlannedTask, source: DataSource, *, waits: bool
-    ) -> list[_Scored]:
+    ) -> list[ScoredStage]:
         """Run the stages of one task whose results are not saved yet."""
         self.model.begin(planned.task_name, planned.prompts, planned.name)
         self.progress.note(f"{planned.name}: data from {source.origin}")
@@ -301,7 +118,8 @@ class _Evaluation:
                 if len(paths) < len(stages):
                     paths = self._run_stages(planned, source, stages)
         return [
-            _Scored(path, stage.identity, reused) for path, stage in zip(paths, stages, strict=True)
+            ScoredStage(path, stage.identity, reused)
+            for path, stage in zip(paths, stages, strict=True)
         ]
 
     def _waiting(self, planned: PlannedTask) -> Callable[[], None]:
@@ -407,7 +225,7 @@ class _Evaluation:
         )
         return self.store.save(stage.meta, judged.result, output)
 
-    def _average(self, planned: PlannedTask, parts: list[_Scored]) -> _Scored:
+    def _average(self, planned: PlannedTask, parts: list[ScoredStage]) -> ScoredStage:
         """Average one stage of an aggregate's parts."""
         task, second = planned.task, parts[0].identity.reranker
         meta = self.model.mteb_model_meta
@@ -422,7 +240,7 @@ class _Evaluation:
         )
         path = self._find(stage)
         if path is not None:
-            return _Scored(path, stage.identity, all(part.reused for part in parts))
+            return ScoredStage(path, stage.identity, all(part.reused for part in parts))
         output = TaskOutput(
             stage.identity,
             aggregate_of=tuple(part.identity.filed for part in parts),
@@ -430,7 +248,7 @@ class _Evaluation:
             main_measure=task.metadata.main_score,
         )
         result = average(task, [part.path for part in parts])
-        return _Scored(self.store.save(stage.meta, result, output), stage.identity, False)
+        return ScoredStage(self.store.save(stage.meta, result, output), stage.identity, False)
 
     def _identity(
         self, task: AbsTask, data: dict[str, Any], reranker: dict[str, Any] | None = None
