@@ -1,4 +1,4 @@
-"""What is told to an evaluation beside models and tasks."""
+"""Options of an evaluation beside its model and tasks."""
 
 from __future__ import annotations
 
