@@ -100,22 +100,28 @@ def known_of(cache: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("file", "changed"),
+    ("file", "changed", "first_only"),
     [
-        ("tokenizer_config.json", {"padding_side": "left"}),
-        ("1_Pooling/config.json", {"include_prompt": False}),
+        ("tokenizer_config.json", {"padding_side": "left"}, True),
+        ("1_Pooling/config.json", {"include_prompt": False}, False),
     ],
 )
 def test_a_first_token_behind_padding_or_a_prompt_is_not_taken_for_the_text_s(
-    tmp_path: Path, own_cache: Path, tiny_bge: Path, file: str, changed: dict[str, Any]
+    tmp_path: Path,
+    own_cache: Path,
+    tiny_bge: Path,
+    file: str,
+    changed: dict[str, Any],
+    first_only: bool,
 ) -> None:
+    """No text stands behind padding: batches are padded on the right."""
     folder = tmp_path / "model"
     shutil.copytree(tiny_bge, folder)
     (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changed))
     expected = vectors(folder, "torch", "a prompt: ")
     found = vectors(folder, "openvino", "a prompt: ")
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert known_of(own_cache)["first_only"] is False
+    assert known_of(own_cache)["first_only"] is first_only
 
 
 def test_a_layer_that_only_looks_like_bert_s_is_converted_whole(

@@ -51,19 +51,6 @@ def test_equals_sentence_transformers_real_weights(minilm_folder: Path) -> None:
     np.testing.assert_allclose(encoded(BUILTIN), expected, atol=1e-5)
 
 
-def test_left_padding_and_last_token(tmp_path: Path, minilm_folder: Path) -> None:
-    import json
-
-    from sentence_transformers import SentenceTransformer
-
-    folder = make_encoder(tmp_path / "model", minilm_folder, "lasttoken")
-    path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "padding_side": "left"}))
-    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
-    np.testing.assert_allclose(encoded(folder), expected, atol=1e-5)
-
-
 def test_prompt_left_out_of_pooling(tmp_path: Path, minilm_folder: Path) -> None:
     """As INSTRUCTOR models want it: include_prompt is false in the pooling's config."""
     import json

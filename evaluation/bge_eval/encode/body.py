@@ -76,6 +76,19 @@ def read_body(folder: Path) -> Body:
     return Body()
 
 
+def tokenizer_options(folder: Path) -> Mapping[str, Any]:
+    """Return what sentence-transformers loads a folder's tokenizer with; its keys are not checked.
+
+    Raises:
+        DamagedError: a file is damaged.
+    """
+    for name in _FILES:
+        if content := read_object(folder / name):
+            options = content.get("tokenizer_args", content.get("processor_kwargs"))
+            return options if isinstance(options, dict) else {}
+    return {}
+
+
 def longest_input(
     files: ModelFiles, config: Mapping[str, Any], body: Body, registered: int | None = None
 ) -> int:

@@ -31,3 +31,13 @@ class ModelFiles:
             DamagedError: ``modules.json`` is damaged.
         """
         return transformer_folder(self.folder) if self.base is None else self.base.weights
+
+    @property
+    def tokenizer(self) -> Path:
+        """Return the folder of the tokenizer's files; an adapter may leave them to its base.
+
+        Raises:
+            DamagedError: ``modules.json`` is damaged.
+        """
+        own = transformer_folder(self.folder)
+        return own if self.base is None or any(own.glob("tokenizer*")) else self.weights

@@ -24,7 +24,7 @@ from bge_eval.models.foreign import ForeignModel, wrapped
 from bge_eval.models.kinds import Kind, ModelOptions
 from bge_eval.progress import Progress
 from bge_eval.runtime.devices import first_device
-from bge_eval.runtime.library import load_library, refuse_foreign_modules
+from bge_eval.runtime.library import library_positions, load_library, refuse_foreign_modules
 
 _LOADERS = frozenset(
     {
@@ -80,6 +80,7 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
         settings["max_length"] = overrides.max_length
     if options.trust_remote_code:
         settings["remote_code"] = True
+    settings |= library_positions(files)
     device = first_device(options.device)
     copy = recognise(files, overrides.known_as)
     registered = registry_entry(copy.name) if copy.name is not None else None

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bge_eval.encode.body import tokenizer_options
+from bge_eval.encode.config import transformer_folder
 from bge_eval.encode.copies import copy_notes, refuse_other_model, refuse_unclear
 from bge_eval.encode.locate import locate
+from bge_eval.encode.positions import own_positions
 from bge_eval.encode.prompts import left_out_note
 from bge_eval.encode.protocol import ProtocolName, read_protocol
 from bge_eval.encode.settings import (
@@ -117,6 +120,8 @@ class EncoderModel(DenseModel):
         self._chosen_backend = str(
             choose_backend(options.backend, self.files, self.settings, options.device)
         )
+        stated = tokenizer_options(transformer_folder(files.folder))
+        self._own_positions = own_positions(files, {**stated, **self.settings.tokenizer})
         self._store = _open_store(options.store, self.progress)
         if self._store is not None:
             # At exit, or as soon as nobody holds the model: a process may open many.
@@ -148,6 +153,7 @@ class EncoderModel(DenseModel):
             **self._stated_protocol(),
             **self._backend_identity(),
             **self._processor_facts(),
+            **self._own_positions,
             **({"remote_code": True} if self._options.trust_remote_code else {}),
         }
 
@@ -380,6 +386,7 @@ class EncoderModel(DenseModel):
             **self._base_identity(),
             **self._backend_identity(),
             **self._processor_facts(),
+            **self._own_positions,
             "prompt": prompt,
             **self._own_facts(form),
             "packages": {name: _version(name) for name in (*_VECTOR_PACKAGES, *self.packages)},

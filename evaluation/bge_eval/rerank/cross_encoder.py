@@ -22,6 +22,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.chosen_backend import choose_openvino
 from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
+from bge_eval.rerank.padding import pad_apart, padding_fact
 from bge_eval.rerank.reranker import (
     Family,
     LocalReranker,
@@ -73,7 +74,12 @@ class CrossEncoderReranker(LocalReranker):
 
     def _settings(self) -> Mapping[str, Any]:
         protocol = {"protocol": str(self._options.protocol)} if self._as_flag_reranker else {}
-        return {**self._backend_identity(), **protocol}
+        trusted = self._options.trust_remote_code
+        return {
+            **self._backend_identity(),
+            **protocol,
+            **padding_fact(self.files, remote_code=trusted),
+        }
 
     def _backend_identity(self) -> dict[str, str | bool]:
         """Name what computes where it changes a score by more than float32's rounding.
@@ -225,6 +231,7 @@ class CrossEncoderReranker(LocalReranker):
                     " reranker, which outputs one score per pair."
                 )
             self._limit_to_positions(model)
+            pad_apart(model, self.files, remote_code=self._options.trust_remote_code)
             # mteb's wrapper makes a half-precision model return float32 scores, so that near
             # scores do not tie; without it scores would differ from mteb's.
             self._model = CrossEncoderWrapper(model).model

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.encode.calibration import read_calibration
+from bge_eval.encode.positions import OWN_POSITIONS
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
@@ -22,7 +23,7 @@ def own_experiment(identity: Mapping[str, Any], prefix: str = "") -> dict[str, A
     own = {"name": identity["name"], "revision": identity["revision"], "dtype": "float32"}
     own |= {"calibration": read_calibration().digest, "runtime": identity.get("runtime")}
     # A permission and a fact of the processor name no folder, as with encoders.
-    own |= {"remote_code": True, "saturates": True}
+    own |= {"remote_code": True, "saturates": True, **OWN_POSITIONS}
     return {
         f"{prefix}{name}": value
         for name, value in identity.items()

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.calls import CallScores
+from bge_eval.encode.config import CONFIG, read_object
 from bge_eval.encode.files import ModelFiles
+from bge_eval.encode.positions import OWN_POSITIONS, counts_padding
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.reranker import (
@@ -133,7 +135,10 @@ class LLMReranker(LocalReranker):
         self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
 
     def _settings(self) -> Mapping[str, Any]:
-        return self._family
+        # Families of known layers, whose positions are relative, have no type of transformers.
+        padded = self._family["kind"] in ("llm", "qwen3")
+        counted = padded and counts_padding(read_object(self.files.folder / CONFIG))
+        return {**self._family, **(OWN_POSITIONS if counted else {})}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64 logits, higher is more relevant.

@@ -18,7 +18,7 @@ from bge_eval.errors import UsageError
 from bge_eval.progress import Progress
 from bge_eval.rerank.reranker import LocalReranker, RerankerOptions, checked
 from bge_eval.runtime.devices import first_device
-from bge_eval.runtime.library import load_library, refuse_foreign_modules
+from bge_eval.runtime.library import library_positions, load_library, refuse_foreign_modules
 
 _WINDOW = 512
 """Documents that are sorted by length together."""
@@ -60,7 +60,7 @@ class MultiVectorReranker(LocalReranker):
         return ("sentence-transformers",)
 
     def _settings(self) -> Mapping[str, Any]:
-        return {"kind": "late", "library": "MultiVectorEncoder"}
+        return {"kind": "late", "library": "MultiVectorEncoder", **library_positions(self.files)}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64, higher is more relevant.

@@ -152,9 +152,7 @@ def load_encoder(
         forward = _openvino(
             files,
             settings,
-            first_only=settings.pooling == Pooling.CLS
-            and settings.pool_prompt
-            and tokenizer.padding_side == "right",
+            first_only=settings.pooling == Pooling.CLS and settings.pool_prompt,
             trust_remote_code=trust_remote_code,
             samples=_samples(tokenizer, settings, calibration),
             required=required,

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from bge_eval.runtime.batches import Tokens, padded
+from bge_eval.runtime.own_positions import number_own_tokens
 from bge_eval.runtime.transfer import sent
 from bge_eval.runtime.unpadded import skips_padding, unpadded
 
@@ -40,6 +41,7 @@ class LastTokens:
             left: pad on the left instead of the right.
             skip_padding: compute no padding, where that gives the same; None does so on a GPU.
         """
+        number_own_tokens(model)
         self._model = model
         self._left = left
         skips = skips_padding(model.device) if skip_padding is None else skip_padding

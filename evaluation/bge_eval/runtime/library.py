@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bge_eval.encode.config import CONFIG, MODULES, read_object
+from bge_eval.encode.body import tokenizer_options
+from bge_eval.encode.config import CONFIG, MODULES, read_object, transformer_folder
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.modules import Library, library_of, modules_of
+from bge_eval.encode.positions import own_positions
 from bge_eval.encode.weights import check_weights
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import quiet_transformers
@@ -36,6 +38,15 @@ def refuse_foreign_modules(files: ModelFiles, *, trust_remote_code: bool) -> Non
             )
 
 
+def library_positions(files: ModelFiles) -> dict[str, str]:
+    """Return the fact of a folder whose vectors once depended on the batch; {} for others.
+
+    Raises:
+        DamagedError: a file is damaged.
+    """
+    return own_positions(files, tokenizer_options(transformer_folder(files.folder)))
+
+
 def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_code: bool) -> Any:
     """Return a folder's ``SentenceTransformer``, ``SparseEncoder`` or ``MultiVectorEncoder``.
 
@@ -51,8 +62,10 @@ def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_cod
     """
     import sentence_transformers
     import torch
+    from transformers import PreTrainedModel
 
-    from bge_eval.runtime.loading import refuse_random_weights
+    from bge_eval.runtime.loading import outermost, refuse_random_weights
+    from bge_eval.runtime.own_positions import number_own_tokens
 
     library = library_of(files.folder)
     kind = getattr(sentence_transformers, library, None)
@@ -73,6 +86,9 @@ def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_cod
                 model_kwargs={"dtype": getattr(torch, dtype)},
             )
             refuse_random_weights(model, files.name)
+            if getattr(getattr(model, "tokenizer", None), "padding_side", None) == "left":
+                for each in outermost(model, PreTrainedModel):
+                    number_own_tokens(each)
     except BgeEvalError:
         raise
     except (OSError, ImportError) as error:

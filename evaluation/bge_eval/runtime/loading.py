@@ -100,7 +100,7 @@ def refuse_random_weights(root: torch.nn.Module, name: str) -> None:
     from transformers import PreTrainedModel
 
     values = {"device_map": "meta"} if find_spec("accelerate") else {}
-    for model in _outermost(root, PreTrainedModel):
+    for model in outermost(root, PreTrainedModel):
         folder = model.config._name_or_path
         if (Path(folder) / CONFIG).is_file():
             _, info = type(model).from_pretrained(
@@ -113,13 +113,13 @@ def refuse_random_weights(root: torch.nn.Module, name: str) -> None:
             _refuse_other_weights(model, info, name)
 
 
-def _outermost(module: torch.nn.Module, kind: type) -> Iterator[Any]:
+def outermost(module: torch.nn.Module, kind: type) -> Iterator[Any]:
     """Yield the modules of a kind that are in no other of that kind."""
     if isinstance(module, kind):
         yield module
         return
     for child in module.children():
-        yield from _outermost(child, kind)
+        yield from outermost(child, kind)
 
 
 def _has_encoder(auto: Any, config: Any) -> bool:

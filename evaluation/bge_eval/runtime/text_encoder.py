@@ -256,9 +256,12 @@ class TextEncoder:
         share: Share | None = None,
         needed: npt.NDArray[np.bool_] | None = None,
     ) -> Iterator[Batch]:
-        """Yield batches of similar length within the token budget, longest texts first."""
+        """Yield batches of similar length within the token budget, longest texts first.
+
+        Padding is on the right, whatever the tokenizer's side: there, all models number a text's
+        tokens as they do without padding, and so its vector does not depend on its batch.
+        """
         lengths = np.array([len(ids) for ids in encoded["input_ids"]], np.int64)
-        left = bool(self.tokenizer.padding_side == "left")
         for number, together in enumerate(batches_by_length(lengths, self.batch_tokens)):
             rows = together[wanted[together]]
             own = share is None or share.takes(0, number)
@@ -267,7 +270,7 @@ class TextEncoder:
             longest = max(int(lengths[rows[0]]), 1)
             features = {
                 name: padded(
-                    [column[row] for row in rows], longest, self._pad_value(name), left=left
+                    [column[row] for row in rows], longest, self._pad_value(name), left=False
                 )
                 for name, column in encoded.items()
             }
@@ -360,10 +363,8 @@ def load_tokenizer(
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoTokenizer
 
-    folder = transformer_folder(files.folder)
-    body = read_body(folder)
-    if files.base is not None and not any(folder.glob("tokenizer*")):
-        folder = files.weights
+    body = read_body(transformer_folder(files.folder))
+    folder = files.tokenizer
     for path in folder.glob("*"):
         size = path.stat().st_size if path.is_file() else _POINTER_BYTES
         if size < _POINTER_BYTES:
