@@ -49,6 +49,18 @@ class _Entry:
     """The identity of the run; None if it is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One result, as it is saved."""
+
+    path: Path
+    """mteb's JSON; it does not exist for an aggregate of which only the parts are saved."""
+    record: RunRecord
+    """Its run.json."""
+    scores: Mapping[str, Sequence[Mapping[str, Any]]] | None
+    """mteb's scores; None without mteb's JSON."""
+
+
 def leaderboard(
     paths: Sequence[Path],
     *,
@@ -74,42 +86,10 @@ def leaderboard(
         aggregates: which score a task that averages others has.
     """
     requested = {column.task: column for column in columns or map(Column, tasks)}
-    by_task = dict(requested)
-    files: list[_File] = []
-    for path in dict.fromkeys(_files(paths, requested)):
-        record = read_record(path)
-        by_task[path.stem] = _completed(by_task.get(path.stem, Column(path.stem)), record)
-        files.append(_File(path, record, _scores(path) if path.is_file() else None))
-    by_task |= _with_subsets(by_task, files)
-    entries: dict[tuple[str, str, str, str | None, str], list[_Entry]] = {}
-    metas: dict[Path, dict[str, Any]] = {}
-    labels: dict[Path, str] = {}
-    for file in files:
-        folder = file.path.parent
-        if folder not in metas:
-            metas[folder] = read_meta(folder)
-            labels[folder] = read_label(folder)
-        row = replace(_heading(metas[folder], file.record), title=labels[folder])
-        entry = _entry(file, row, by_task[file.path.stem], key, aggregates)
-        identity = (row.model, row.revision, row.settings, row.reranker, row.reranker_revision)
-        entries.setdefault(identity, []).append(entry)
-    # If no columns are requested, an aggregate replaces its parts.
-    inner = {part.task for column in by_task.values() for part in column.parts}
-    shown = [*requested] or [task for task in by_task if task not in inner]
-    apart: tuple[str, ...] = ()
-    if not requested and not all(map(is_cut, shown)):
-        apart = tuple(filter(is_cut, shown))
-        shown = [task for task in shown if task not in apart]
-    identities: dict[tuple[str, str, str, bool], list[Identity]] = {}
-    for of_row in entries.values():
-        identities.setdefault(of_row[0].row.first_stage_key, []).extend(
-            entry.identity for entry in of_row if entry.identity is not None
-        )
-    described = [
-        replace(row, described=settings_by_value(row.settings, identities[row.first_stage_key]))
-        for row in map(_row, entries.values())
-    ]
-    rows = [*_with_revisions(described), *others]
+    files = [_read(path) for path in dict.fromkeys(_files(paths, requested))]
+    by_task = _filled(requested, files)
+    shown, apart = _shown(requested, by_task)
+    rows = [*_rows(files, by_task, key, aggregates), *others]
     scored = [
         row for row in rows if any(task in row.scores or task in row.partial for task in shown)
     ]
@@ -122,16 +102,74 @@ def leaderboard(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """One result, as it is saved."""
+def _read(path: Path) -> _File:
+    """Read one result; only its record where mteb's JSON does not exist."""
+    return _File(path, read_record(path), _scores(path) if path.is_file() else None)
 
-    path: Path
-    """mteb's JSON; it does not exist for an aggregate of which only the parts are saved."""
-    record: RunRecord
-    """Its run.json."""
-    scores: Mapping[str, Sequence[Mapping[str, Any]]] | None
-    """mteb's scores; None without mteb's JSON."""
+
+def _filled(requested: Mapping[str, Column], files: Sequence[_File]) -> dict[str, Column]:
+    """Return every column by its task, with what the results tell of it."""
+    by_task = dict(requested)
+    for file in files:
+        task = file.path.stem
+        by_task[task] = _completed(by_task.get(task, Column(task)), file.record)
+    return by_task | _with_subsets(by_task, files)
+
+
+def _shown(
+    requested: Mapping[str, Column], by_task: Mapping[str, Column]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the tasks that get a column, and the cuts of tasks that get none.
+
+    If no columns are requested, an aggregate replaces its parts, and cuts stand apart from whole
+    tasks.
+    """
+    if requested:
+        return [*requested], ()
+    inner = {part.task for column in by_task.values() for part in column.parts}
+    shown = [task for task in by_task if task not in inner]
+    if all(map(is_cut, shown)):
+        return shown, ()
+    return [task for task in shown if not is_cut(task)], tuple(filter(is_cut, shown))
+
+
+def _rows(
+    files: Sequence[_File], by_task: Mapping[str, Column], key: str, aggregates: Aggregates
+) -> list[Row]:
+    """Return the rows of results: one for each model, revision, settings and reranker."""
+    headings = _Headings()
+    entries: dict[tuple[str, str, str, str | None, str], list[_Entry]] = {}
+    identities: dict[tuple[str, str, str, bool], list[Identity]] = {}
+    for file in files:
+        row = headings.of(file)
+        entry = _entry(file, row, by_task[file.path.stem], key, aggregates)
+        identity = (row.model, row.revision, row.settings, row.reranker, row.reranker_revision)
+        entries.setdefault(identity, []).append(entry)
+    for of_row in entries.values():
+        identities.setdefault(of_row[0].row.first_stage_key, []).extend(
+            entry.identity for entry in of_row if entry.identity is not None
+        )
+    return _with_revisions(
+        [
+            replace(row, described=settings_by_value(row.settings, identities[row.first_stage_key]))
+            for row in map(_row, entries.values())
+        ]
+    )
+
+
+class _Headings:
+    """The headings of rows; each folder's files are read once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, tuple[Mapping[str, Any], str]] = {}
+
+    def of(self, file: _File) -> Row:
+        """Return the row that a result belongs to, without its scores."""
+        folder = file.path.parent
+        if folder not in self._folders:
+            self._folders[folder] = read_meta(folder), read_label(folder)
+        meta, label = self._folders[folder]
+        return replace(_heading(meta, file.record), title=label)
 
 
 def _entry(file: _File, row: Row, column: Column, key: str, aggregates: Aggregates) -> _Entry:

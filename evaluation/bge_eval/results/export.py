@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,65 +48,109 @@ def export(results: Iterable[SavedResult], output: Path, *, experiments: bool = 
         DamagedError: mteb cannot read a result.
         MissingError: nothing is left to export.
     """
-    import mteb
-    from mteb.results import TaskResult
-
-    mteb_tasks = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
-    mteb_models = {str(meta.name) for meta in mteb.get_model_metas()}
     report = Exported()
+    selected = _selected(results, report, experiments=experiments)
+    _refuse_duplicates(selected)
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
+        _stage(selected, Path(staging), output)
+        _check(Path(staging), len(selected))
+        _put_in_place(Path(staging), output)
+    report.done = [output / place for _, place in selected]
+    report.remarks = _remarks([result for result, _ in selected])
+    return report
+
+
+def _selected(
+    results: Iterable[SavedResult], report: Exported, *, experiments: bool
+) -> list[tuple[SavedResult, Path]]:
+    """Return the results to export with their places; name the others in the report.
+
+    Raises:
+        MissingError: nothing is left to export.
+    """
+    tasks = _mteb_tasks()
     selected: list[tuple[SavedResult, Path]] = []
     for result in results:
-        name = f"{result.task} of {result.label}"
-        if is_approximate(result):
-            report.left_out.setdefault(_APPROXIMATE, []).append(name)
-        elif is_cut(result.task):
-            report.left_out.setdefault(_CUT, []).append(name)
-        elif result.task not in mteb_tasks:
-            report.left_out.setdefault("mteb has no such task", []).append(name)
-        elif result.experiment and not experiments:
-            why = "not the model's own settings (--experiments takes them along)"
-            report.left_out.setdefault(why, []).append(name)
+        if reason := _reason_against(result, tasks, experiments=experiments):
+            report.left_out.setdefault(reason, []).append(f"{result.task} of {result.label}")
         else:
             selected.append((result, _place(result)))
     if not selected:
         reasons = "; ".join(f"{why}: {', '.join(of)}" for why, of in report.left_out.items())
         raise MissingError(f"There is nothing to export. {reasons or 'There are no results.'}")
-    _refuse_duplicates(selected)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
-        for result, place in selected:
-            try:
-                TaskResult.from_disk(result.path)
-            except Exception as error:
-                raise DamagedError(f"mteb cannot read {result.path}: {error}") from error
-            staged = Path(staging) / place
-            staged.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(result.path, staged)
-            meta = result.path.with_name("model_meta.json")
-            shutil.copy2(meta, staged.with_name(meta.name))
-        for folder in {place.parent for _, place in selected}:
-            sources = {result.path.parent for result, place in selected if place.parent == folder}
-            tasks = {place.stem for _, place in selected if place.parent == folder}
-            _write_settings(Path(staging) / folder, output / folder, sources, tasks)
-        _check(Path(staging), len(selected))
-        for staged in sorted(path for path in Path(staging).rglob("*") if path.is_file()):
-            target = output / staged.relative_to(staging)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(target)
-    report.done = [output / place for _, place in selected]
-    local = sorted({result.task for result, _ in selected if _from_folder(result)})
-    if local:
-        report.remarks.append(
+    return selected
+
+
+def _reason_against(result: SavedResult, tasks: Collection[str], *, experiments: bool) -> str:
+    """Return why a result has no place in the public repository; "" if it has one."""
+    if is_approximate(result):
+        return _APPROXIMATE
+    if is_cut(result.task):
+        return _CUT
+    if result.task not in tasks:
+        return "mteb has no such task"
+    if result.experiment and not experiments:
+        return "not the model's own settings (--experiments takes them along)"
+    return ""
+
+
+def _mteb_tasks() -> set[str]:
+    """Return the names of mteb's tasks, superseded ones too."""
+    import mteb
+
+    return {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
+
+
+def _stage(selected: Sequence[tuple[SavedResult, Path]], staging: Path, output: Path) -> None:
+    """Copy mteb's files of the results into a folder of the repository's layout.
+
+    Raises:
+        DamagedError: mteb cannot read a result.
+    """
+    from mteb.results import TaskResult
+
+    for result, place in selected:
+        try:
+            TaskResult.from_disk(result.path)
+        except Exception as error:
+            raise DamagedError(f"mteb cannot read {result.path}: {error}") from error
+        staged = staging / place
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(result.path, staged)
+        meta = result.path.with_name("model_meta.json")
+        shutil.copy2(meta, staged.with_name(meta.name))
+    for folder in {place.parent for _, place in selected}:
+        sources = {result.path.parent for result, place in selected if place.parent == folder}
+        tasks = {place.stem for _, place in selected if place.parent == folder}
+        _write_settings(staging / folder, output / folder, sources, tasks)
+
+
+def _put_in_place(staging: Path, output: Path) -> None:
+    """Move every staged file to its place; files of the same path are replaced."""
+    for staged in sorted(path for path in staging.rglob("*") if path.is_file()):
+        target = output / staged.relative_to(staging)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(target)
+
+
+def _remarks(exported: Sequence[SavedResult]) -> list[str]:
+    """Return what the public repository's reviewers will ask about."""
+    import mteb
+
+    remarks = []
+    if local := sorted({result.task for result in exported if _from_folder(result)}):
+        remarks.append(
             f"Scored on data from a folder of yours: {', '.join(local)}. `bge-eval data check`"
             " compares it with mteb's own."
         )
-    unknown = sorted({result.model for result, _ in selected} - mteb_models)
-    if unknown:
-        report.remarks.append(
+    known = {str(meta.name) for meta in mteb.get_model_metas()}
+    if unknown := sorted({result.model for result in exported} - known):
+        remarks.append(
             f"mteb does not know {', '.join(unknown)}: the public repository asks for a model that"
             " mteb can load. Evaluate it under its hub id, and add it to mteb first."
         )
-    return report
+    return remarks
 
 
 def model_index(results: Sequence[SavedResult]) -> str:
@@ -119,7 +163,6 @@ def model_index(results: Sequence[SavedResult]) -> str:
         UsageError: the results have several models or settings.
         MissingError: mteb has none of the tasks.
     """
-    import mteb
     from huggingface_hub import ModelCardData
     from mteb.results import TaskResult
 
@@ -134,8 +177,8 @@ def model_index(results: Sequence[SavedResult]) -> str:
             f"A model card has one model, and these are {len(labels)}: {', '.join(labels)}."
             " Choose one with --models, or give its folder."
         )
-    mteb_tasks = {task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)}
-    exported = [result for result in results if result.task in mteb_tasks]
+    tasks = _mteb_tasks()
+    exported = [result for result in results if result.task in tasks]
     if not exported:
         raise MissingError("None of the results is of a task that mteb knows.")
     with warnings.catch_warnings():
