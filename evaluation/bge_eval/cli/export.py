@@ -10,6 +10,7 @@ import typer
 
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.saved import SavedFlags
+from bge_eval.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from bge_eval.results.saved import SavedResult
@@ -49,13 +50,6 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
 
       bge-eval export results/runs --models my-model --model-index model-index.yaml
     """
-    from bge_eval.cli.console import stderr, stdout
-    from bge_eval.errors import UsageError
-    from bge_eval.results.export import describe
-    from bge_eval.results.export import export as write
-    from bge_eval.results.export import model_index as index
-    from bge_eval.results.whole import whole_file
-
     if flags.output is None and flags.model_index is None:
         raise UsageError(
             "Say what to write: --output FOLDER for mteb's result files, --model-index FILE for a"
@@ -64,22 +58,40 @@ def export(saved: SavedFlags, flags: ExportFlags) -> None:
     results = _wanted(saved)
     if flags.model_index is not None:
         own = [result for result in results if flags.experiments or not result.experiment]
-        text = index(own)
-        if str(flags.model_index) == "-":
-            stdout.file.write(text)
-        else:
-            flags.model_index.parent.mkdir(parents=True, exist_ok=True)
-            with whole_file(flags.model_index) as file:
-                file.write(text)
-            stdout.print(str(flags.model_index), markup=False, soft_wrap=True)
+        _write_model_index(own, flags.model_index)
     if flags.output is not None:
         if flags.output.is_file():
             raise UsageError(f"--output {flags.output} is a file; give a folder.")
-        report = write(results, flags.output, experiments=flags.experiments)
-        for line in describe(report):
-            stderr.print(line, style="yellow", markup=False, soft_wrap=True)
-        for path in report.done:
-            stdout.print(str(path), markup=False, soft_wrap=True)
+        _write_results(results, flags.output, experiments=flags.experiments)
+
+
+def _write_model_index(results: list[SavedResult], path: Path) -> None:
+    """Write the results of one model as its card's model-index; to the terminal for ``-``."""
+    from bge_eval.cli.console import stdout
+    from bge_eval.results.export import model_index
+    from bge_eval.results.whole import whole_file
+
+    text = model_index(results)
+    if str(path) == "-":
+        stdout.file.write(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(text)
+    stdout.print(str(path), markup=False, soft_wrap=True)
+
+
+def _write_results(results: list[SavedResult], output: Path, *, experiments: bool) -> None:
+    """Write mteb's files; print their paths, and on stderr what was left out."""
+    from bge_eval.cli.console import stderr, stdout
+    from bge_eval.results.export import describe
+    from bge_eval.results.export import export as write
+
+    report = write(results, output, experiments=experiments)
+    for line in describe(report):
+        stderr.print(line, style="yellow", markup=False, soft_wrap=True)
+    for path in report.done:
+        stdout.print(str(path), markup=False, soft_wrap=True)
 
 
 def _wanted(saved: SavedFlags) -> list[SavedResult]:
@@ -90,7 +102,6 @@ def _wanted(saved: SavedFlags) -> list[SavedResult]:
         MissingError: there are no such results.
     """
     from bge_eval.cli.columns import columns_of, refuse_unknown
-    from bge_eval.errors import MissingError
     from bge_eval.results.saved import SavedResult, find_results
 
     results = [SavedResult(path) for path in find_results(saved.folders)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,16 @@ from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.tasks import TaskFlags
 from bge_eval.cli.quiet import prepare
+from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from bge_eval.cli.evaluating import Evaluation
     from bge_eval.cli.repetition import Command
+    from bge_eval.cli.tracked import Trackers
+    from bge_eval.encode.part import Part
     from bge_eval.models.base import Model
     from bge_eval.progress import Progress
+    from bge_eval.scale.cluster import ClusterOptions
 
 
 @grouped
@@ -85,9 +90,29 @@ def run(
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     command = Command(tasks, model, reranker, server, data, machine)
-    if _showed_finished(command, printed, progress):
-        return
-    progress.note("Loading mteb and torch …")
+    if not _showed_finished(command, printed, progress):
+        progress.note("Loading mteb and torch …")
+        _compute(_Checked(command, printed, part, cluster, trackers), progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A command whose options fit each other; no heavy library is imported yet."""
+
+    command: Command
+    """What results depend on."""
+    printed: PrintFlags
+    """How they are shown."""
+    part: Part | None
+    """The part of ``--shard``."""
+    cluster: ClusterOptions | None
+    """The cluster of ``--engine``."""
+    trackers: Trackers | None
+    """The trackers of ``--track``."""
+
+
+def _compute(checked: _Checked, progress: Progress) -> None:
+    """Evaluate, save and print; or print what would be done, or encode one part."""
     from bge_eval.cli.clustered import opened
     from bge_eval.cli.evaluating import Evaluation
     from bge_eval.cli.opening import Opener, blend
@@ -95,23 +120,28 @@ def run(
     from bge_eval.cli.records import evaluate_options
     from bge_eval.suites.catalogue import plan
 
+    command = checked.command
+    tasks, data, machine = command.tasks, command.data, command.machine
     planned = data.cut.apply(plan(tasks.names, tasks.subset or [], tasks.lang or []))
-    fusion = blend(model)
-    opener = Opener(model, reranker, server, machine, data.offline, progress)
-    with opened(opener, cluster) as (models, second):
-        evaluation = Evaluation(planned, evaluate_options(data, reranker), second, progress)
+    fusion = blend(command.model)
+    opener = Opener(
+        command.model, command.reranker, command.server, machine, data.offline, progress
+    )
+    with opened(opener, checked.cluster) as (models, second):
+        options = evaluate_options(data, command.reranker)
+        evaluation = Evaluation(planned, options, second, progress)
         if data.dry_run or data.estimate:
             _print_ahead(evaluation, models, data)
             return
-        if machine.scale.search_shards or part is not None:
+        if machine.scale.search_shards or checked.part is not None:
             from bge_eval.cli.sharded import in_parts
 
-            if in_parts(models, evaluation, part, searches=machine.scale.search_shards):
+            if in_parts(models, evaluation, checked.part, searches=machine.scale.search_shards):
                 return
         reports = evaluation.run(models, fusion)
     command.remember(reports, planned, models, second)
-    outcome = planned_outcome(reports, planned, tasks.names, data.output, trackers)
-    outcome.show(printed, progress, profile=machine.profile)
+    outcome = planned_outcome(reports, planned, tasks.names, data.output, checked.trackers)
+    outcome.show(checked.printed, progress, profile=machine.profile)
 
 
 def _showed_finished(command: Command, printed: PrintFlags, progress: Progress) -> bool:
@@ -147,27 +177,10 @@ def _run_experiment(
     """Run or list the settings of a file; options of the command line hold for all of them."""
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.words import parse_settings, repeating_options, typed_options
-    from bge_eval.errors import UsageError
     from bge_eval.experiment.file import PRINTING, read_experiment
 
     typed = typed_options(context)
-    if "label" in typed:
-        raise UsageError("--label names one row, and an experiment makes a row of each setting.")
-    if parts := [name for name in ("shard", "search-shards") if name in typed]:
-        raise UsageError(
-            f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
-            " of each of its models, then run the experiment with the same --store."
-        )
-    if "engine" in typed:
-        raise UsageError("--engine is for one model and its tasks, not for an experiment.")
-    if typed.keys() & {"estimate", "price"}:
-        raise UsageError("--estimate is for one model and its tasks, not for an experiment.")
-    for name in ("overwrite", "no-store"):
-        if name in typed:
-            raise UsageError(
-                f"--{name} is not for an experiment, whose settings share what is computed."
-                " Choose another --output or --store to begin anew."
-            )
+    _refuse_beside_experiment(typed)
     typed = {name: value for name, value in typed.items() if name not in PRINTING}
     experiment = read_experiment(file, repeating_options(), typed)
     parsed = parse_settings(experiment)
@@ -192,6 +205,34 @@ def _run_experiment(
     reports = sweep.run()
     outcome = planned_outcome(reports, planned, names, first.data.output, trackers)
     outcome.show(printed, progress, profile=machine.profile)
+
+
+def _refuse_beside_experiment(typed: Collection[str]) -> None:
+    """Refuse options of the command line that have no meaning for an experiment.
+
+    Args:
+        typed: the names of the options that were typed.
+
+    Raises:
+        UsageError: one of them is for one model and its tasks.
+    """
+    if "label" in typed:
+        raise UsageError("--label names one row, and an experiment makes a row of each setting.")
+    if parts := [name for name in ("shard", "search-shards") if name in typed]:
+        raise UsageError(
+            f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
+            " of each of its models, then run the experiment with the same --store."
+        )
+    if "engine" in typed:
+        raise UsageError("--engine is for one model and its tasks, not for an experiment.")
+    if {"estimate", "price"}.intersection(typed):
+        raise UsageError("--estimate is for one model and its tasks, not for an experiment.")
+    for name in ("overwrite", "no-store"):
+        if name in typed:
+            raise UsageError(
+                f"--{name} is not for an experiment, whose settings share what is computed."
+                " Choose another --output or --store to begin anew."
+            )
 
 
 def _print_previews(evaluation: Evaluation, models: Sequence[Model]) -> None:

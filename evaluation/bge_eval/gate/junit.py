@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bge_eval.errors import UsageError, without_home
+from bge_eval.errors import without_home
 from bge_eval.gate.outcome import Finding, Outcome, Status
+from bge_eval.results.whole import whole_file
 
 _ELEMENTS = {
     Status.REGRESSED: "failure",
@@ -28,7 +29,7 @@ def write_junit(outcome: Outcome, path: Path) -> None:
     """Write the verdict as JUnit XML.
 
     Raises:
-        UsageError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     suite = ElementTree.Element(
         "testsuite",
@@ -55,13 +56,9 @@ def write_junit(outcome: Outcome, path: Path) -> None:
     whole = ElementTree.Element("testsuites")
     whole.append(suite)
     ElementTree.indent(whole)
-    staged = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree.ElementTree(whole).write(staged, encoding="utf-8", xml_declaration=True)
-        staged.replace(path)
-    except OSError as error:
-        raise UsageError(f"--junit {path} cannot be written ({error.strerror}).") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        ElementTree.ElementTree(whole).write(file, encoding="unicode", xml_declaration=True)
 
 
 def _case(outcome: Outcome, finding: Finding) -> ElementTree.Element:
