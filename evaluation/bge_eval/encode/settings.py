@@ -220,27 +220,14 @@ def read_model_config(
             " not defined. Add --pooling cls, mean or last (and --normalize if its authors do)."
         )
     prompts, similarity = _prompts_and_similarity(st_config, registry, overrides.protocol)
-    if overrides.protocol is ProtocolName.MODEL_FILES:
-        _refuse_format(overrides)
-    elif overrides.instruction_format is not None:
-        instructions = _from_template(overrides.instruction_format)
-        prompts = Prompts(source="--instruction-format", instructions=instructions)
-    elif published is not None:
-        prompts = published.prompts() or prompts
-    if similarity is None and own is None and published is not None and published.similarity:
-        similarity = Similarity(published.similarity)
-    if similarity is None:
-        # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
-        # search by it); sentence-transformers models default to cosine.
-        bare_dot = own is None and overrides.normalize is False
-        similarity = Similarity.DOT if bare_dot else Similarity.COSINE
+    prompts = _chosen_prompts(prompts, published, overrides)
     settings = Settings(
         pooling=Pooling(pooling) if pooling in list(Pooling) else pooling,
         normalize=after is not None and after.normalize,
         max_length=longest_input(
             files, config, body, registry.max_length if registry is not None else None
         ),
-        similarity=similarity,
+        similarity=similarity or _bare_similarity(own, published, overrides),
         truncate_dim=_truncate_dim(st_config, registry),
         lower_case=body.lower_case,
         pool_prompt=(after is None or after.pool_prompt)
@@ -249,6 +236,34 @@ def read_model_config(
         modules=after.modules if after is not None else (),
     )
     return ModelConfig(settings, prompts, copy)
+
+
+def _chosen_prompts(own: Prompts, published: Checkpoint | None, overrides: Overrides) -> Prompts:
+    """Return the prompts of the template, of the published checkpoint, or the model's own.
+
+    Raises:
+        UsageError: there is a template, and the protocol takes the model's own; or it is wrong.
+    """
+    if overrides.protocol is ProtocolName.MODEL_FILES:
+        _refuse_format(overrides)
+        return own
+    if overrides.instruction_format is not None:
+        instructions = _from_template(overrides.instruction_format)
+        return Prompts(source="--instruction-format", instructions=instructions)
+    return (published and published.prompts()) or own
+
+
+def _bare_similarity(
+    own: After | None, published: Checkpoint | None, overrides: Overrides
+) -> Similarity:
+    """Return how vectors are compared where neither files nor registry tell."""
+    if own is not None:
+        return Similarity.COSINE
+    if published is not None and published.similarity:
+        return Similarity(published.similarity)
+    # A bare encoder with --no-normalize was trained for the inner product (RetroMAE's scripts
+    # search by it); sentence-transformers models default to cosine.
+    return Similarity.DOT if overrides.normalize is False else Similarity.COSINE
 
 
 def _bare(published: Checkpoint | None) -> After | None:

@@ -36,7 +36,7 @@ from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.progress import Progress, WorkDone
 from bge_eval.records import Vectors
 from bge_eval.results.markers import parts_of
-from bge_eval.runtime.backends import choose_backend, saturation
+from bge_eval.runtime.backends import Execution, choose_backend, load_encoder, saturation
 from bge_eval.runtime.pooling import PLAIN
 from bge_eval.runtime.text_encoder import Distinct, finished
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks.task_metadata import TaskMetadata
 
+    from bge_eval.encode.files import ModelFiles
     from bge_eval.encode.store import Space
     from bge_eval.models.spread import Workers
     from bge_eval.progress import Step
@@ -88,14 +89,7 @@ class EncoderModel(DenseModel):
         """
         options = options or ModelOptions()
         overrides = options.overrides
-        if overrides.known_as is None and not Path(model_name).expanduser().is_dir():
-            refuse_other_model(model_name, overrides)  # before it is downloaded
-        files = locate(
-            model_name,
-            revision=options.revision,
-            offline=options.offline,
-            onnx=options.backend is Backend.ONNX,
-        )
+        files = _located(model_name, options)
         config = read_model_config(files, overrides)
         self.settings = apply_overrides(config.settings, overrides, config.prompts)
         super().__init__(
@@ -108,13 +102,7 @@ class EncoderModel(DenseModel):
             index=options.index,
             progress=progress,
         )
-        one_prompt = self.prompts.instructions is None or self.overrides.query_prompt is not None
-        if self._stated_protocol() and not one_prompt:
-            raise UsageError(
-                f"--protocol {self.protocol.name} holds the rules of BGE, whose models have one"
-                f" query prompt; {self.files.name} gets an instruction for each task. Leave the"
-                " option out, or give one prompt with --query-prompt."
-            )
+        self._refuse_protocol()
         self._own_settings = config.settings
         self._options = options
         self._chosen_backend = str(
@@ -138,6 +126,16 @@ class EncoderModel(DenseModel):
             use_instructions=self.prompts.has_text,
         )
         self._meta = meta.model_copy(update={"max_tokens": self.settings.max_length})
+
+    def _refuse_protocol(self) -> None:
+        """Refuse a protocol for models of one query prompt, where each task has its own."""
+        one_prompt = self.prompts.instructions is None or self.overrides.query_prompt is not None
+        if self._stated_protocol() and not one_prompt:
+            raise UsageError(
+                f"--protocol {self.protocol.name} holds the rules of BGE, whose models have one"
+                f" query prompt; {self.files.name} gets an instruction for each task. Leave the"
+                " option out, or give one prompt with --query-prompt."
+            )
 
     # ── identity ────────────────────────────────────────────────────────────────────────────
 
@@ -228,19 +226,18 @@ class EncoderModel(DenseModel):
             with self.progress.step("start workers"):
                 self._encoder = open_spread(self, self.workers)
         if self._encoder is None:
-            from bge_eval.runtime.backends import load_encoder
-
+            options, texts = self._options, None
+            if self.settings.calibration:
+                texts = calibration_of(self.overrides, self.prompts)
+            execution = Execution(
+                options.backend, options.device, options.batch_tokens, options.trust_remote_code
+            )
             with self.progress.step("load model"):
                 self._encoder = load_encoder(
                     self.files,
                     self.settings,
-                    backend=self._options.backend,
-                    device=self._options.device,
-                    batch_tokens=self._options.batch_tokens,
-                    trust_remote_code=self._options.trust_remote_code,
-                    calibration=calibration_of(self.overrides, self.prompts)
-                    if self.settings.calibration
-                    else None,
+                    execution,
+                    calibration=texts,
                     progress=self.progress,
                 )
         return self._encoder
@@ -417,6 +414,18 @@ class EncoderModel(DenseModel):
         if self.overrides.calibration is None:
             changed.pop("calibration", None)
         return changed | ({} if self._options.backend is Backend.AUTO else self._backend_identity())
+
+
+def _located(name: str, options: ModelOptions) -> ModelFiles:
+    """Return the files of a model; refuse prompts of other models before it is downloaded."""
+    if options.overrides.known_as is None and not Path(name).expanduser().is_dir():
+        refuse_other_model(name, options.overrides)
+    return locate(
+        name,
+        revision=options.revision,
+        offline=options.offline,
+        onnx=options.backend is Backend.ONNX,
+    )
 
 
 def _version(package: str) -> str:

@@ -7,6 +7,7 @@ on this machine.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from bge_eval.runtime.text_encoder import Forward, TextEncoder, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from bge_eval.runtime.openvino_forward import OpenVinoForward
     from bge_eval.runtime.quantized import Samples
 
 
@@ -112,14 +114,25 @@ def saturation() -> dict[str, bool]:
     return {"saturates": True} if saturates() else {}
 
 
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a model's forward pass runs."""
+
+    backend: Backend = Backend.AUTO
+    """Its library, or ``auto``."""
+    device: str | None = None
+    """"cpu", "cuda", "cuda:1", "mps", or several with commas; None uses the fastest."""
+    batch_tokens: int | None = None
+    """Tokens per batch, padding included; None uses the device's default."""
+    trust_remote_code: bool = False
+    """Run Python code from the model's repository."""
+
+
 def load_encoder(
     files: ModelFiles,
     settings: Settings,
+    execution: Execution,
     *,
-    backend: Backend = Backend.AUTO,
-    device: str | None = None,
-    batch_tokens: int | None = None,
-    trust_remote_code: bool = False,
     calibration: Calibration | None = None,
     progress: Progress | None = None,
 ) -> TextEncoder:
@@ -128,10 +141,7 @@ def load_encoder(
     Args:
         files: the model's files.
         settings: pooling, normalisation, maximum length, precision.
-        backend: the library of the forward pass, or ``auto``.
-        device: "cpu", "cuda", "cuda:1", "mps", or several with commas; None uses the fastest.
-        batch_tokens: tokens per batch, padding included; None uses the device's default.
-        trust_remote_code: run Python code from the model's repository.
+        execution: library, device, batches.
         calibration: the texts for int8; None is the package's own, without prompts.
         progress: reports waiting for the tokenizer, and a backend that ``auto`` rejects.
 
@@ -143,80 +153,93 @@ def load_encoder(
     """
     progress = progress or Progress()
     _check_positions(files, settings)
-    selected = choose_backend(backend, files, settings, device)
+    selected = choose_backend(execution.backend, files, settings, execution.device)
     with quiet_transformers():
-        tokenizer = load_tokenizer(files, settings, trust_remote_code=trust_remote_code)
+        tokenizer = load_tokenizer(files, settings, trust_remote_code=execution.trust_remote_code)
+    loading = _Loading(files, settings, execution, tokenizer, progress)
     forward: Forward | None = None
     if selected is Backend.OPENVINO:
-        required = backend is Backend.OPENVINO or settings.dtype is not Dtype.FLOAT32
-        forward = _openvino(
-            files,
-            settings,
-            first_only=settings.pooling == Pooling.CLS and settings.pool_prompt,
-            trust_remote_code=trust_remote_code,
-            samples=_samples(tokenizer, settings, calibration),
-            required=required,
-            progress=progress,
-        )
+        forward = loading.openvino(calibration)
     elif selected is Backend.ONNX:
-        from bge_eval.runtime.onnx_forward import OnnxForward
-
-        forward = OnnxForward(files, settings, device=device)
+        forward = loading.onnx()
     if forward is None:
+        forward = loading.torch()
+    return TextEncoder(
+        tokenizer, forward, settings, batch_tokens=execution.batch_tokens, progress=progress
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """Loads the weights of one model into one of the libraries."""
+
+    files: ModelFiles
+    settings: Settings
+    execution: Execution
+    tokenizer: PreTrainedTokenizerBase
+    progress: Progress
+
+    def torch(self) -> Forward:
         from bge_eval.runtime.torch_forward import load_torch
 
         forward = load_torch(
-            files,
-            settings,
-            device=device,
-            trust_remote_code=trust_remote_code,
-            note=progress.note,
+            self.files,
+            self.settings,
+            device=self.execution.device,
+            trust_remote_code=self.execution.trust_remote_code,
+            note=self.progress.note,
         )
-        if forward.device == "cpu" and settings.dtype is Dtype.BFLOAT16 and _lacks_bfloat16():
-            progress.note(
+        bfloat16 = self.settings.dtype is Dtype.BFLOAT16
+        if forward.device == "cpu" and bfloat16 and _lacks_bfloat16():
+            self.progress.note(
                 "This processor has no bfloat16 instructions: --dtype bfloat16 is several times"
                 " slower than float32."
             )
-    return TextEncoder(tokenizer, forward, settings, batch_tokens=batch_tokens, progress=progress)
+        return forward
 
+    def onnx(self) -> Forward:
+        from bge_eval.runtime.onnx_forward import OnnxForward
 
-def _openvino(
-    files: ModelFiles,
-    settings: Settings,
-    *,
-    first_only: bool,
-    trust_remote_code: bool,
-    samples: Samples | None,
-    required: bool,
-    progress: Progress,
-) -> Forward | None:
-    """Load with OpenVINO; None if torch is better, unless OpenVINO is required."""
-    from bge_eval.runtime.converted import LARGEST_DIFFERENCE
-    from bge_eval.runtime.openvino_forward import load_openvino
+        return OnnxForward(self.files, self.settings, device=self.execution.device)
 
-    try:
-        forward = load_openvino(
-            files,
+    def openvino(self, calibration: Calibration | None) -> Forward | None:
+        """Load with OpenVINO; None if torch is better, unless OpenVINO is required."""
+        from bge_eval.runtime.converted import LARGEST_DIFFERENCE
+
+        required = (
+            self.execution.backend is Backend.OPENVINO or self.settings.dtype is not Dtype.FLOAT32
+        )
+        try:
+            forward = self._converted(calibration)
+        except NotReadyError as error:
+            if required:
+                raise
+            self.progress.note(f"{error} The run uses torch.")
+            return None
+        facts = forward.facts
+        if not facts.faithful:
+            name, difference = self.files.name, facts.difference
+            message = f"OpenVINO's vectors of {name} are {difference:.1g} from torch's"
+            if required:
+                limit = f"(limit {LARGEST_DIFFERENCE:g})"
+                raise NotReadyError(f"{message} {limit}. Use --backend torch.")
+            self.progress.note(f"{message}; the run uses torch.")
+            return None
+        return forward if required or facts.speed > 1 else None
+
+    def _converted(self, calibration: Calibration | None) -> OpenVinoForward:
+        from bge_eval.runtime.openvino_forward import load_openvino
+
+        settings = self.settings
+        return load_openvino(
+            self.files,
             settings,
             cache_folder(),
-            first_only=first_only,
-            progress=progress,
-            samples=samples,
-            trust_remote_code=trust_remote_code,
+            first_only=settings.pooling == Pooling.CLS and settings.pool_prompt,
+            progress=self.progress,
+            samples=_samples(self.tokenizer, settings, calibration),
+            trust_remote_code=self.execution.trust_remote_code,
         )
-    except NotReadyError as error:
-        if required:
-            raise
-        progress.note(f"{error} The run uses torch.")
-        return None
-    facts = forward.facts
-    if not facts.faithful:
-        message = f"OpenVINO's vectors of {files.name} are {facts.difference:.1g} from torch's"
-        if required:
-            raise NotReadyError(f"{message} (limit {LARGEST_DIFFERENCE:g}). Use --backend torch.")
-        progress.note(f"{message}; the run uses torch.")
-        return None
-    return forward if required or facts.speed > 1 else None
 
 
 def _samples(
