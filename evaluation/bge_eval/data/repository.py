@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ from bge_eval.data.sources import (
 )
 from bge_eval.errors import MissingError
 from bge_eval.progress import Progress
-from bge_eval.records import Qrels
+from bge_eval.records import Qrels, SplitKey
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from mteb.abstasks import AbsTask
+    from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,72 @@ class SnapshotSource:
         with scratch_folder() as scratch:
             with progress.step("load"):
                 if is_retrieval(task):
-                    dataset = _load_retrieval(
-                        self.snapshot, task, scratch, progress, dangling=self.dangling
-                    )
+                    dataset = self._load_retrieval(task, scratch, progress)
                 else:
                     dataset = _load_rows(self.snapshot, task, split_names(task), scratch)
             with attached(task, dataset, transform=True):
                 yield
+
+    def _load_retrieval(self, task: AbsTask, scratch: Path, progress: Progress) -> dict[str, Any]:
+        """Read a retrieval or reranking task's data through mteb's own loader.
+
+        Raises:
+            DamagedError: an id is used twice, or a judgement or candidate list names an unknown
+                id.
+            MissingError: a configuration, split or subset is absent, or the candidate lists of a
+                reranking task.
+        """
+        snapshot = self.snapshot
+        load = _retrieval_loader(snapshot, scratch, progress)
+        data: dict[str, Any] = {}
+        for subset in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
+            if (rows := _candidates_config(snapshot, task, subset)) is not None:
+                data[subset] = {
+                    split: _load_candidates(snapshot, rows, split, scratch)
+                    for split in task.eval_splits
+                }
+                continue
+            if subset == "default" and not {"default", "qrels"} & set(snapshot.configs):
+                snapshot.require("default")
+            data[subset] = {split: load(split, subset) for split in task.eval_splits}
+            for split, loaded in data[subset].items():
+                loaded["corpus"] = _without_none(loaded["corpus"])
+                self._check_judgements(loaded, task, (subset, split), progress)
+                if loaded["top_ranked"] is None:
+                    self._refuse_no_candidates(task, split)
+        return data
+
+    def _check_judgements(
+        self, loaded: RetrievalSplitData, task: AbsTask, key: SplitKey, progress: Progress
+    ) -> None:
+        """Refuse judgements of documents that the corpus lacks.
+
+        They are accepted with ``dangling``, or if mteb counts as many documents, and as many of
+        such judgements: then the data set is published with them.
+        """
+        subset, split = key
+        where = f"subset '{subset}', split '{split}'" if subset != "default" else f"'{split}'"
+        origin = f"{self.snapshot.folder}, {where}"
+        lost = check_split(loaded, origin, dangling=True)
+        if not lost:
+            return
+        published = is_published_gap(task, subset, split, len(loaded["corpus"]), lost)
+        check_split(loaded, origin, dangling=self.dangling or published)
+        known = ", as in the published copy (mteb counts as many)" if published else ""
+        progress.note(
+            f"{origin}: {lost} judged documents are not in the corpus{known}; they count as not"
+            " retrieved."
+        )
+
+    def _refuse_no_candidates(self, task: AbsTask, split: str) -> None:
+        """Refuse a reranking task without candidate lists, which would become retrieval."""
+        if task.metadata.type == "Reranking":
+            raise MissingError(
+                f"{self.snapshot.folder} has no configuration 'top_ranked' for"
+                f" {task.metadata.name} ({split}): a reranking task without its candidate lists"
+                " would be retrieval over the whole corpus. There are:"
+                f" {', '.join(self.snapshot.configs)}."
+            )
 
 
 def repository_source(task: AbsTask, root: Place, dangling: bool) -> SnapshotSource | None:
@@ -158,24 +218,16 @@ def _check(snapshot: Snapshot, task: AbsTask, *, retrieval: bool) -> None:
             snapshot.split(qrels, split)
 
 
-def _load_retrieval(
-    snapshot: Snapshot, task: AbsTask, scratch: Path, progress: Progress, *, dangling: bool = False
-) -> dict[str, Any]:
-    """Read a retrieval or reranking task's data from a snapshot through mteb's own loader.
+def _retrieval_loader(
+    snapshot: Snapshot, scratch: Path, progress: Progress
+) -> Callable[[str, str], RetrievalSplitData]:
+    """Return what reads a split of a subset: mteb's loader, with local files in place of the hub.
 
-    Judgements of documents that the corpus lacks are accepted with ``dangling``, or if mteb counts
-    as many documents, and as many of such judgements: then the data set is published with them.
-
-    Raises:
-        DamagedError: an id is used twice, or a judgement or candidate list names an unknown id.
-        MissingError: a configuration, split or subset is absent, or the candidate lists of a
-            reranking task, without which it would silently become retrieval.
+    The class is made here, since its base is mteb's, which is imported as late as possible.
     """
     from mteb.abstasks.retrieval_dataset_loaders import RetrievalDatasetLoader
 
     class Loader(RetrievalDatasetLoader):
-        """mteb's loader, with local files in place of a repository on the hub."""
-
         def __init__(self, split: str, config: str) -> None:
             self.hf_repo, self.revision, self.trust_remote_code = str(snapshot.folder), "", False
             self.split = split
@@ -195,37 +247,7 @@ def _load_retrieval(
             note_contradictions(self._last, qrels, f"{snapshot.folder}, '{self.split}'", progress)
             return qrels
 
-    data: dict[str, Any] = {}
-    for subset in task.hf_subsets if task.metadata.is_multilingual else ["default"]:
-        if (rows := _candidates_config(snapshot, task, subset)) is not None:
-            data[subset] = {
-                split: _load_candidates(snapshot, rows, split, scratch)
-                for split in task.eval_splits
-            }
-            continue
-        if subset == "default" and not {"default", "qrels"} & set(snapshot.configs):
-            snapshot.require("default")
-        data[subset] = {split: Loader(split, subset).load() for split in task.eval_splits}
-        for split, loaded in data[subset].items():
-            loaded["corpus"] = _without_none(loaded["corpus"])
-            where = f"subset '{subset}', split '{split}'" if subset != "default" else f"'{split}'"
-            origin = f"{snapshot.folder}, {where}"
-            lost = check_split(loaded, origin, dangling=True)
-            published = is_published_gap(task, subset, split, len(loaded["corpus"]), lost)
-            if lost:
-                check_split(loaded, origin, dangling=dangling or published)
-                known = ", as in the published copy (mteb counts as many)" if published else ""
-                progress.note(
-                    f"{origin}: {lost} judged documents are not in the corpus{known}; they count"
-                    " as not retrieved."
-                )
-            if task.metadata.type == "Reranking" and loaded["top_ranked"] is None:
-                raise MissingError(
-                    f"{snapshot.folder} has no configuration 'top_ranked' for {task.metadata.name}"
-                    f" ({split}): a reranking task without its candidate lists would be retrieval"
-                    f" over the whole corpus. There are: {', '.join(snapshot.configs)}."
-                )
-    return data
+    return lambda split, subset: Loader(split, subset).load()
 
 
 def _candidates_config(snapshot: Snapshot, task: AbsTask, subset: str) -> str | None:

@@ -19,14 +19,13 @@ from bge_eval.encode.positions import token_positions
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Backend, Dtype, calibration_digest
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
-from bge_eval.progress import Progress, quiet_transformers
+from bge_eval.progress import quiet_transformers
 from bge_eval.rerank.chosen_backend import choose_openvino
 from bge_eval.rerank.flag_cut import flag_preprocess, longest_pair
 from bge_eval.rerank.padding import pad_apart, padding_fact
 from bge_eval.rerank.reranker import (
     Family,
     LocalReranker,
-    RerankerOptions,
     architecture,
     checked,
     has_module,
@@ -44,25 +43,15 @@ if TYPE_CHECKING:
 class CrossEncoderReranker(LocalReranker):
     """A cross-encoder; weights are loaded with the first pair."""
 
-    def __init__(
-        self,
-        files: ModelFiles,
-        options: RerankerOptions | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Store the options; nothing is loaded yet.
+    _in_openvino: bool
+    """Whether OpenVINO computes in place of torch."""
+    _model: CrossEncoder | None = None
+    _requests: Requests | None = None
 
-        Args:
-            files: the model's files.
-            options: precision, maximum length (None uses the model's limit), device, batches,
-                backend; None for the defaults.
-            progress: reports loading and scoring.
-        """
-        super().__init__(files, options, progress)
+    def _check_options(self) -> None:
+        """Refuse a backend that cannot run here, and texts for int8 in another precision."""
         calibration_digest(self._options.dtype, self._options.calibration)
-        self._in_openvino = choose_openvino(files, self._options)
-        self._model: CrossEncoder | None = None
-        self._requests: Requests | None = None
+        self._in_openvino = choose_openvino(self.files, self._options)
 
     @property
     def packages(self) -> tuple[str, ...]:

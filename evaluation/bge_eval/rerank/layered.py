@@ -20,18 +20,18 @@ from typing import TYPE_CHECKING, Any
 from bge_eval.encode.config import read_config
 from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import DamagedError, UsageError
-from bge_eval.progress import Progress
 from bge_eval.rerank.llm import (
     PREDICT,
     YES_OR_NO,
-    LLMReranker,
     Loader,
     Loading,
     Question,
     Scorer,
+    Scoring,
     asked,
+    llm_family,
 )
-from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
+from bge_eval.rerank.reranker import RerankerOptions, architecture
 
 if TYPE_CHECKING:
     import torch
@@ -247,22 +247,12 @@ _COMPRESS_LAYERS = (8,)
 """FlagEmbedding's default of ``compress_layers``."""
 
 
-def _open_layerwise(
-    files: ModelFiles, options: RerankerOptions, progress: Progress | None
-) -> LLMReranker:
-    return LLMReranker(
-        files,
-        layerwise(options.layers),
-        template=asked(YES_OR_NO),
-        settings={"kind": "layerwise", "layers": options.layers},
-        options=options,
-        progress=progress,
-    )
+def _layerwise(options: RerankerOptions) -> Scoring:
+    settings = {"kind": "layerwise", "layers": options.layers}
+    return Scoring(layerwise(options.layers), asked(YES_OR_NO), settings)
 
 
-def _open_lightweight(
-    files: ModelFiles, options: RerankerOptions, progress: Progress | None
-) -> LLMReranker:
+def _lightweight(options: RerankerOptions) -> Scoring:
     ratio = None if options.compress_ratio == 1 else options.compress_ratio
     compress_at = options.compress_layers or _COMPRESS_LAYERS
     settings = {
@@ -271,44 +261,25 @@ def _open_lightweight(
         "compress_ratio": ratio,
         "compress_layers": ",".join(map(str, compress_at)) if ratio else None,
     }
-    return LLMReranker(
-        files,
-        lightweight(options.layers, ratio or 1, compress_at),
-        template=asked(PREDICT),
-        settings=settings,
-        options=options,
-        progress=progress,
-    )
+    return Scoring(lightweight(options.layers, ratio or 1, compress_at), asked(PREDICT), settings)
 
 
-def _open_matroyshka(
-    files: ModelFiles, options: RerankerOptions, progress: Progress | None
-) -> LLMReranker:
-    return LLMReranker(
-        files,
-        matroyshka(options.layers),
-        template=asked(PREDICT),
-        settings={"kind": "matroyshka", "layers": options.layers},
-        options=options,
-        progress=progress,
-    )
+def _matroyshka(options: RerankerOptions) -> Scoring:
+    settings = {"kind": "matroyshka", "layers": options.layers}
+    return Scoring(matroyshka(options.layers), asked(PREDICT), settings)
 
 
-LAYERWISE = Family(
-    lambda files: architecture(files) == "LayerWiseMiniCPMForCausalLM",
-    _open_layerwise,
-    frozenset({"layers"}),
+LAYERWISE = llm_family(
+    lambda files: architecture(files) == "LayerWiseMiniCPMForCausalLM", _layerwise, {"layers"}
 )
 """bge-reranker-v2-minicpm-layerwise."""
-LIGHTWEIGHT = Family(
+LIGHTWEIGHT = llm_family(
     lambda files: architecture(files) == "CostWiseGemmaForCausalLM",
-    _open_lightweight,
-    frozenset({"layers", "compress"}),
+    _lightweight,
+    {"layers", "compress"},
 )
 """bge-reranker-v2.5-gemma2-lightweight."""
-MATROYSHKA = Family(
-    lambda files: architecture(files) == "CostWiseMistralForCausalLM",
-    _open_matroyshka,
-    frozenset({"layers"}),
+MATROYSHKA = llm_family(
+    lambda files: architecture(files) == "CostWiseMistralForCausalLM", _matroyshka, {"layers"}
 )
 """Matroyshka-ReRanker-passage, -document and -beir."""

@@ -10,7 +10,7 @@ The query is truncated to three quarters of the maximum length, the passage to t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -102,43 +102,42 @@ Loader = Callable[[Loading], Scorer]
 """Loads a family's weights and returns its scorer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How a family of language models scores a pair."""
+
+    load: Loader
+    """Loads the family's weights."""
+    template: Callable[[PreTrainedTokenizerBase, int], Template]
+    """Returns the input format for a tokenizer and a maximum length in tokens."""
+    settings: Mapping[str, Any]
+    """The family and its options, part of the identity."""
+    default_length: int = MAX_LENGTH
+    """The family's maximum length in tokens."""
+
+
 class LLMReranker(LocalReranker):
     """A language model that scores pairs; weights are loaded with the first pair."""
+
+    _loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
 
     def __init__(
         self,
         files: ModelFiles,
-        load: Loader,
-        *,
-        template: Callable[[PreTrainedTokenizerBase, int], Template],
-        settings: dict[str, Any],
-        options: RerankerOptions,
-        default_length: int = MAX_LENGTH,
+        scoring: Scoring,
+        options: RerankerOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Store the options; nothing is loaded yet.
-
-        Args:
-            files: the model's files.
-            load: loads the family's weights.
-            template: returns the input format for a tokenizer and a maximum length in tokens.
-            settings: the family and its options, part of the identity.
-            options: precision, maximum length (None is the family's), device, batches.
-            default_length: the family's maximum length in tokens.
-            progress: reports loading and scoring.
-        """
+        """Store the options as every local reranker does, and the family's scoring."""
         super().__init__(files, options, progress)
-        self._family = settings
-        self._load_scorer = load
-        self._template = template
-        self._default_length = default_length
-        self._loaded: tuple[PreTrainedTokenizerBase, Scorer] | None = None
+        self._scoring = scoring
 
     def _settings(self) -> Mapping[str, Any]:
         # Families of known layers, whose positions are relative, have no type of transformers.
-        padded = self._family["kind"] in ("llm", "qwen3")
+        family = self._scoring.settings
+        padded = family["kind"] in ("llm", "qwen3")
         counted = padded and counts_padding(read_object(self.files.folder / CONFIG))
-        return {**self._family, **(OWN_POSITIONS if counted else {})}
+        return {**family, **(OWN_POSITIONS if counted else {})}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64 logits, higher is more relevant.
@@ -175,7 +174,9 @@ class LLMReranker(LocalReranker):
 
     def _loaded_template(self) -> Template:
         tokenizer, _ = self._load()
-        return self._template(tokenizer, self._options.max_length or self._default_length)
+        return self._scoring.template(
+            tokenizer, self._options.max_length or self._scoring.default_length
+        )
 
     def _rule(self, template: Template) -> PairRule:
         device = first_device(self._options.device).partition(":")[0]
@@ -197,7 +198,7 @@ class LLMReranker(LocalReranker):
                     local_files_only=True,
                 )
                 dtype = getattr(torch, self._options.dtype)
-                scorer = self._load_scorer(
+                scorer = self._scoring.load(
                     Loading(self.files, tokenizer, dtype, device, self.progress.note)
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -302,16 +303,26 @@ def _recognises(files: ModelFiles) -> bool:
     return architecture(files).endswith("ForCausalLM") and "bge-reranker" in files.name
 
 
-def _open(files: ModelFiles, options: RerankerOptions, progress: Progress | None) -> LLMReranker:
-    return LLMReranker(
-        files,
-        load_yes_logit,
-        template=asked(YES_OR_NO),
-        settings={"kind": "llm"},
-        options=options,
-        progress=progress,
+def llm_family(
+    recognises: Callable[[ModelFiles], bool],
+    scoring: Callable[[RerankerOptions], Scoring],
+    options: Collection[str] = (),
+) -> Family:
+    """Return a family of language models.
+
+    Args:
+        recognises: whether files are of the family.
+        scoring: returns how the family scores a pair with the user's options.
+        options: names of the options that it supports, of those that only some families do.
+    """
+    return Family(
+        recognises,
+        lambda files, chosen, progress: LLMReranker(files, scoring(chosen), chosen, progress),
+        frozenset(options),
     )
 
 
-FAMILY = Family(_recognises, _open)
+FAMILY = llm_family(
+    _recognises, lambda options: Scoring(load_yes_logit, asked(YES_OR_NO), {"kind": "llm"})
+)
 """The logit of "Yes" after BGE's question."""

@@ -13,10 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bge_eval.encode.calls import CallScores
-from bge_eval.encode.files import ModelFiles
 from bge_eval.errors import UsageError
-from bge_eval.progress import Progress
-from bge_eval.rerank.reranker import LocalReranker, RerankerOptions, checked
+from bge_eval.rerank.reranker import LocalReranker, checked
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.library import library_positions, load_library, refuse_foreign_modules
 
@@ -29,30 +27,16 @@ _BATCH = 32
 class MultiVectorReranker(LocalReranker):
     """Late interaction by a multi-vector model; weights are loaded with the first pair."""
 
-    def __init__(
-        self,
-        files: ModelFiles,
-        options: RerankerOptions | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Store the options; nothing is loaded yet.
+    _model: Any = None
 
-        Args:
-            files: the model's files.
-            options: precision and device; None for the defaults.
-            progress: reports loading and scoring.
-
-        Raises:
-            UsageError: a maximum length is set, or the model needs remote code.
-        """
-        super().__init__(files, options, progress)
+    def _check_options(self) -> None:
+        """Refuse a maximum length, and remote code that was not allowed."""
         if self._options.max_length is not None:
             raise UsageError(
-                f"--reranker-max-length does not apply to {files.name}, whose files state the"
+                f"--reranker-max-length does not apply to {self.files.name}, whose files state the"
                 " lengths of queries and documents. Leave it out."
             )
-        refuse_foreign_modules(files, trust_remote_code=self._options.trust_remote_code)
-        self._model: Any = None
+        refuse_foreign_modules(self.files, trust_remote_code=self._options.trust_remote_code)
 
     @property
     def packages(self) -> tuple[str, ...]:

@@ -10,9 +10,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bge_eval.encode.files import ModelFiles
-from bge_eval.progress import Progress
-from bge_eval.rerank.llm import LLMReranker, Loading, Question, Scorer, load_language_model
-from bge_eval.rerank.reranker import Family, RerankerOptions, architecture
+from bge_eval.rerank.llm import (
+    Loading,
+    Question,
+    Scorer,
+    Scoring,
+    llm_family,
+    load_language_model,
+)
+from bge_eval.rerank.reranker import architecture
 
 if TYPE_CHECKING:
     import torch
@@ -82,17 +88,7 @@ def _recognises(files: ModelFiles) -> bool:
     return architecture(files) == "Qwen3ForCausalLM" and "qwen3-reranker" in files.name.lower()
 
 
-def _open(files: ModelFiles, options: RerankerOptions, progress: Progress | None) -> LLMReranker:
-    return LLMReranker(
-        files,
-        _load,
-        template=_Chat,
-        settings={"kind": "qwen3"},
-        options=options,
-        default_length=MAX_LENGTH,
-        progress=progress,
-    )
-
-
-FAMILY = Family(_recognises, _open)
+FAMILY = llm_family(
+    _recognises, lambda options: Scoring(_load, _Chat, {"kind": "qwen3"}, MAX_LENGTH)
+)
 """Qwen3-Reranker-0.6B, -4B and -8B, and models trained from them."""

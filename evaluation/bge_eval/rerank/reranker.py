@@ -89,16 +89,23 @@ class LocalReranker(Resumable):
         options: RerankerOptions | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Store the options; nothing is loaded yet.
+        """Store and check the options; nothing is loaded yet.
 
         Args:
             files: the model's files.
             options: the user's options; None for the defaults.
             progress: reports loading and scoring.
+
+        Raises:
+            UsageError: an option does not fit the family or the model.
         """
         self.files = files
         self.progress = progress or Progress()
         self._options = options or RerankerOptions()
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Refuse options that do not fit; most families take all that `Family.options` allows."""
 
     @property
     def name(self) -> str:
