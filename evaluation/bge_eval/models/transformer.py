@@ -32,6 +32,7 @@ from bge_eval.encode.store import EmbeddingStore, default_store
 from bge_eval.errors import UsageError
 from bge_eval.models.dense import DenseModel
 from bge_eval.models.form import Form
+from bge_eval.models.introduction import settings_line
 from bge_eval.models.kinds import ENCODER_OPTIONS, Kind, ModelOptions
 from bge_eval.progress import Progress, WorkDone
 from bge_eval.records import Vectors
@@ -170,34 +171,11 @@ class EncoderModel(DenseModel):
 
     def introduction(self) -> tuple[str, ...]:
         """Return the settings that decide the score, and a hint where a prompt may be missing."""
-        settings, prompts, override = self.settings, self.prompts, self.overrides.query_prompt
-        query = prompts.texts.get("query", "") if override is None else override
-        source = prompts.source if override is None else "--query-prompt"
-        parts = [
-            f"{settings.pooling} pooling",
-            "normalised" if settings.normalize else "not normalised",
-            f"{settings.max_length} tokens",
-            str(settings.similarity),
-            str(settings.dtype),
-            f"query prompt {query!r} ({source})" if query else "no query prompt",
-        ]
-        if prompts.instructions is not None and override is None:
-            parts[-1] = f"mteb's task instructions ({source})"
-        if self.overrides.prompts:
-            parts.append(f"{len(self.overrides.prompts)} prompts of --prompts before them")
-        if self._stated_protocol():
-            parts.append(f"by the rules of {self.protocol.name}")
-        if settings.truncate_dim:
-            parts.insert(2, f"first {settings.truncate_dim} dimensions")
-        if settings.modules:
-            parts.insert(1, f"modules {' → '.join(settings.modules)}")
-        if self.files.base is not None:
-            parts.insert(0, f"adapter of {self.files.base.name}")
-        line = f"{self.files.name} at {self.files.revision[:12]}: {', '.join(parts)}"
+        rules = self.protocol.name if self._stated_protocol() else ""
         return (
-            line,
-            *copy_notes(self._copy, prompts, self.overrides),
-            *left_out_note(prompts, self.overrides),
+            settings_line(self.files, self.settings, self.prompts, self.overrides, rules),
+            *copy_notes(self._copy, self.prompts, self.overrides),
+            *left_out_note(self.prompts, self.overrides),
         )
 
     def machine_settings(self) -> dict[str, Any]:
