@@ -92,7 +92,11 @@ def library_model(files: ModelFiles, options: ModelOptions, progress: Progress |
 
     def load() -> Any:
         model = load_library(
-            files, device=device, dtype=dtype, trust_remote_code=options.trust_remote_code
+            files,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=options.trust_remote_code,
+            note=(progress or Progress()).note,
         )
         if overrides.max_length is not None:
             model.max_seq_length = overrides.max_length

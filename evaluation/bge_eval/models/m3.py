@@ -30,10 +30,11 @@ from bge_eval.records import Run, Vectors
 from bge_eval.rerank.second_stage import with_tail
 from bge_eval.runtime.devices import first_device
 from bge_eval.runtime.token_states import (
+    TokenStates,
     documents_per_group,
     late_interaction,
     linear_head,
-    token_states,
+    read_states,
     token_vectors,
 )
 from bge_eval.search.ranking import best, ranked
@@ -210,44 +211,55 @@ class M3Model(Model):
         Raises:
             DamagedError: a vector is not finite.
         """
+        encoder = self.encoder_model.encoder
+        self._transformer()  # refuses a backend without hidden states
+        forward: Any = encoder.forward
+        with self.progress.step(phase, len(texts), "texts") as step:
+            step.advance(int((~wanted).sum()))
+            for part in read_states(
+                encoder.tokenizer,
+                forward.hidden,
+                [prompt + text for text in texts],
+                lambda states: self._read(states, modes),
+                forward.fitting,
+                max_length=self.encoder_model.settings.max_length,
+                batch_tokens=encoder.batch_tokens,
+                wanted=wanted,
+            ):
+                yield part.rows.tolist(), part.result
+                step.advance(len(part.rows), part.tokens)
+
+    def _read(self, states: TokenStates, modes: set[Mode]) -> M3Vectors:
+        """Return the representations of texts from their hidden states.
+
+        Raises:
+            DamagedError: a vector is not finite.
+        """
         import torch
 
         from bge_eval.runtime.torch_forward import pool
 
         encoder, settings = self.encoder_model.encoder, self.encoder_model.settings
-        transformer, heads = self._transformer(), self._heads()
-        vocabulary = int(transformer.config.vocab_size)
-        forward: Any = encoder.forward
-        unused = {
-            getattr(encoder.tokenizer, f"{name}_token_id") for name in ("cls", "eos", "pad", "unk")
-        }
-        with self.progress.step(phase, len(texts), "texts") as step, torch.inference_mode():
-            step.advance(int((~wanted).sum()))
-            for states in token_states(
-                encoder.tokenizer,
-                forward.hidden,
-                [prompt + text for text in texts],
-                max_length=settings.max_length,
-                batch_tokens=encoder.batch_tokens,
-                wanted=wanted,
-            ):
-                pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
-                # The cosine needs unit vectors, even where the model's files do not normalise.
-                if settings.normalize or settings.similarity is Similarity.COSINE:
-                    pooled = torch.nn.functional.normalize(pooled, dim=-1)
-                dense = pooled.cpu().numpy().astype(np.float32, copy=False)
-                if not np.isfinite(dense).all():
-                    raise DamagedError(
-                        f"The model gave vectors that are not finite in {settings.dtype}."
-                        " Use --dtype float32 or bfloat16."
-                    )
-                sparse = None
-                if Mode.SPARSE in modes:
-                    of_token = torch.relu(heads[Mode.SPARSE](states.hidden))[..., 0].cpu().numpy()
-                    sparse = text_weights(states.ids, of_token, unused, vocabulary)
-                tokens = token_vectors(states, heads[Mode.COLBERT]) if Mode.COLBERT in modes else []
-                yield states.rows.tolist(), M3Vectors(dense, sparse, tokens)
-                step.advance(len(states.rows), states.tokens)
+        heads = self._heads()
+        pooled = pool(states.hidden, states.mask, settings.pooling)[:, : encoder.dimension]
+        # The cosine needs unit vectors, even where the model's files do not normalise.
+        if settings.normalize or settings.similarity is Similarity.COSINE:
+            pooled = torch.nn.functional.normalize(pooled, dim=-1)
+        dense = pooled.cpu().numpy().astype(np.float32, copy=False)
+        if not np.isfinite(dense).all():
+            raise DamagedError(
+                f"The model gave vectors that are not finite in {settings.dtype}."
+                " Use --dtype float32 or bfloat16."
+            )
+        sparse = None
+        if Mode.SPARSE in modes:
+            of_token = torch.relu(heads[Mode.SPARSE](states.hidden))[..., 0].cpu().numpy()
+            names = ("cls", "eos", "pad", "unk")
+            unused = {getattr(encoder.tokenizer, f"{name}_token_id") for name in names}
+            vocabulary = int(self._transformer().config.vocab_size)
+            sparse = text_weights(states.ids, of_token, unused, vocabulary)
+        tokens = token_vectors(states, heads[Mode.COLBERT]) if Mode.COLBERT in modes else []
+        return M3Vectors(dense, sparse, tokens)
 
     def _transformer(self) -> Any:
         forward = self.encoder_model.encoder.forward

@@ -9,7 +9,7 @@ document token. Folders of multi-vector models run as `bge_eval.rerank.multi_vec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +34,12 @@ from bge_eval.runtime.token_states import (
     hidden_states,
     late_interaction,
     linear_head,
-    token_states,
+    read_states,
     token_vectors,
 )
+
+if TYPE_CHECKING:
+    from bge_eval.runtime.fitting import Fitting
 
 MAX_LENGTH = 512
 """Default of the longest text, in tokens; longer texts are truncated."""
@@ -50,6 +53,7 @@ class LateInteractionReranker(LocalReranker):
     """Late interaction of a transformer's token vectors; weights are loaded with the first pair."""
 
     _loaded: tuple[Any, Any, Any] | None = None
+    _fitting: Fitting | None = None
 
     def _settings(self) -> Mapping[str, Any]:
         return {"kind": "late"}
@@ -107,15 +111,21 @@ class LateInteractionReranker(LocalReranker):
     ) -> Iterator[tuple[list[int], list[npt.NDArray[np.float32]]]]:
         """Yield the places and the token vectors of each batch that has a wanted text."""
         tokenizer, model, head = self._load()
-        for states in token_states(
+        if self._fitting is None:
+            from bge_eval.runtime.fitting import Fitting
+
+            self._fitting = Fitting(self.files.name, self.progress.note)
+        for part in read_states(
             tokenizer,
             hidden_states(model),
             texts,
+            lambda states: token_vectors(states, head),
+            self._fitting,
             max_length=self._options.max_length or MAX_LENGTH,
             batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
             wanted=wanted,
         ):
-            yield states.rows.tolist(), token_vectors(states, head)
+            yield part.rows.tolist(), part.result
 
     def _load(self) -> tuple[Any, Any, Any]:
         if self._loaded is not None:

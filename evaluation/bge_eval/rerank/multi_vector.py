@@ -90,6 +90,7 @@ class MultiVectorReranker(LocalReranker):
                     device=first_device(self._options.device),
                     dtype=self._options.dtype,
                     trust_remote_code=self._options.trust_remote_code,
+                    note=self.progress.note,
                 )
         return self._model
 

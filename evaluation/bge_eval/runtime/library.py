@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bge_eval.encode.body import tokenizer_options
@@ -47,7 +48,14 @@ def library_positions(files: ModelFiles) -> dict[str, str]:
     return own_positions(files, tokenizer_options(transformer_folder(files.folder)))
 
 
-def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_code: bool) -> Any:
+def load_library(
+    files: ModelFiles,
+    *,
+    device: str,
+    dtype: str,
+    trust_remote_code: bool,
+    note: Callable[[str], None] = lambda text: None,
+) -> Any:
     """Return a folder's ``SentenceTransformer``, ``SparseEncoder`` or ``MultiVectorEncoder``.
 
     Args:
@@ -55,6 +63,7 @@ def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_cod
         device: torch's device.
         dtype: the precision, such as "float32".
         trust_remote_code: run Python code from the model's repository.
+        note: is told that batches are computed in parts.
 
     Raises:
         MissingError: a package or a file is missing.
@@ -64,6 +73,8 @@ def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_cod
     import torch
     from transformers import PreTrainedModel
 
+    from bge_eval.runtime.fitting import Fitting
+    from bge_eval.runtime.library_parts import run_in_parts
     from bge_eval.runtime.loading import outermost, refuse_random_weights
     from bge_eval.runtime.own_positions import number_own_tokens
 
@@ -89,6 +100,7 @@ def load_library(files: ModelFiles, *, device: str, dtype: str, trust_remote_cod
             if getattr(getattr(model, "tokenizer", None), "padding_side", None) == "left":
                 for each in outermost(model, PreTrainedModel):
                     number_own_tokens(each)
+            run_in_parts(model, Fitting(files.name, note))
     except BgeEvalError:
         raise
     except (OSError, ImportError) as error:

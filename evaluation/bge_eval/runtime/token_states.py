@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from bge_eval.runtime.fitting import Fitting
+
+_T = TypeVar("_T")
 _GROUP_BYTES = 2**30
 """Memory for token vectors; a BGE-M3 document of 8,192 tokens has 32 MiB of them."""
 
@@ -38,15 +41,29 @@ class TokenStates:
         return sum(map(len, self.ids))
 
 
-def token_states(
+@dataclass(frozen=True, slots=True)
+class ReadTexts(Generic[_T]):
+    """What was read of the hidden states of some texts, which are no longer in memory."""
+
+    rows: npt.NDArray[np.int64]
+    """The texts' indices among all texts."""
+    tokens: int
+    """The number of their tokens without padding."""
+    result: _T
+    """What ``read`` returned."""
+
+
+def read_states(
     tokenizer: PreTrainedTokenizerBase,
     hidden_of: Callable[[Mapping[str, Tokens]], torch.Tensor],
     texts: Sequence[str],
+    read: Callable[[TokenStates], _T],
+    fitting: Fitting,
     *,
     max_length: int,
     batch_tokens: int,
     wanted: npt.NDArray[np.bool_] | None = None,
-) -> Iterator[TokenStates]:
+) -> Iterator[ReadTexts[_T]]:
     """Run a transformer over texts, longest first, in batches of similar length.
 
     Args:
@@ -54,10 +71,18 @@ def token_states(
         hidden_of: from padded ``input_ids`` and ``attention_mask`` to the last hidden states,
             ``(batch, tokens, dim)`` on the device of the model.
         texts: the inputs.
+        read: reduces the hidden states of a batch, or of a part of one, on the device.
+        fitting: divides the batches that do not fit into a GPU's memory.
         max_length: longest input in tokens.
         batch_tokens: tokens per batch, padding included.
         wanted: ``(n_texts,)``: batches without one of these texts are left out; None runs all.
             The others are whole, since rounding depends on the batch of a text.
+
+    Yields:
+        The texts of a batch, or of a part of it, with what was read of them.
+
+    Raises:
+        NotReadyError: the memory does not hold a single text.
     """
     import torch
 
@@ -76,10 +101,22 @@ def token_states(
             batch = [ids[row] for row in rows]
             inputs = padded(batch, longest, tokenizer.pad_token_id or 0, left=False)
             real = (np.arange(longest) < lengths[rows][:, None]).astype(np.int64)
-            with torch.inference_mode():
-                hidden = hidden_of({"input_ids": inputs, "attention_mask": real}).float()
-                mask = torch.from_numpy(real).to(hidden.device)
-            yield TokenStates(start + rows, batch, hidden, mask)
+
+            def of_part(
+                part: slice,
+                rows: Tokens = start + rows,
+                batch: list[list[int]] = batch,
+                inputs: Tokens = inputs,
+                real: Tokens = real,
+            ) -> ReadTexts[_T]:
+                with torch.inference_mode():
+                    features = {"input_ids": inputs[part], "attention_mask": real[part]}
+                    hidden = hidden_of(features).float()
+                    mask = torch.from_numpy(real[part]).to(hidden.device)
+                    states = TokenStates(rows[part], batch[part], hidden, mask)
+                    return ReadTexts(states.rows, states.tokens, read(states))
+
+            yield from fitting.run(len(rows), of_part)
 
 
 def hidden_states(model: Any) -> Callable[[Mapping[str, Tokens]], torch.Tensor]:

@@ -69,7 +69,8 @@ class TorchForward:
         if settings.dtype is Dtype.INT8_DYNAMIC:
             self.model = _quantized(self.model, self._device)
         keep_no_cache(self.model)
-        self._fitting = Fitting(files.name, note)
+        self.fitting = Fitting(files.name, note)
+        """Divides the batches that do not fit into the GPU's memory."""
         skips = skips_padding(self._device) if skip_padding is None else skip_padding
         self._unpadded = unpadded(self.model, note) if skips else None
 
@@ -101,7 +102,7 @@ class TorchForward:
         return hidden
 
     def _pooled(self, batch: Batch) -> torch.Tensor:
-        parts = self._fitting.run(len(batch.rows), lambda part: self._pooled_part(batch, part))
+        parts = self.fitting.run(len(batch.rows), lambda part: self._pooled_part(batch, part))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _pooled_part(self, batch: Batch, part: slice) -> torch.Tensor:
