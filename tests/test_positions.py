@@ -20,13 +20,16 @@ from bge_eval.encode.settings import (
     apply_overrides,
     read_model_config,
 )
+from bge_eval.errors import DamagedError, UsageError
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.rerank.families import RerankerOptions, load_reranker
 from bge_eval.rerank.kinds import RerankerKind
+from bge_eval.runtime.pooling import pooled
 from bge_eval.runtime.text_encoder import TextEncoder, load_tokenizer
-from bge_eval.runtime.torch_forward import TorchForward
+from bge_eval.runtime.token_states import TokenStates, token_vectors
+from bge_eval.runtime.torch_forward import TorchForward, pool
 from conftest import make_encoder
 from parity.tiny_rerankers import PAIRS
 from parity.tiny_rerankers import tokenizer as byte_tokenizer
@@ -213,3 +216,53 @@ def test_a_folder_run_by_sentence_transformers_gives_each_text_its_own_vector(
     together = loaded.model.encode(TEXTS)
     alone = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, batch_size=1)
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", [Pooling.CLS, Pooling.MEAN, Pooling.LAST])
+def test_a_text_of_no_token_is_pooled_alike_in_every_batch(pooling: Pooling) -> None:
+    import torch
+
+    hidden = torch.arange(24.0).view(2, 4, 3)
+    mask = torch.tensor([[0, 0, 0, 0], [1, 1, 1, 0]])
+    wide, narrow = (pool(hidden[:, :n], mask[:, :n], pooling)[0] for n in (4, 1))
+    assert torch.equal(wide, narrow)
+    in_numpy = pooled(hidden.numpy(), mask.numpy(), pooling)
+    np.testing.assert_array_equal(in_numpy, pool(hidden, mask, pooling).numpy())
+
+
+def test_a_text_of_no_token_has_no_token_vectors() -> None:
+    import torch
+
+    mask = torch.tensor([[0, 0, 0], [1, 1, 0]])
+    states = TokenStates(np.arange(2), [[], [5, 6]], torch.ones(2, 3, 4), mask)
+    assert [len(vectors) for vectors in token_vectors(states, None)] == [0, 1]
+
+
+def late(folder: Path, **more: Any) -> Any:
+    options = RerankerOptions(device="cpu", kind=RerankerKind.LATE, **more)
+    return load_reranker(locate(str(folder)), options)
+
+
+def test_late_interaction_cuts_texts_at_the_model_s_positions(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    size = byte_tokenizer(tmp_path, "right")
+    config = BertConfig(vocab_size=size, num_attention_heads=2, max_position_embeddings=40, **sizes)
+    BertModel(config).save_pretrained(tmp_path)
+    [cut, whole] = late(tmp_path).score([("a query", "b" * 40), ("a query", "b" * 90)])
+    assert cut == whole
+    with pytest.raises(UsageError, match=r"--reranker-max-length 41 exceeds the 40 positions"):
+        late(tmp_path, max_length=41).score([("a query", "b" * 90)])
+
+
+def test_late_interaction_refuses_random_weights(tmp_path: Path, tiny_bge: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_bge, folder)
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(DamagedError, match="lacks weights of its configuration"):
+        late(folder).score([("a query", "a document")])

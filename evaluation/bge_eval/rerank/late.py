@@ -17,7 +17,8 @@ import numpy.typing as npt
 from bge_eval.encode.calls import CallRecords, CallScores
 from bge_eval.encode.files import ModelFiles
 from bge_eval.encode.modules import is_multi_vector
-from bge_eval.errors import MissingError, one_line
+from bge_eval.encode.positions import token_positions
+from bge_eval.errors import MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.multi_vector import MultiVectorReranker
 from bge_eval.rerank.reranker import (
@@ -74,7 +75,7 @@ class LateInteractionReranker(LocalReranker):
         documents = list(rows_by_document)
         with self.progress.step("rerank", len(pairs), "pairs") as step:
             dimension = int(self._load()[1].config.hidden_size)
-            group = documents_per_group(self._options.max_length or MAX_LENGTH, dimension, _CHUNK)
+            group = documents_per_group(self._length(), dimension, _CHUNK)
             for start in range(0, len(documents), group):
                 part = documents[start : start + group]
                 wanted = np.array([scores.lacks(rows_by_document[text]) for text in part])
@@ -121,11 +122,26 @@ class LateInteractionReranker(LocalReranker):
             texts,
             lambda states: token_vectors(states, head),
             self._fitting,
-            max_length=self._options.max_length or MAX_LENGTH,
+            max_length=self._length(),
             batch_tokens=self._options.batch_tokens or default_batch_tokens(model.device.type),
             wanted=wanted,
         ):
             yield part.rows.tolist(), part.result
+
+    def _length(self) -> int:
+        """Return the longest text in tokens: the user's, or 512 or the model's positions.
+
+        Raises:
+            UsageError: the user's is more than the model has positions for.
+        """
+        positions = token_positions(self._load()[1].config.to_dict())
+        stated = self._options.max_length
+        if stated is not None and positions is not None and stated > positions:
+            raise UsageError(
+                f"--reranker-max-length {stated} exceeds the {positions} positions of"
+                f" {self.files.name}."
+            )
+        return stated or min(MAX_LENGTH, positions or MAX_LENGTH)
 
     def _load(self) -> tuple[Any, Any, Any]:
         if self._loaded is not None:
@@ -133,6 +149,7 @@ class LateInteractionReranker(LocalReranker):
         import torch
         from transformers import AutoModel, AutoTokenizer
 
+        from bge_eval.runtime.loading import refuse_other_weights
         from bge_eval.runtime.unpadded import run_unpadded, skips_padding
 
         device = torch.device(first_device(self._options.device))
@@ -143,8 +160,11 @@ class LateInteractionReranker(LocalReranker):
         with self.progress.step("load reranker"), quiet_transformers():
             try:
                 tokenizer = AutoTokenizer.from_pretrained(self.files.folder, **common)
-                model = AutoModel.from_pretrained(
-                    self.files.folder, dtype=getattr(torch, self._options.dtype), **common
+                loaded: Any = AutoModel.from_pretrained(
+                    self.files.folder,
+                    dtype=getattr(torch, self._options.dtype),
+                    output_loading_info=True,
+                    **common,
                 )
             except (OSError, ValueError, KeyError, RuntimeError) as error:
                 reason = one_line(error)
@@ -152,6 +172,8 @@ class LateInteractionReranker(LocalReranker):
                     f"The reranker {self.files.name} could not be loaded from {self.files.folder}:"
                     f" {reason}"
                 ) from error
+        model, info = loaded
+        refuse_other_weights(model, info, self.files.name)
         path = self.files.folder / _HEAD
         head = linear_head(path, device) if path.is_file() else None
         model = model.to(device).eval()

@@ -80,7 +80,7 @@ def load_transformer(
             f"{files.weights / CONFIG} cannot be used by transformers"
             f" ({type(error).__name__}: {one_line(error)})."
         ) from error
-    _refuse_other_weights(model, info, files.name)
+    refuse_other_weights(model, info, files.name)
     return model if files.base is None else merged(model, transformer_folder(files.folder))
 
 
@@ -110,7 +110,7 @@ def refuse_random_weights(root: torch.nn.Module, name: str) -> None:
                 local_files_only=True,
                 **values,
             )
-            _refuse_other_weights(model, info, name)
+            refuse_other_weights(model, info, name)
 
 
 def outermost(module: torch.nn.Module, kind: type) -> Iterator[Any]:
@@ -141,8 +141,17 @@ def _padding_free(auto: Any, config: Any, device: torch.device, dtype: str) -> d
     return {"attn_implementation": "flash_attention_2"} if supported else {}
 
 
-def _refuse_other_weights(model: Any, info: Mapping[str, Any], name: str) -> None:
-    """Refuse weights that are missing, of another shape, of further layers, or all zero."""
+def refuse_other_weights(model: Any, info: Mapping[str, Any], name: str) -> None:
+    """Refuse weights that are missing, of another shape, of further layers, or all zero.
+
+    Args:
+        model: the loaded model of transformers, without a head.
+        info: transformers' loading report.
+        name: the model's name, for the message.
+
+    Raises:
+        DamagedError: the weights are not the model's own.
+    """
     # A pooler head is not used here.
     missing = [key for key in info["missing_keys"] if "pooler" not in key.split(".")]
     if missing or info.get("mismatched_keys"):

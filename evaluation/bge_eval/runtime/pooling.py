@@ -58,6 +58,7 @@ def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: str) -> Vector
     if pooling == Pooling.CLS:
         position = mask.argmax(axis=1)
     else:
-        position = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+        last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
+        position = last * mask.any(axis=1)  # of no token, the first place: the last is the batch's
     selected: Vectors = hidden[np.arange(len(hidden)), position]
     return selected

@@ -148,7 +148,7 @@ def token_vectors(
             vectors = head(vectors)
         vectors = torch.nn.functional.normalize(vectors, dim=-1).cpu()
     return [
-        vectors[index, : len(ids) - 1].numpy().astype(np.float32, copy=False)
+        vectors[index, : max(len(ids) - 1, 0)].numpy().astype(np.float32, copy=False)
         for index, ids in enumerate(states.ids)
     ]
 
