@@ -12,7 +12,13 @@ from bge_eval.cli.formats.registry import Format
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.index import parse_params
 from bge_eval.cli.options.machine import MachineFlags
-from bge_eval.cli.options.model import FamilyFlags, ModelFlags, PromptFlags, SettingFlags
+from bge_eval.cli.options.model import (
+    FamilyFlags,
+    ModelFlags,
+    PromptFlags,
+    RemoteCode,
+    SettingFlags,
+)
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.options.tasks import TaskFlags, split_names
 from bge_eval.cli.quiet import prepare
@@ -46,14 +52,7 @@ class EmbedderFlags:
         typer.Option(help="Branch, tag or commit of a hub model.", rich_help_panel=_MODEL),
     ] = None
     settings: SettingFlags = field(default_factory=SettingFlags)
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run Python code that comes with the model.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = False
+    trust_remote_code: RemoteCode = False
     prompting: PromptFlags = field(default_factory=PromptFlags)
     family: FamilyFlags = field(default_factory=FamilyFlags)
 

@@ -15,10 +15,10 @@ from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
+from bge_eval.judgements.agreement import LEAST_KAPPA, Agreement
 
 if TYPE_CHECKING:
     from bge_eval.compare.outputs import Source
-    from bge_eval.judgements.agreement import Agreement
     from bge_eval.judgements.llm import ModelJudge
     from bge_eval.judgements.sheet import Row
     from bge_eval.records import Qrels
@@ -191,7 +191,7 @@ class AskFlags:
             help="Judge the rest only if agreement on the controls, Cohen's kappa, is at least"
             " this."
         ),
-    ] = 0.4
+    ] = LEAST_KAPPA
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 8
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for an answer.")] = 600.0
 

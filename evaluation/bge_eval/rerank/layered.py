@@ -249,7 +249,7 @@ _COMPRESS_LAYERS = (8,)
 
 def _layerwise(options: RerankerOptions) -> Scoring:
     settings = {"kind": "layerwise", "layers": options.layers}
-    return Scoring(layerwise(options.layers), asked(YES_OR_NO), settings)
+    return _own_layers(layerwise(options.layers), YES_OR_NO, settings)
 
 
 def _lightweight(options: RerankerOptions) -> Scoring:
@@ -261,12 +261,16 @@ def _lightweight(options: RerankerOptions) -> Scoring:
         "compress_ratio": ratio,
         "compress_layers": ",".join(map(str, compress_at)) if ratio else None,
     }
-    return Scoring(lightweight(options.layers, ratio or 1, compress_at), asked(PREDICT), settings)
+    return _own_layers(lightweight(options.layers, ratio or 1, compress_at), PREDICT, settings)
 
 
 def _matroyshka(options: RerankerOptions) -> Scoring:
     settings = {"kind": "matroyshka", "layers": options.layers}
-    return Scoring(matroyshka(options.layers), asked(PREDICT), settings)
+    return _own_layers(matroyshka(options.layers), PREDICT, settings)
+
+
+def _own_layers(load: Loader, question: str, settings: Mapping[str, Any]) -> Scoring:
+    return Scoring(load, asked(question), settings, by_transformers=False)
 
 
 LAYERWISE = llm_family(

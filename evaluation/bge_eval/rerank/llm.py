@@ -114,6 +114,9 @@ class Scoring:
     """The family and its options, part of the identity."""
     default_length: int = MAX_LENGTH
     """The family's maximum length in tokens."""
+    by_transformers: bool = True
+    """Whether transformers' class of the model computes, which may count padding as positions;
+    families whose layers are ours have relative positions."""
 
 
 class LLMReranker(LocalReranker):
@@ -133,11 +136,11 @@ class LLMReranker(LocalReranker):
         self._scoring = scoring
 
     def _settings(self) -> Mapping[str, Any]:
-        # Families of known layers, whose positions are relative, have no type of transformers.
-        family = self._scoring.settings
-        padded = family["kind"] in ("llm", "qwen3")
-        counted = padded and counts_padding(read_object(self.files.folder / CONFIG))
-        return {**family, **(OWN_POSITIONS if counted else {})}
+        scoring = self._scoring
+        counted = scoring.by_transformers and counts_padding(
+            read_object(self.files.folder / CONFIG)
+        )
+        return {**scoring.settings, **(OWN_POSITIONS if counted else {})}
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
         """Score pairs: ``(n_pairs,)`` float64 logits, higher is more relevant.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -15,6 +15,16 @@ from bge_eval.models.fused import Fusion
 from bge_eval.models.kinds import Loader
 
 _MODEL, _PROMPTS, _FAMILIES = "Model", "Prompts", "Families of models"
+
+RemoteCode: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code that comes with the model.",
+        rich_help_panel=_MODEL,
+    ),
+]
+"""``--trust-remote-code``, of every command that opens a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +206,7 @@ class ModelFlags:
         ),
     ] = None
     settings: SettingFlags = field(default_factory=SettingFlags)
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Run Python code that comes with the model.",
-            rich_help_panel=_MODEL,
-        ),
-    ] = False
+    trust_remote_code: RemoteCode = False
     prompting: PromptFlags = field(default_factory=PromptFlags)
     searching: IndexFlags = field(default_factory=IndexFlags)
     family: FamilyFlags = field(default_factory=FamilyFlags)

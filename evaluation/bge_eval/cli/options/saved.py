@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bge_eval.cli.options.tasks import split_names
+from bge_eval.cli.options.tasks import Languages, Subsets, split_names
 
 DEFAULT_RUNS = Path("results/runs")
 """The folder of results where a command names none."""
@@ -63,14 +63,8 @@ class SavedFlags:
 class PartFlags:
     """The subsets of the tasks that a table is of."""
 
-    subset: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
-    ] = None
-    lang: Annotated[
-        list[str] | None,
-        typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
-    ] = None
+    subset: Subsets = None
+    lang: Languages = None
 
     @property
     def subsets(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -19,6 +19,18 @@ def complete_tasks(incomplete: str) -> list[str]:
     known = suites()
     names = [*known, *dict.fromkeys(task for suite in known.values() for task in suite.tasks)]
     return [name for name in names if name.casefold().startswith(incomplete.casefold())]
+
+
+Subsets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
+]
+"""``--subset``, of every command that takes it."""
+Languages: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
+]
+"""``--lang``, of every command that takes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +57,8 @@ class TaskFlags:
             autocompletion=complete_tasks,
         ),
     ] = None
-    subset: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
-    ] = None
-    lang: Annotated[
-        list[str] | None,
-        typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
-    ] = None
+    subset: Subsets = None
+    lang: Languages = None
 
     @property
     def experiment(self) -> Path | None:

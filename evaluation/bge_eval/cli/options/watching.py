@@ -11,7 +11,7 @@ import typer
 from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.index import IndexFlags
 from bge_eval.cli.options.model import FamilyFlags, ModelFlags, PromptFlags, SettingFlags
-from bge_eval.cli.options.tasks import complete_tasks, split_names
+from bge_eval.cli.options.tasks import Languages, Subsets, complete_tasks, split_names
 from bge_eval.errors import UsageError
 
 _PANEL = "Watching"
@@ -30,14 +30,8 @@ class WatchFlags:
             autocompletion=complete_tasks,
         ),
     ] = None
-    subset: Annotated[
-        list[str] | None,
-        typer.Option(help="Only these subsets (languages) of tasks that have several; repeat."),
-    ] = None
-    lang: Annotated[
-        list[str] | None,
-        typer.Option(help="Only tasks and subsets of these languages (eng, zho, de); repeat."),
-    ] = None
+    subset: Subsets = None
+    lang: Languages = None
     newest_first: Annotated[
         bool,
         typer.Option(
