@@ -112,7 +112,7 @@ def _linear(dtype: str, wide: int, out: int) -> Any:
     return _model(dtype, [[-1, -1, wide]], build)
 
 
-def _attention(dtype: str, *, softmax: bool) -> Any:
+def _attention(dtype: str, width: int, *, softmax: bool) -> Any:
     """Return attention over ``(texts, heads, tokens, width)``; or its two products alone."""
     from openvino import opset13 as ops
 
@@ -122,7 +122,7 @@ def _attention(dtype: str, *, softmax: bool) -> Any:
         scores = ops.matmul(query, key, False, True)
         return ops.add(ops.matmul(scores, value, False, False), mask)
 
-    heads = [-1, -1, -1, 32]
+    heads = [-1, -1, -1, width]
     return _model(dtype, [heads, heads, heads, [-1, 1, 1, -1] if softmax else [1]], build)
 
 
@@ -176,10 +176,11 @@ def linear_seconds(dtype: str, sizes: Sizes, shapes: Shapes) -> float:
 
 def attention_seconds(dtype: str, sizes: Sizes, shapes: Shapes, *, softmax: bool) -> float:
     """Return the CPU seconds of the attention of all layers, alone."""
-    compiled = _attention(dtype, softmax=softmax)
+    width = sizes.hidden // sizes.heads
+    compiled = _attention(dtype, width, softmax=softmax)
     total = 0.0
     for texts, tokens in shapes:
-        heads = [texts, sizes.heads, tokens, sizes.hidden // sizes.heads]
+        heads = [texts, sizes.heads, tokens, width]
         mask = [texts, 1, 1, tokens] if softmax else [1]
         total += _seconds(compiled, [heads, heads, heads, mask])
     return sizes.attentions * total
@@ -192,24 +193,36 @@ def spent(call: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - cpu
 
 
-def _encoder(dtype: str, threads: int) -> Any:
-    from bge_eval.encode.locate import BUILTIN
-    from bge_eval.encode.settings import Dtype, Overrides
+def make_base(folder: str) -> None:
+    """Save an encoder of the size of bge-base, 12 layers 768 wide, with random weights."""
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from bge_eval.encode.locate import BUILTIN, locate
+
+    torch.manual_seed(0)
+    BertModel(BertConfig()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(locate(BUILTIN).folder)).save_pretrained(folder)
+
+
+def _encoder(model: str, dtype: str, threads: int) -> Any:
+    from bge_eval.encode.settings import Dtype, Overrides, Pooling
     from bge_eval.models.kinds import ModelOptions
     from bge_eval.models.transformer import EncoderModel
 
     os.environ[THREADS] = str(threads)
-    options = ModelOptions(device="cpu", store=False, overrides=Overrides(dtype=Dtype(dtype)))
-    return EncoderModel(BUILTIN, options).encoder
+    overrides = Overrides(dtype=Dtype(dtype), pooling=Pooling.MEAN, normalize=True)
+    options = ModelOptions(device="cpu", store=False, overrides=overrides)
+    return EncoderModel(model, options).encoder
 
 
-def encoding(texts: list[str], dtypes: Sequence[str], rounds: int) -> None:
+def encoding(model: str, texts: list[str], dtypes: Sequence[str], rounds: int) -> None:
     """Print the tables of an encoder: the whole path by threads, and the steps of one thread."""
-    from bge_eval.encode.locate import BUILTIN, locate
+    from bge_eval.encode.locate import locate
 
-    sizes = Sizes.read(locate(BUILTIN).folder)
+    sizes = Sizes.read(locate(model).folder)
     cores = sorted({1, os.cpu_count() or 1})
-    ours = {(dtype, count): _encoder(dtype, count) for dtype in dtypes for count in cores}
+    ours = {(dtype, count): _encoder(model, dtype, count) for dtype in dtypes for count in cores}
     lengths = _lengths(ours[dtypes[0], 1], texts)
     work = sizes.operations(lengths)
     for (_, count), encoder in ours.items():
@@ -336,11 +349,18 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
+    parser.add_argument(
+        "--base", action="store_true", help="random weights of bge-base's size, not MiniLM"
+    )
     arguments = parser.parse_args()
     with (arguments.collection / "corpus.jsonl").open(encoding="utf-8") as lines:
         texts = [json.loads(next(lines))["text"] for _ in range(arguments.documents)]
     if texts:
-        encoding(texts, arguments.dtypes, arguments.rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            if arguments.base:
+                make_base(folder)
+            model = folder if arguments.base else "builtin:all-MiniLM-L6-v2"
+            encoding(model, texts, arguments.dtypes, arguments.rounds)
     if arguments.pairs:
         pairs = pairs_of(str(arguments.collection), arguments.pairs)
         reranking(pairs, arguments.dtypes, arguments.rounds)
