@@ -108,21 +108,29 @@ def test_a_kept_index_states_the_seconds_of_its_building(tmp_path: Path) -> None
     assert _tried([options], tmp_path)[0].build_seconds is None
 
 
-def test_an_index_is_asked_for_its_depth_and_told_what_has_no_effect() -> None:
+def test_an_index_is_asked_for_its_depth_and_searched_as_wide_as_its_parameter_says() -> None:
     from bge_eval.search.engines import engine
 
     documents, queries = _clustered(3)
-    notes: list[str] = []
-    for depth, expected in ((None, 1000), (50, 50)):
-        options = IndexOptions.checked("HNSW16", {"efSearch": 64}, depth=depth)
+
+    def searched(width: int, depth: int | None) -> tuple[list[list[int]], list[str]]:
+        notes: list[str] = []
+        options = IndexOptions.checked("HNSW16", {"efSearch": width}, depth=depth)
         search = engine(options, None, notes.append)(
             queries, 1000, lambda rows: list(map(str, rows))
         )
         search.add(documents, 0)
-        found = max(len(rows) for rows, _ in search.results())
-        assert (found == 50) if expected == 50 else (50 < found <= 1000)
-    told = [note for note in notes if "has no effect" in note]
-    assert len(told) == 1 and "efSearch=64 has no effect on lists of 1,000" in told[0]
+        lists = [rows[np.argsort(-scores)] for rows, scores in search.results()]
+        return [rows.tolist() for rows in lists], notes
+
+    deep, notes = searched(64, None)
+    short, _ = searched(64, 50)
+    assert max(map(len, short)) == 50 < max(map(len, deep)) <= 1000
+    # faiss visits as much of the graph for 50 documents as for 1,000, and no note may deny it.
+    assert [rows[:10] for rows in short] == [rows[:10] for rows in deep]
+    assert not any("effect" in note for note in notes)
+    narrow, wide = searched(2, None)[0], searched(1000, None)[0]
+    assert [rows[:10] for rows in narrow] != [rows[:10] for rows in wide]
     with pytest.raises(UsageError, match="--index-depth has no effect on --index flat"):
         IndexOptions.checked("flat", {}, depth=10)
 

@@ -32,8 +32,6 @@ _GPU_DEPTH = 2048
 """Longest lists of faiss's GPU indexes."""
 _NSG = re.compile(r"NSG(\d*)")
 _NSG_LINKS = 32
-_GRAPH = re.compile(r"(?:.*,)?B?HNSW")
-"""Start of a factory string whose documents are the nodes of a graph."""
 
 
 def check_factory(options: IndexOptions, dimension: int | None = None) -> None:
@@ -128,7 +126,6 @@ class FaissIndex:
         Raises:
             UsageError: the corpus is too small for the index.
         """
-        self._tell_of_a_narrow_search(k)
         opened = self.opened(vectors)
         represented = opened.represent(queries)
         if not opened.is_binary and k <= _GPU_DEPTH:
@@ -168,14 +165,6 @@ class FaissIndex:
 
     def _precision(self) -> Precision:
         return Precision.BINARY if is_binary(self.options) else self.options.precision
-
-    def _tell_of_a_narrow_search(self, k: int) -> None:
-        width = dict(self.options.params).get("efSearch", k)
-        if width < k and _GRAPH.match(self.options.name):
-            self.note(
-                f"HNSW searches at least as wide as it is asked for documents: efSearch={width:g}"
-                f" has no effect on lists of {k:,}. --index-depth asks for fewer."
-            )
 
     def _read(self, path: Path) -> Any:
         """Return the kept index of a file; None if there is none that can be read."""

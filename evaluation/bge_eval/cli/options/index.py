@@ -59,8 +59,8 @@ class IndexFlags:
             min=1,
             max=100_000,
             metavar="N",
-            help="Ask faiss's index for N documents of each query, as your system does; HNSW"
-            " searches at least as wide. Default: 1000, mteb's deepest cutoff.",
+            help="Ask faiss's index for N documents of each query, as your system does. Default:"
+            " 1000, mteb's deepest cutoff.",
             rich_help_panel=_PANEL,
         ),
     ] = None
