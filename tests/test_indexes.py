@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,39 @@ def test_models_without_an_index_refuse_one(bge_eval: CommandLine, tmp_path: Pat
     done = bge_eval("run", "demo", "-m", "bm25", "-o", tmp_path, "--index", "HNSW16")
     assert done.returncode == 2
     assert "--index cannot be used with --model bm25" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-m", "minilm"), "No model 'minilm': it is neither a folder"),
+        (("-m", "builtin:nothing"), "No embedded model 'builtin:nothing'"),
+        (("-m", "bm25", "--index", "HNSW16"), "--index cannot be used with --model bm25"),
+        (("-m", BUILTIN, "--reranker", "nothing"), "No model 'nothing'"),
+        (("-m", BUILTIN, "--index", "hnsw32"), "Did you mean 'HNSW32'?"),
+        (("-m", BUILTIN, "--rescore-top", "10"), "--rescore-top has no effect"),
+    ],
+)
+def test_wrong_names_are_refused_before_torch_is_loaded(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from bge_eval.cli.app import application
+
+    for package in ("torch", "mteb"):
+        monkeypatch.setitem(sys.modules, package, None)  # an import of it raises ImportError
+    with pytest.raises(SystemExit) as end:
+        application("run")(["run", "demo", "-o", str(tmp_path), *arguments])
+    told = " ".join(capsys.readouterr().err.split())
+    assert end.value.code == 2
+    assert message in told and "Loading mteb" not in told
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    from bge_eval.cli.options.index import parse_params
+
+    with pytest.raises(UsageError, match="--index-param efSearch is given twice, 'efSearch=65'"):
+        parse_params(["efSearch=64", "efSearch=65"], "--index-param")

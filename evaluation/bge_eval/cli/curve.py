@@ -221,7 +221,9 @@ def curve(
     from bge_eval.cli.console import TerminalProgress, stdout
 
     progress = TerminalProgress(quiet=printed.quiet)
-    axes.grid()  # refuses what faiss cannot build, before torch is loaded
+    # Refused before torch is loaded: a name that is none, and what faiss cannot build.
+    _check_model(model.with_dimension(None), server, machine, data.offline)
+    axes.grid()
     progress.note("Loading mteb and torch …")
 
     from bge_eval.cli.curves import CurveOutput
@@ -281,6 +283,15 @@ def _check(
         raise UsageError("--profile is an option of `bge-eval run`; leave it out.")
     if server.reranker_api is not None or server.reranker_api_model is not None:
         raise UsageError("--reranker-api is for a reranker, and a curve has none; leave it out.")
+
+
+def _check_model(
+    model: ModelFlags, server: ServerFlags, machine: MachineFlags, offline: bool
+) -> None:
+    from bge_eval.cli.records import model_options
+    from bge_eval.models.opening import check_name
+
+    check_name(model.names[0], model_options(model, server, machine, offline=offline))
 
 
 def _opened(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bge_eval.cli.options.machine import MachineFlags
 from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
 from bge_eval.cli.records import limits, model_options, reranker_options
-from bge_eval.encode.locate import locate
+from bge_eval.encode.locate import locate, refuse_nameless
 from bge_eval.errors import UsageError
 from bge_eval.models.base import Model
 from bge_eval.models.fused import FusedModel, Fusion, check_parts, parse_weights
 from bge_eval.models.kinds import beside
-from bge_eval.models.opening import open_model
+from bge_eval.models.opening import check_name, open_model
 from bge_eval.models.reranker_alone import RerankerAlone
 from bge_eval.models.saved_runs import open_runs
 from bge_eval.progress import Progress
@@ -23,6 +23,7 @@ from bge_eval.remote.client import is_address, without_secrets
 from bge_eval.rerank.families import load_reranker
 from bge_eval.rerank.reranker import Reranker
 from bge_eval.rerank.served import ServedReranker
+from bge_eval.search.engines import engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,23 @@ class Opener:
         """
         self.reranker.check()
         self.server.check(self.model.names, self.reranker.reranker)
+
+    def check_names(self) -> None:
+        """Refuse names and an index that do not exist, in less time than torch's import takes.
+
+        Raises:
+            UsageError: a model's or the reranker's name is none, or faiss makes no such index.
+            MissingError: faiss is not installed, and the index needs it.
+        """
+        options = model_options(self.model, self.server, self.machine, offline=self.offline)
+        engine(options.index)
+        # What the second stage honours is known when it is open.
+        options = replace(options, shared=options.shared or self.reranker.reranker is not None)
+        for name in self.model.names:
+            check_name(name, options)
+        second = self.reranker.reranker
+        if second is not None and not is_address(second):
+            refuse_nameless(second)
 
     def open_models(self, reranker: Reranker | None) -> tuple[list[Model], Reranker | None]:
         """Return the models; without any, the saved first stage, or the reranker alone."""

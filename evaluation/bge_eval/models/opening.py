@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bge_eval.encode.locate import refuse_nameless
 from bge_eval.errors import UsageError
 from bge_eval.models import (
     bm25,
@@ -24,12 +25,10 @@ from bge_eval.runtime.devices import pick_devices
 if TYPE_CHECKING:
     from bge_eval.models.base import Model
 
+_NAMED = (bm25.KIND, saved_runs.KIND, served.KIND, foreign.OBJECT, foreign.MTEB)
+"""The kinds that need no files to recognise a name."""
 KINDS = (
-    bm25.KIND,
-    saved_runs.KIND,
-    served.KIND,
-    foreign.OBJECT,
-    foreign.MTEB,
+    *_NAMED,
     foreign.STATIC,
     by_library.KIND,
     llara.KIND,
@@ -63,6 +62,25 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
     kind = next(kind for kind in KINDS if kind.recognises(name, options))
     refuse(name, kind, options)
     return kind.open(name, options, progress)
+
+
+def check_name(name: str, options: ModelOptions) -> None:
+    """Refuse what no kind of model can open, without opening a file or importing torch.
+
+    Args:
+        name: as `open_model` takes it.
+        options: as `open_model` takes them.
+
+    Raises:
+        UsageError: the name is none, or an option does not fit its kind.
+    """
+    if not name.strip():
+        raise UsageError("--model is empty. Name a model: a hub id, a local folder, bm25 …")
+    for kind in _NAMED:
+        if kind.recognises(name, options):
+            refuse(name, kind, options)
+            return
+    refuse_nameless(name)
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:

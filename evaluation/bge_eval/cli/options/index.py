@@ -89,15 +89,18 @@ def parse_params(texts: Sequence[str], option: str) -> dict[str, float]:
         option: the option that they were given with, for the message.
 
     Raises:
-        UsageError: a text is no ``name=value``.
+        UsageError: a text is no ``name=value``, or a parameter is given twice.
     """
     params: dict[str, float] = {}
     for text in texts:
-        name, equals, value = text.partition("=")
+        name, _, value = text.partition("=")
+        name = name.strip()
+        if name in params:
+            raise UsageError(f"{option} {name} is given twice, '{text}' too: leave one out.")
         try:
-            params[name.strip()] = float(value)
+            params[name] = float(value)
         except ValueError:
-            equals = ""
-        if not equals or not name.strip():
+            name = ""
+        if not name:
             raise UsageError(f"{option} takes NAME=VALUE, such as efSearch=64: '{text}'.")
     return params
