@@ -266,3 +266,20 @@ def test_late_interaction_refuses_random_weights(tmp_path: Path, tiny_bge: Path)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(DamagedError, match="lacks weights of its configuration"):
         late(folder).score([("a query", "a document")])
+
+
+@pytest.mark.parametrize(
+    ("kind", "length", "message"),
+    [
+        (RerankerKind.LLM, 1024, "has 1024 positions; with --reranker-max-length 1024"),
+        (RerankerKind.QWEN3, 8, "--reranker-max-length 8 leaves no room for a query"),
+        (RerankerKind.LATE, 1, "--reranker-max-length 1 leaves no room for a text"),
+    ],
+)
+def test_a_length_that_a_model_cannot_read_is_refused(
+    tmp_path: Path, kind: RerankerKind, length: int, message: str
+) -> None:
+    options = RerankerOptions(device="cpu", kind=kind, max_length=length)
+    reranker = load_reranker(locate(str(gpt2(tmp_path / "model"))), options)
+    with pytest.raises(UsageError, match=message):
+        reranker.score(PAIRS)

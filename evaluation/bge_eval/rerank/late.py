@@ -132,10 +132,18 @@ class LateInteractionReranker(LocalReranker):
         """Return the longest text in tokens: the user's, or 512 or the model's positions.
 
         Raises:
-            UsageError: the user's is more than the model has positions for.
+            UsageError: the user's is more than the model has positions for, or holds no token of a
+                text.
         """
-        positions = token_positions(self._load()[1].config.to_dict())
+        tokenizer, model, _ = self._load()
+        positions = token_positions(model.config.to_dict())
         stated = self._options.max_length
+        special = max(tokenizer.num_special_tokens_to_add(pair=False), 1)  # the first is not read
+        if stated is not None and stated <= special:
+            raise UsageError(
+                f"--reranker-max-length {stated} leaves no room for a text. Use {special + 1} or"
+                " more."
+            )
         if stated is not None and positions is not None and stated > positions:
             raise UsageError(
                 f"--reranker-max-length {stated} exceeds the {positions} positions of"

@@ -177,9 +177,18 @@ class LLMReranker(LocalReranker):
 
     def _loaded_template(self) -> Template:
         tokenizer, _ = self._load()
-        return self._scoring.template(
-            tokenizer, self._options.max_length or self._scoring.default_length
-        )
+        limit = self._options.max_length or self._scoring.default_length
+        template = self._scoring.template(tokenizer, limit)
+        config = read_object(self.files.folder / CONFIG)
+        most = config.get("max_position_embeddings", config.get("n_positions"))
+        if isinstance(most, int) and counts_padding(config) and template.longest > most:
+            shorter = limit - (template.longest - most)
+            advice = f"Use --reranker-max-length {shorter} or less." if shorter > 0 else ""
+            raise UsageError(
+                f"{self.files.name} has {most} positions; with --reranker-max-length {limit} and"
+                f" its question, an input may have {template.longest} tokens. {advice}".rstrip()
+            )
+        return template
 
     def _rule(self, template: Template) -> PairRule:
         device = first_device(self._options.device).partition(":")[0]

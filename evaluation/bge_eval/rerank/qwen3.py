@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bge_eval.encode.files import ModelFiles
+from bge_eval.errors import UsageError
 from bge_eval.rerank.llm import (
     Loading,
     Question,
@@ -43,8 +44,15 @@ class _Chat:
         self._tokenizer = tokenizer
         self._before, self._after = self._ids([_BEFORE])[0], self._ids([_AFTER])[0]
         self._room = limit - len(self._before) - len(self._after)
+        around = len(self._ids([_pair("", "")])[0])
+        if self._room <= around:
+            least = limit - self._room + around + 1
+            raise UsageError(
+                f"--reranker-max-length {limit} leaves no room for a query and a document: the chat"
+                f" prompt and the instruction take {least - 1} tokens. Use {least} or more."
+            )
         self.longest = limit
-        self.extra = limit - self._room + len(self._ids([_pair("", "")])[0])
+        self.extra = limit - self._room + around
 
     def lengths(self, texts: list[str]) -> list[int]:
         return [len(ids) for ids in self._ids(texts)]
