@@ -20,6 +20,7 @@ from ir_datasets.util.download import LocalDownload
 from bge_eval.data import ir_collections
 from bge_eval.data.ir_collections import IrSource, ir_task, task_name
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, UsageError
+from bge_eval.measures.expression import ir_measure
 from bge_eval.progress import Progress
 from bge_eval.results.saved import SavedResult, find_results
 from bge_eval.suites.catalogue import plan
@@ -111,7 +112,7 @@ def test_the_official_measures_equal_those_of_ir_measures_on_the_run_file(
     run = list(read.read_trec_run(_text(folder / files.run)))
     qrels = list(read.read_trec_qrels(_text(folder / files.qrels)))
     assert {each.query_id for each in qrels} == {"q1", "q2", "q4"} == set(result.qrels(part))
-    measures = [ir_measures.parse_measure(text) for text in official]
+    measures = [ir_measure(text) for text in official]
     theirs = ir_measures.calc_aggregate(measures, qrels, run)
     [ours] = result.scores["test"]
     stored = {"nDCG@10": "ndcg_at_10", "AP@100": "map_at_100", "MAP": "AP"}

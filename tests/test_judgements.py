@@ -19,6 +19,7 @@ from bge_eval.judgements.holes import condensed_run, holes, unjudged_within
 from bge_eval.judgements.own import own_qrels, with_own
 from bge_eval.judgements.pool import controls
 from bge_eval.judgements.sheet import Row, read_sheet, write_sheet
+from bge_eval.measures.expression import ir_measure
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.rescore import judge
 from bge_eval.records import Qrels, Run
@@ -66,12 +67,12 @@ def test_bounds_are_those_of_all_judgements(name: str) -> None:
 def test_condensed_values_are_those_of_ir_measures(name: str) -> None:
     run, qrels = random_run(5)
     family, _, cutoff = name.partition("@")
-    theirs = ir_measures.parse_measure(f"{family}(judged_only=True)@{cutoff}")
+    theirs = ir_measure(f"{family}(judged_only=True)@{cutoff}")
     [expected] = ir_measures.calc_aggregate([theirs], qrels, run).values()
     own = holes(run, qrels, parse_measure(name))
     assert own.condensed == pytest.approx(expected)
     assert {len(scores) for scores in condensed_run(run, qrels).values()} == {7}
-    judged = ir_measures.parse_measure(f"Judged@{cutoff}")
+    judged = ir_measure(f"Judged@{cutoff}")
     [share] = ir_measures.calc_aggregate([judged], qrels, run).values()
     assert own.judged == pytest.approx(share)
 

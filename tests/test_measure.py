@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from bge_eval.errors import UsageError
+from bge_eval.measures.expression import ir_measure
 from bge_eval.measures.measure import Measure, parse_measure
 from bge_eval.measures.mteb_keys import CUTOFFS, mteb_key, parse_key
 from bge_eval.measures.per_query import per_query
@@ -91,14 +93,55 @@ def test_a_measures_text_gives_the_measure_again(text: str) -> None:
 
 @pytest.mark.parametrize("entry", DEFINITIONS, ids=lambda entry: entry.name)
 def test_every_registered_measure_is_computed(entry: Definition) -> None:
-    import ir_measures
-
     measure = Measure(entry.name, 10)
     if entry.compute is None:
-        assert str(ir_measures.parse_measure(str(measure))) == str(measure)
+        assert str(ir_measure(str(measure))) == str(measure)
     values = judge({"q": {"a": 2.0, "b": 1.0}}, {"q": {"a": 1}}, [measure])[measure]
     assert values.per_query.keys() == {"q"} and 0 < values.mean <= 1
     assert entry.source
+
+
+TEXTS = [
+    "nDCG@10",
+    "nDCG(gains={0:0,1:3},dcg='exp-log2')@20",
+    "AP(rel=2, judged_only=True)",
+    "RBP(p=0.8)",
+    "IPrec@0.1",
+    "SDCG@5",
+]
+WRONG_TEXTS = [
+    *("", "nDCG@", "nDCG(10)", "nDCG(**{'rel': 2})", "AP(rel=-1)", "AP(rel=[1])", "AP(rel=b'2')"),
+    *(
+        "nDCG+AP",
+        "'nDCG'",
+        "nDCG@(10+1)",
+        "nDCG;AP",
+        "no_measure@10",
+        "AP(rel=2",
+        "nDCG@...",
+        "a=1",
+    ),
+]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="ir_measures 0.4.3 needs ast.Num")
+@pytest.mark.filterwarnings("ignore:ast:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Attribute [ns] is:DeprecationWarning")
+@pytest.mark.parametrize("text", [*TEXTS, *WRONG_TEXTS])
+def test_expressions_are_read_as_ir_measures_reads_them(text: str) -> None:
+    import ir_measures as untyped
+
+    ir_measures: Any = untyped
+    if text in WRONG_TEXTS:
+        for read in (ir_measures.parse_measure, ir_measure):
+            with pytest.raises((ValueError, NameError, TypeError, SyntaxError)):
+                read(text)
+        with pytest.raises(UsageError, match="is not a measure"):
+            parse_measure(text)
+        return
+    theirs, own = ir_measures.parse_measure(text), ir_measure(text)
+    assert type(own) is type(theirs)
+    assert own.params == theirs.params
 
 
 @pytest.mark.parametrize("text", ["AP(rel=2)", "R_cap@10", "Rprec"])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bge_eval.errors import UsageError, did_you_mean
+from bge_eval.measures.expression import ir_measure
 from bge_eval.measures.registry import DEFINITIONS, definition
 
 EXAMPLES = ("nDCG@10", "RR@10", "R@100", "AP(rel=2)", "P@5", "Success@5", "Judged@10", "R_cap@100")
@@ -88,7 +89,7 @@ def _parsed_by_ir_measures(text: str) -> Measure:
     names = {name.casefold(): name for name in ir_measures.measures.registry}
     spelled = re.sub(r"^\w+", lambda name: names.get(name[0].casefold(), name[0]), text)
     try:
-        measure = ir_measures.parse_measure(spelled)
+        measure = ir_measure(spelled)
         measure.validate_params()
     except AssertionError as error:
         raise UsageError(

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bge_eval.errors import DamagedError, UsageError
+from bge_eval.measures.expression import ir_measure
 from bge_eval.measures.measure import Measure
 from bge_eval.measures.registry import Function, definition
 from bge_eval.measures.values import Values
@@ -135,7 +136,7 @@ def _accuracy(run: Run, qrels: Qrels, measure: Measure) -> Values:
     """
     import ir_measures
 
-    parsed: Any = ir_measures.parse_measure(str(measure))
+    parsed = ir_measure(str(measure))
     per_query = dict.fromkeys(qrels, 0.0)
     for query, scores in run.items():
         try:
@@ -156,7 +157,7 @@ def _calculated(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict[Mea
 
     if not measures:
         return {}
-    by_ir_measure: dict[Any, Measure] = {ir_measures.parse_measure(str(m)): m for m in measures}
+    by_ir_measure: dict[Any, Measure] = {ir_measure(str(m)): m for m in measures}
     try:
         computed: Any = ir_measures.calc(list(by_ir_measure), qrels, run)
     except (
@@ -174,10 +175,10 @@ def _calculated(run: Run, qrels: Qrels, measures: Sequence[Measure]) -> dict[Mea
         per_query[by_ir_measure[value.measure]][value.query_id] = float(value.value)
     return {
         measure: Values(
-            float(computed.aggregated[ir_measure]),
+            float(computed.aggregated[theirs]),
             {query: per_query[measure][query] for query in qrels},
         )
-        for ir_measure, measure in by_ir_measure.items()
+        for theirs, measure in by_ir_measure.items()
     }
 
 
