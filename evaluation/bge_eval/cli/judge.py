@@ -15,18 +15,25 @@ from bge_eval.cli.formats.registry import Format, write
 from bge_eval.cli.grouped import grouped
 from bge_eval.cli.options.tasks import split_names
 from bge_eval.cli.quiet import prepare
+from bge_eval.errors import UsageError
 from bge_eval.judgements.agreement import LEAST_KAPPA, Agreement
 
 if TYPE_CHECKING:
     from bge_eval.compare.outputs import Source
+    from bge_eval.judgements.deciding import Decision
     from bge_eval.judgements.llm import ModelJudge
     from bge_eval.judgements.sheet import Row
+    from bge_eval.measures.measure import Measure
     from bge_eval.records import Qrels
     from bge_eval.suites.scored import RetrievalPart
 
 
 _AT_MOST_LOST = 10.0
 """Seconds of a judge's answers that a killed process may lose."""
+_PRESUMED = (
+    "The judgements hold no irrelevant documents: half of the controls are relevant documents of"
+    " other queries, presumed irrelevant."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +83,17 @@ def export(flags: ExportFlags) -> None:
     prepare(offline=True)
     from bge_eval.cli.console import TerminalProgress, stderr, stdout
     from bge_eval.cli.deciding import DecidingOutput
-    from bge_eval.errors import UsageError
     from bge_eval.judgements.deciding import decide
     from bge_eval.judgements.pool import controls
     from bge_eval.judgements.sheet import writable, write_sheet
-    from bge_eval.measures.measure import parse_measure
     from bge_eval.suites.scored import scored_data
 
-    measure = parse_measure(flags.metric)
-    if measure.cutoff is None or measure.cutoff > 100:
-        raise UsageError(f"--metric {measure}: expected a cutoff of at most 100, as in nDCG@10.")
+    measure = _with_cutoff(flags.metric)
     if len(flags.runs) > 2:
         raise UsageError(f"Expected one run or two, not {len(flags.runs)}.")
     writable(flags.sheet)
     task, sources = _sources(flags.runs, split_names(flags.tasks))
-    qrels = sources[0].qrels()
-    if any(source.qrels() != qrels for source in sources[1:]):
-        raise UsageError(
-            f"The runs of {task} were scored with different judgements; run one of them again."
-        )
+    qrels = _common_qrels(task, sources)
     decision = decide([source.run() for source in sources], qrels, measure)
     drawn = controls(qrels, flags.controls, flags.seed)
     pairs = [(one.query, one.document) for one in decision.documents[: flags.most]]
@@ -109,28 +108,44 @@ def export(flags: ExportFlags) -> None:
     lines = [
         f"{measure} {what} {decision.value:+.5f}; {len(decision.documents):,} unjudged documents"
         f" within the cutoff, {len(pairs):,} of them and {len(drawn.pairs):,} controls are in"
-        f" {flags.sheet}."
+        f" {flags.sheet}.",
+        *([_reversal(decision)] if len(sources) == 2 else []),
+        *([_PRESUMED] if drawn.presumed and drawn.pairs else []),
     ]
-    if len(sources) == 2:
-        reversing = decision.reversing
-        lines.append(
-            f"The relevance of {reversing:,} of them would reverse the order of the runs."
-            if reversing
-            else "No relevance of single documents among them reverses the order of the runs."
-        )
-    if drawn.presumed and drawn.pairs:
-        lines.append(
-            "The judgements hold no irrelevant documents: half of the controls are relevant"
-            " documents of other queries, presumed irrelevant."
-        )
     for line in lines:
         stderr.print(line, markup=False, soft_wrap=True)
+
+
+def _with_cutoff(metric: str) -> Measure:
+    """Return the measure of a name, which has a cutoff that people can judge."""
+    from bge_eval.measures.measure import parse_measure
+
+    measure = parse_measure(metric)
+    if measure.cutoff is None or measure.cutoff > 100:
+        raise UsageError(f"--metric {measure}: expected a cutoff of at most 100, as in nDCG@10.")
+    return measure
+
+
+def _common_qrels(task: str, sources: Sequence[Source]) -> Qrels:
+    """Return the judgements with which all runs of a task were scored."""
+    qrels = sources[0].qrels()
+    if any(source.qrels() != qrels for source in sources[1:]):
+        raise UsageError(
+            f"The runs of {task} were scored with different judgements; run one of them again."
+        )
+    return qrels
+
+
+def _reversal(decision: Decision) -> str:
+    """Return how many documents could reverse the order of two runs, as a sentence."""
+    if reversing := decision.reversing:
+        return f"The relevance of {reversing:,} of them would reverse the order of the runs."
+    return "No relevance of single documents among them reverses the order of the runs."
 
 
 def _sources(runs: Sequence[str], tasks: Sequence[str]) -> tuple[str, list[Source]]:
     """Return the task, and each run's only run of it."""
     from bge_eval.cli.chosen import chosen_tasks
-    from bge_eval.errors import UsageError
 
     sources: list[Source] = []
     task = ""
@@ -328,8 +343,6 @@ def _published(rows: Sequence[Row], run: str) -> Qrels:
     Raises:
         UsageError: the sheet is of another task, or of several.
     """
-    from bge_eval.errors import UsageError
-
     names = list(dict.fromkeys(row.task for row in rows))
     if len(names) != 1:
         raise UsageError(

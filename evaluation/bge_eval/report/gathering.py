@@ -53,7 +53,6 @@ def gather(
     """
     saved = [_saved(row, board.columns) for row in board.rows]
     evidence = Evidence(board, key)
-    means = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))
     parts: list[QueryGroup] = []
     tasks = []
     pairs = [_pairs(evidence, column.task) for column in board.columns]
@@ -65,24 +64,12 @@ def gather(
             parts += query_groups(name, having)
         task = _task(board, column, key, evidence, saved, published)
         tasks.append(replace(task, pairs=_with_corrections(tests, for_tasks)))
-    settings = [row.shown_settings for row in board.rows]
-    shorts = short_names(board.rows, settings)
-    systems = tuple(
-        replace(_system(board, row, names, mean, results), rank=rank)
-        for row, names, mean, results, rank in zip(
-            board.rows,
-            zip(shorts, settings, strict=True),
-            means,
-            saved,
-            ranks(board, evidence),
-            strict=True,
-        )
-    )
+    shorts = short_names(board.rows, [row.shown_settings for row in board.rows])
     others = [(row.model, row.average(board.tasks), bool(row.other_data)) for row in published]
     return Content(
         title=board.title,
         measure=board.measure,
-        systems=systems,
+        systems=_systems(board, evidence, shorts, saved),
         tasks=tuple(tasks),
         collections=tuple(parts),
         published_means=_best_first(others),
@@ -93,6 +80,21 @@ def gather(
             *_without_queries(saved, shorts, parts),
         ),
         curves=tuple(curves),
+    )
+
+
+def _systems(
+    board: Leaderboard,
+    evidence: Evidence,
+    shorts: Sequence[str],
+    saved: Sequence[Mapping[str, SavedResult]],
+) -> tuple[System, ...]:
+    """Return the systems in the order of the leaderboard's rows."""
+    means = evidence.mean(dict.fromkeys(board.tasks, 1 / len(board.tasks)))
+    each = zip(board.rows, shorts, means, saved, ranks(board, evidence), strict=True)
+    return tuple(
+        replace(_system(board, row, (short, row.shown_settings), mean, results), rank=rank)
+        for row, short, mean, results, rank in each
     )
 
 
