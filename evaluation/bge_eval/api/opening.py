@@ -1,4 +1,4 @@
-"""Open what `evaluate` was given by name: model, reranker, cluster."""
+"""Opens the model, the reranker and the cluster that a call of `evaluate` names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Opener:
     offline: bool
     """Open no connection."""
     progress: Progress | None
-    """Is told of every step; None for nobody."""
+    """Receives every step; None shows nothing."""
 
     def model(self, name: str, reranker: Reranker | None = None) -> Model:
         """Open a model.

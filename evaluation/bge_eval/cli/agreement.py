@@ -69,12 +69,12 @@ def agreement(
     board = leaderboard(paths, measure=measure, key=key, tasks=list(dict.fromkeys(tasks)))
     wanted = tuple(row for row in board.rows if saved.is_wanted(row.label))
     board = replace(board, rows=wanted)
-    found = agreements(board, key)
-    if not found:
+    agreed = agreements(board, key)
+    if not agreed:
         raise MissingError(
             f"No cut there has {LEAST} systems that were also scored on its whole task."
         )
-    write(AgreementOutput(measure, found), form, stdout)
+    write(AgreementOutput(measure, agreed), form, stdout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +83,26 @@ class AgreementOutput(Output):
 
     measure: str
     """The measure's name."""
-    found: Sequence[Agreement]
+    agreed: Sequence[Agreement]
     """One for each cut."""
 
     def terminal(self, console: Console) -> None:
         """Print the table and what its columns mean."""
-        body = [_cells(each) for each in self.found]
+        body = [_cells(each) for each in self.agreed]
         console.print(Text(f"Cuts against whole tasks, {self.measure}", style="bold"))
         console.print(terminal_table(_HEAD, body, left=(0, 6)))
         console.print(Text(_KEY), style="dim")
 
     def blocks(self) -> list[Block]:
         """Return the table and what its columns mean."""
-        lines = [GridLine(tuple(map(Cell, _cells(each)))) for each in self.found]
+        lines = [GridLine(tuple(map(Cell, _cells(each)))) for each in self.agreed]
         return [Grid(_HEAD, tuple(lines), left=(0, 6), caption=self.measure), Note(_KEY)]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each cut."""
         return [
             {name: None if _is_nan(value) else value for name, value in asdict(each).items()}
-            for each in self.found
+            for each in self.agreed
         ]
 
     def content(self) -> list[dict[str, Any]]:

@@ -116,14 +116,14 @@ def compare(flags: CompareFlags) -> None:
     from bge_eval.compare.pairs import corrected
     from bge_eval.errors import UsageError
 
-    found = _sides(flags)
-    if len(found) < 2:
+    sides = _sides(flags)
+    if len(sides) < 2:
         raise UsageError(
             f"'{flags.sides[0]}' has nothing to be compared with: give two or more models, folders"
             " of results, TREC runs, or `published`; or a folder with the checkpoints of one"
             " training."
         )
-    pairs = corrected(_pairs(flags, found))
+    pairs = corrected(_pairs(flags, sides))
     write(ComparisonOutput(pairs, flags.seed, flags.queries), flags.form, stdout)
     if flags.form is Format.CSV:
         for note in (note for pair in pairs for note in pair.notes):

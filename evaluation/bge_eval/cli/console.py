@@ -103,7 +103,7 @@ class _Bar:
 
 
 def _total(known: int | None, count: int, entered: int | None) -> int | None:
-    """Return the items of a phase, of which so many are finished.
+    """Return how many items a phase has in all.
 
     A phase is entered for every chunk of one whole, whose total stays, or for one whole after
     another (both sides of pairs, several splits), whose totals add up. Which of the two it is shows

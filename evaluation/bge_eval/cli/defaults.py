@@ -107,27 +107,27 @@ def find_defaults(folder: Path) -> Defaults:
         DamagedError: a file is no TOML.
     """
     for place in (folder, *folder.parents):
-        found = []
+        files = []
         if (place / FILE).is_file():
-            found.append(Defaults(place / FILE, _read(place / FILE)))
+            files.append(Defaults(place / FILE, _read(place / FILE)))
         if (place / _PROJECT).is_file() and _TABLE in (tool := _tool(place / _PROJECT)):
-            found.append(Defaults(place / _PROJECT, tool[_TABLE]))
-        if len(found) > 1:
+            files.append(Defaults(place / _PROJECT, tool[_TABLE]))
+        if len(files) > 1:
             raise UsageError(
                 f"{place} has two files of defaults: {FILE} and [tool.bge-eval] in {_PROJECT}."
                 " Keep one of them."
             )
-        if found:
+        if files:
             from bge_eval.cli.app import COMMANDS, GROUPS
 
             known = [*COMMANDS, *GROUPS]
-            for word, table in (found[0].tables or {}).items():
+            for word, table in (files[0].tables or {}).items():
                 if word not in known or not isinstance(table, dict):
                     raise UsageError(
-                        f"{found[0].file}: '{word}' is no command of bge-eval with a table of"
+                        f"{files[0].file}: '{word}' is no command of bge-eval with a table of"
                         f" options.{did_you_mean(word, known)} Tables are {', '.join(known)}."
                     )
-            return found[0]
+            return files[0]
     return Defaults()
 
 

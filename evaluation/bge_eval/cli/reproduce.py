@@ -284,7 +284,7 @@ class _Reproduction:
         return opener.open()[0][0]
 
     def _tell(self, line: Line) -> None:
-        """Keep a line, and print it unless something is missing, which is told together."""
+        """Keep a line and print it; missing lines are printed together at the end."""
         self._lines[line.claim] = line
         if line.verdict is not Verdict.MISSING and not self.flags.dry_run:
             claim, score = line.claim, line.score

@@ -182,8 +182,8 @@ def _show_trend(board: Leaderboard, key: str, form: Format) -> None:
             " as checkpoint-500 and checkpoint-1000, epoch_1-step_300, or --label 'step 500'. Rows:"
             f" {', '.join(row.label for row in board.rows[:8])}."
         )
-    found = [(each, trends(board, each, key)) for each in series]
-    write(TrendOutput(board.measure, found), form, stdout)
+    trended = [(each, trends(board, each, key)) for each in series]
+    write(TrendOutput(board.measure, trended), form, stdout)
 
 
 def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Leaderboard, str]:

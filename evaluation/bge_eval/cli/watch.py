@@ -63,7 +63,7 @@ def watch(
     prepare(offline=data.offline)
     machine.check()
     watching.check(data)
-    found = find_checkpoints(folder)
+    checkpoints = find_checkpoints(folder)
     _ = data.cut.record  # refuses options without effect before anything is loaded
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress
@@ -72,7 +72,7 @@ def watch(
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     if data.dry_run:
-        _list(found)
+        _list(checkpoints)
         return
     sender = Sender(trackers, printed.metric, progress) if trackers else None
     watcher = _Watcher(folder, watching, running.model, data, machine, progress, sender)

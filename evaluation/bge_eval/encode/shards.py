@@ -107,7 +107,7 @@ class Shard:
 
 
 def shard_size(count: int, dimension: int) -> int:
-    """Return the bytes of a shard of so many vectors."""
+    """Return the size in bytes of a shard with a number of vectors."""
     return HEADER.itemsize + count * (20 + 4 * dimension)
 
 

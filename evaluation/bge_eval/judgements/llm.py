@@ -81,7 +81,7 @@ class ModelJudge:
             return str(error)
 
     def instruction(self) -> str:
-        """Return what the model is told."""
+        """Return the instruction that stands before the query and the passage."""
         if self.highest == 1:
             scale = "1 if the passage answers the query or is what it asks for, else 0"
         else:

@@ -64,7 +64,7 @@ def agreements(board: Leaderboard, key: str) -> list[Agreement]:
         key: the measure's key in mteb's results; `MAIN_KEY` for every task's own.
     """
     evidence = Evidence(board, key)
-    found = []
+    agreed = []
     for task in filter(is_cut, board.tasks):
         whole = task_of(task)
         rows = [
@@ -73,8 +73,8 @@ def agreements(board: Leaderboard, key: str) -> list[Agreement]:
             if whole in row.scores and task in row.scores
         ]
         if whole in board.tasks and len(rows) >= LEAST:
-            found.append(_agreement(board, evidence, whole, task, rows))
-    return found
+            agreed.append(_agreement(board, evidence, whole, task, rows))
+    return agreed
 
 
 def _agreement(

@@ -73,14 +73,14 @@ def find_series(rows: Sequence[Row]) -> list[Series]:
         settings = row.settings if not row.title else ""
         key = (parts.base, parts.form, settings, row.reranker or "")
         groups.setdefault(key, []).append((parts, place))
-    found = []
+    series = []
     for (base, form, settings, reranker), members in groups.items():
         if len(members) > 1:
             name = base or form.replace("#", "").strip("-_= ")
             name = f"{name} [{settings}]" if settings else name
             members.sort(key=lambda member: (member[0].numbers, member[0].text, member[1]))
-            found.append(_series(f"{name} + {reranker}" if reranker else name, members))
-    return found
+            series.append(_series(f"{name} + {reranker}" if reranker else name, members))
+    return series
 
 
 def trends(board: Leaderboard, series: Series, key: str) -> list[Trend]:

@@ -35,7 +35,7 @@ _LONGEST_RETRY_AFTER = 300.0
 LARGEST_ANSWER = 2**29
 """Bytes of the largest answer: 2,048 vectors of 8,192 numbers in text take 350 MB."""
 _LONG_PAUSE = 5.0
-"""Pauses of so many seconds are told to the user."""
+"""Pauses of this many seconds or more are shown to the user."""
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _OWN_KEYS = {
     "api.openai.com": "OPENAI_API_KEY",

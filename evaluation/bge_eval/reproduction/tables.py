@@ -38,7 +38,7 @@ from bge_eval.resources import tasks_folder
 MAIN = "main"
 """The name of a task's own main score."""
 CLOSE = 10.0
-"""A score is close within so many tolerances, where a table states no other bound."""
+"""A score within this many tolerances is close, where a table states no other bound."""
 
 
 class Verdict(StrEnum):

@@ -44,7 +44,7 @@ class Receipt:
     tasks: list[str]
     """The columns of its table."""
     notes: list[str]
-    """What people were told of its models."""
+    """The notes that introduced its models."""
     results: list[dict[str, list[str]]]
     """Task → result files, model by model."""
     state: dict[str, str]

@@ -293,8 +293,8 @@ def check(options: ClusterOptions) -> None:
 
 def _is_public(host: str) -> bool:
     with suppress(OSError, ValueError):
-        found = socket.getaddrinfo(host.strip("[]"), None)
-        return any(ipaddress.ip_address(str(entry[4][0])).is_global for entry in found)
+        addresses = socket.getaddrinfo(host.strip("[]"), None)
+        return any(ipaddress.ip_address(str(entry[4][0])).is_global for entry in addresses)
     return False
 
 

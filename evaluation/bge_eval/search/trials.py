@@ -144,8 +144,8 @@ class _TrialSearch:
         stages = Stages(search, options, trials.progress.note)
         heads = best
         if not options.is_exact:
-            found = stages.search(self._queries, vectors, self._k, self._ids_of)
-            heads = self._heads(found)
+            hits = stages.search(self._queries, vectors, self._k, self._ids_of)
+            heads = self._heads(hits)
         rows, dimension = vectors.shape
         k = min(options.depth or trials.depth, rows)
         timed = _Timed(opened, options, vectors, self._queries[:_TIMED_QUERIES], k)
@@ -244,7 +244,7 @@ def _served(options: IndexOptions) -> IndexOptions:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let faiss and BLAS use so many threads."""
+    """Set the number of threads of faiss and BLAS."""
     import faiss
     from threadpoolctl import threadpool_limits
 

@@ -44,7 +44,7 @@ _PROJECT = re.compile(r"[\w][\w .-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What one tracker was told of one run."""
+    """The part of one run that one tracker has received."""
 
     target: Target
     """The tracker."""
