@@ -19,7 +19,6 @@ from bge_eval.encode.positions import (
     pads_left,
 )
 from bge_eval.rerank.reranker import has_module
-from bge_eval.runtime.own_positions import number_own_tokens
 
 
 def padding_fact(files: ModelFiles, *, remote_code: bool) -> dict[str, str]:
@@ -56,6 +55,8 @@ def pad_apart(model: Any, files: ModelFiles, *, remote_code: bool) -> None:
     if _reads_first(files, config, remote_code=remote_code):
         model.tokenizer.padding_side = "right"
     else:
+        from bge_eval.runtime.own_positions import number_own_tokens
+
         number_own_tokens(model[0].auto_model)
 
 
