@@ -203,6 +203,7 @@ def test_a_row_is_what_the_setting_alone_gives_and_shared_work_is_done_once(
     assert listed.stdout.count("done") == 6 and "to run" not in listed.stdout
 
 
+@pytest.mark.slow
 def test_what_is_chosen_on_one_split_is_reported_on_another(
     tmp_path: Path, bge_eval: CommandLine, experiment_file: Path
 ) -> None:

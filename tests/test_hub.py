@@ -89,6 +89,7 @@ def test_bge_from_the_hub(
     assert len(hub.requests) == before
 
 
+@pytest.mark.slow
 def test_dataset_from_the_hub(
     hub: HubServer, online: dict[str, str], tmp_path: Path, bge_eval: CommandLine
 ) -> None:

@@ -74,6 +74,7 @@ def test_what_reads_results_loads_no_model_library(
     assert loaded == "[]"
 
 
+@pytest.mark.slow
 def test_published_rows_are_shown_without_mteb_once_it_was_asked(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def same(ours: Any, theirs: Any) -> None:
                 assert mine[key] == pytest.approx(value, abs=1e-5, nan_ok=True), key
 
 
+@pytest.mark.slow
 def test_a_sparse_folder_scores_as_in_mteb(splade: Path, tmp_path: Path) -> None:
     from mteb.models.sentence_transformer_wrapper import SparseEncoderWrapper
     from sentence_transformers import SparseEncoder

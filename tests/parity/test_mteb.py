@@ -114,6 +114,7 @@ def test_ranking_equals_beir(real_data: Path, tmp_path: Path) -> None:
     assert entry["recall_at_100"] == pytest.approx(recall["Recall@100"], abs=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_mock_run() -> None:
     """mteb's own check of a model implementation: every text task must run."""
     from mteb.mocks.mock_run import mock_run

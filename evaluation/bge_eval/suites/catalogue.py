@@ -302,7 +302,14 @@ def _named_task(name: str) -> PlannedTask:
     try:
         return _fresh(mteb.get_task(name))
     except KeyError as error:
-        known = [*suites(), *(task.metadata.name for task in mteb.get_tasks())]
+        from mteb.filter_tasks import filter_tasks
+        from mteb.get_tasks import TASK_LIST
+
+        # Classes are enough: to make a task of each takes seconds.
+        listed = filter_tasks(
+            TASK_LIST, exclude_superseded=True, exclude_private=True, exclude_beta=True
+        )
+        known = [*suites(), *(task.metadata.name for task in listed)]
         raise UsageError(
             f"No suite or task is called '{name}'.{did_you_mean(name, known)}"
             f" Suites: {', '.join(suites())}; `bge-eval tasks` lists them."
