@@ -542,3 +542,20 @@ def test_a_parameter_that_is_given_twice_is_refused() -> None:
 
     with pytest.raises(UsageError, match="--index-param efSearch is given twice, 'efSearch=65'"):
         parse_params(["efSearch=64", "efSearch=65"], "--index-param")
+
+
+def test_a_changed_byte_of_a_kept_index_is_told_and_it_is_built_again(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    options = IndexOptions("SQ8")
+    before = searched(options, clustered, folder=tmp_path)
+    [path] = tmp_path.glob("*.faiss")
+    damaged = bytearray(path.read_bytes())
+    for place in range(len(damaged) // 4, 3 * len(damaged) // 4):
+        damaged[place] ^= 0x55
+    path.write_bytes(damaged)
+    notes: list[str] = []
+    after = searched(options, clustered, folder=tmp_path, note=notes.append)
+    assert [note for note in notes if "has changed bytes" in note]
+    for (rows, _), (same, _) in zip(before, after, strict=True):
+        np.testing.assert_array_equal(rows, same)

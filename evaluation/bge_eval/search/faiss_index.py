@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bge_eval.records import Vectors
 from bge_eval.search.factory import TRAINING, is_binary, made, reason, stored_as
 from bge_eval.search.faiss_gpu import on_gpu
 from bge_eval.search.index import IdsOf, IndexOptions, Precision
-from bge_eval.search.kept import IndexFacts, stated_seconds, touch
+from bge_eval.search.kept import IndexFacts, checksum, is_changed, stated_seconds, touch
 from bge_eval.search.native_output import clustering_advice
 from bge_eval.search.parameters import is_of_build, set_parameter
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
@@ -176,8 +177,14 @@ class FaissIndex:
         # The flag of newer releases maps all codes, the older one inverted lists alone.
         flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
         try:
+            if is_changed(path):
+                self.note(
+                    f"The kept index {path.name} has changed bytes: it cannot be read and is built"
+                    " again."
+                )
+                return None
             return read(str(path), flag)
-        except RuntimeError:
+        except (RuntimeError, OSError):
             self.note(f"The kept index {path.name} cannot be read and is built again.")
             return None
 
@@ -188,7 +195,8 @@ class FaissIndex:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         binary = is_binary(self.options)
-        facts = IndexFacts(
+        facts = partial(
+            IndexFacts,
             model=self.model,
             index=self.options.name,
             vectors=str(self._precision()),
@@ -200,8 +208,9 @@ class FaissIndex:
         write = faiss.write_index_binary if binary else faiss.write_index
         try:
             write(index, str(part))
+            written = facts(crc32=checksum(part))
             part.replace(path)
-            facts.write(path, part)
+            written.write(path, part)
         except (RuntimeError, OSError) as error:
             part.unlink(missing_ok=True)
             self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ class IndexFacts:
     """Wall seconds of training and adding."""
     threads: int
     """Threads that built it."""
+    crc32: int
+    """Checksum of its file: faiss reads changed bytes as other vectors or links."""
 
     def write(self, path: Path, staged: Path) -> None:
         """Write the facts of the index in a file, by way of another file.
@@ -66,6 +69,25 @@ def stated_seconds(path: Path) -> float | None:
         return float(_facts(path)["build_seconds"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def checksum(path: Path) -> int:
+    """Return the CRC-32 of a file, read piece by piece.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+def is_changed(path: Path) -> bool:
+    """Return whether a kept index has other bytes than were written; False if nothing says it."""
+    stated = _facts(path).get("crc32")
+    return stated is not None and stated != checksum(path)
 
 
 def touch(path: Path) -> None:
