@@ -249,10 +249,7 @@ del PUBLISHED["SciFact"]  # a search, as XQuADRetrieval: tests/parity compares e
 
 @pytest.mark.parametrize(
     "task",
-    [
-        pytest.param(task, marks=[] if task == "STSBenchmark" else pytest.mark.slow)
-        for task in PUBLISHED
-    ],
+    [pytest.param(task, marks=pytest.mark.slow) for task in PUBLISHED],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_published_scores(real_data: Path, tmp_path: Path, task: str) -> None:
