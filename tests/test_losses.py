@@ -30,7 +30,7 @@ from saved import result_folder, save_run
 from test_significance import QRELS, QUERIES, a_run
 
 INT8: dict[str, Any] = {"dtype": "int8", "calibration": "0123456789abcdef"}
-HNSW = {"index": "HNSW32", "index_params": {"efSearch": 64}}
+HNSW = {"index": "HNSW32", "index_params": {"efSearch": 64.0}}
 
 
 def changed(run: Run, queries: int) -> Run:
@@ -94,7 +94,7 @@ def root(tmp_path: Path) -> Path:
     save_sts(folder, 0.4, {"dtype": "int8"}, **INT8)
     save_run(
         folder, "org/m", changed(a_run(1, 2), 1), QRELS,
-        experiment={"index": "HNSW32", "efSearch": 64}, recorded=recorded(search=HNSW),
+        experiment={"index": "HNSW32", "efSearch": 64.0}, recorded=recorded(search=HNSW),
     )  # fmt: skip
     return folder
 

@@ -20,7 +20,7 @@ from bge_eval.leaderboard.rows import (
     task_score,
 )
 from bge_eval.results.cut import averaged, is_cut
-from bge_eval.results.identity import Identity
+from bge_eval.results.identity import Identity, stated
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, read_record
 from bge_eval.results.saved import read_meta, read_scores
@@ -242,9 +242,9 @@ def _heading(meta: Mapping[str, Any], record: RunRecord) -> Row:
     for name in sorted(experiment):
         if name.startswith(_RERANKER_SETTING):
             setting = name.removeprefix(_RERANKER_SETTING)
-            reranker_settings.append(f"{setting}={experiment[name]}")
+            reranker_settings.append(stated(setting, experiment[name]))
         elif name not in ("reranker", "rerank_top_k"):
-            model_settings.append(f"{name}={experiment[name]}")
+            model_settings.append(stated(name, experiment[name]))
     reranker, revision = None, ""
     if "reranker" in experiment:
         name, _, revision = str(experiment["reranker"]).partition("@")

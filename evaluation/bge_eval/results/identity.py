@@ -128,8 +128,14 @@ def index_name(search: Mapping[str, Any]) -> str:
     params = search.get("index_params") or {}
     facts = {name: search[name] for name in _INDEX_FACTS if name in search}
     parts = [str(search.get("index") or "flat")]
-    parts += [f"{name}={value}" for name, value in {**params, **facts}.items()]
+    parts += [stated(name, value) for name, value in {**params, **facts}.items()]
     return ", ".join(parts)
+
+
+def stated(name: str, value: object) -> str:
+    """Return a setting for people, e.g. ``efSearch=64``; whole numbers have no decimals."""
+    whole = isinstance(value, float) and value.is_integer()
+    return f"{name}={value:.0f}" if whole else f"{name}={value}"
 
 
 def packages(*others: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.fields import Fields
-from bge_eval.results.identity import Identity
+from bge_eval.results.identity import Identity, stated
 from bge_eval.results.label import read_label
 from bge_eval.results.record import RunRecord, SideFiles, read_record, refuse_damaged
 from bge_eval.results.trec import read_excerpts, read_heads, read_per_query, read_qrels, read_run
@@ -87,7 +87,7 @@ class SavedResult:
         experiment = self.experiment
         reranker = experiment.pop("reranker", None)
         experiment.pop("rerank_top_k", None)
-        settings = ", ".join(f"{name}={experiment[name]}" for name in sorted(experiment))
+        settings = ", ".join(stated(name, experiment[name]) for name in sorted(experiment))
         label = f"{self.model} [{settings}]" if settings else self.model
         return f"{label} + {str(reranker).split('@')[0]}" if reranker else label
 
