@@ -21,6 +21,7 @@ from bge_eval.search.exact import ExactSearch, unit_rows
 from bge_eval.search.index import IndexOptions, Precision, Rows
 from bge_eval.search.kept import kept_indexes
 from bge_eval.search.precisions import Quantiser
+from bge_eval.search.ranking import ranked
 from conftest import BUILTIN, CommandLine
 
 DIMENSION, DOCUMENTS, QUERIES = 64, 3000, 40
@@ -187,6 +188,29 @@ def test_rescoring_fewer_than_are_kept_leaves_the_rest_below(
     for query, (rows, scores) in zip(queries, searched(options, clustered, 20), strict=True):
         assert len(rows) == 20 and len(np.unique(scores)) == 20
         np.testing.assert_allclose(scores[:5], documents[rows[:5]] @ query, rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [3, 20])
+def test_what_is_rescored_does_not_depend_on_the_order_of_the_corpus(
+    clustered: tuple[Vectors, Vectors], k: int
+) -> None:
+    documents, queries = clustered
+    signs = np.sign(documents[:400, :8])  # many documents are equal
+    start = engine(IndexOptions(precision=Precision.BINARY, rescore=5), None, lambda text: None)
+
+    def ranking(places: Rows) -> list[list[str]]:
+        def ids_of(rows: Rows) -> list[str]:
+            return [f"{place:03d}" for place in places[rows]]
+
+        index = start(queries[:, :8].copy(), k, ids_of)
+        index.add(signs[places], 0)
+        return [
+            ranked(dict(zip(ids_of(rows), map(round, scores * 1e4), strict=True)), 5)
+            for rows, scores in index.results()
+        ]
+
+    inverse = np.random.default_rng(1).permutation(len(signs))
+    assert ranking(np.arange(len(signs))) == ranking(inverse)
 
 
 def test_short_lists_have_no_row_minus_one_and_are_told(

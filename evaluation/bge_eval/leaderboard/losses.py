@@ -26,7 +26,8 @@ _EXACT = ("", "float32")
 _COMPUTED = ("dtype", "calibration", "backend", "runtime", "saturates")
 """Facts of a model that its precision decides."""
 _SEARCHED = (
-    "index", "index_params", "vectors", "calibration", "rescore_top", "index_depth", "parts",
+    "index", "index_params", "vectors", "calibration", "rescore_top", "equal_candidates",
+    "index_depth", "parts",
 )  # fmt: skip
 """Facts of a search that an exact one lacks, or has otherwise."""
 _OF_DATA = ("fingerprint", "splits", "subsets", "cut")

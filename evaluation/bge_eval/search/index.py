@@ -95,6 +95,7 @@ class IndexOptions:
             facts["calibration"] = f"{CALIBRATION} documents of the corpus, seed 0"
         if self.rescore is not None:
             facts["rescore_top"] = self.rescore
+            facts["equal_candidates"] = "by id"  # earlier: in the corpus's order
         if self.depth is not None:
             facts["index_depth"] = self.depth
         return facts
@@ -103,7 +104,8 @@ class IndexOptions:
         """Return what names a result's folder: nothing for the exact search."""
         facts = self.identity()
         params = facts.pop("index_params", {})
-        facts.pop("calibration", None)
+        for told_by_others in ("calibration", "equal_candidates"):
+            facts.pop(told_by_others, None)
         if self.name == "flat":
             del facts["index"]
         return {**facts, **params}

@@ -134,7 +134,7 @@ class Stages:
         if top is None:
             return results
         return [
-            rescored(query, vectors, result, top=top, k=k)
+            rescored(query, vectors, result, top=top, k=k, ids_of=ids_of)
             for query, result in zip(queries, results, strict=True)
         ]
 
@@ -154,9 +154,18 @@ class Stages:
 
 
 def rescored(
-    query: Vectors, vectors: Vectors, candidates: tuple[Rows, Vectors], *, top: int, k: int
+    query: Vectors,
+    vectors: Vectors,
+    candidates: tuple[Rows, Vectors],
+    *,
+    top: int,
+    k: int,
+    ids_of: IdsOf | None = None,
 ) -> tuple[Rows, Vectors]:
     """Score the first candidates of a query exactly; the others follow in their order.
+
+    Which of several equal candidates are the first must not depend on the corpus's order: binary
+    vectors have many of them.
 
     Args:
         query: ``(dim,)`` float32.
@@ -164,15 +173,28 @@ def rescored(
         candidates: rows and scores.
         top: how many candidates are scored.
         k: documents to keep.
+        ids_of: gives ids for rows, to order equal candidates as everywhere, by descending id; None
+            leaves them as they came.
     """
     rows, scores = candidates
-    order = np.argsort(-scores, kind="stable")
+    order = _best_first(rows, scores, ids_of)
     head = order[:top]
     tail = order[len(head) : k]
     exact = np.asarray(vectors[rows[head]]) @ query
     if not len(tail):
-        best = np.argsort(-exact, kind="stable")[:k]
+        best = _best_first(rows[head], exact, ids_of)[:k]
         return rows[head][best], exact[best]
     gap = np.spacing(np.abs(exact).max() + 1) * 4
     below = exact.min() - gap * np.arange(1, len(tail) + 1, dtype=np.float32)
     return np.concatenate([rows[head], rows[tail]]), np.concatenate([exact, below])
+
+
+def _best_first(rows: Rows, scores: Vectors, ids_of: IdsOf | None) -> Rows:
+    """Return the order of documents; see `rescored`."""
+    order: Rows = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    if ids_of is not None and (ordered[1:] == ordered[:-1]).any():
+        ids = ids_of(rows)
+        by_id = sorted(range(len(rows)), key=lambda place: (scores[place], ids[place]))
+        order = np.array(by_id[::-1], np.int64)
+    return order
