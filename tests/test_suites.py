@@ -13,8 +13,8 @@ from bge_eval.data.finding import find_source
 from bge_eval.data.retrieval_folder import RetrievalSource
 from bge_eval.errors import DamagedError, MissingError, UsageError
 from bge_eval.resources import tasks_folder
-from bge_eval.suites.catalogue import plan
-from bge_eval.suites.suite_files import read_suite, suites, task_names
+from bge_eval.suites.catalogue import _SPLITS_FROM, plan
+from bge_eval.suites.suite_files import read_suite, suite_members, suites, task_names
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,20 @@ def test_cqadupstack_is_averaged_over_its_forums(small_scifact: Path, tmp_path: 
     whole = json.loads(path.read_text())["scores"]["test"][0]["main_score"]
     assert whole == pytest.approx(sum(scores) / 12, abs=1e-5)
     assert evaluate(model, [planned], options).reused == ["CQADupstackRetrieval"]
+
+
+@pytest.mark.slow
+def test_a_task_named_alone_is_that_of_its_first_suite() -> None:
+    """Its splits and subsets are remembered without mteb's benchmarks; they are the benchmark's."""
+    compared = set()
+    for suite in sorted(suites().values(), key=lambda suite: suite.name not in _SPLITS_FROM):
+        for task in suite_members(suite) if suite.benchmark else []:
+            name = task.metadata.name
+            if name not in compared and name.lower() not in suites():
+                compared.add(name)
+                [alone] = plan([name])
+                if not alone.parts:
+                    assert type(alone.task) is type(task), name
+                    assert list(alone.task.eval_splits) == list(task.eval_splits), name
+                    assert list(alone.task.hf_subsets) == list(task.hf_subsets), name
+    assert len(compared) > 100 and "MSMARCO" in compared

@@ -23,6 +23,7 @@ from bge_eval.records import SplitKey
 from bge_eval.resources import tasks_folder
 from bge_eval.results.cut import WHOLE, Cut, split_name
 from bge_eval.suites.languages import language_codes
+from bge_eval.suites.remembered import remembered
 from bge_eval.suites.suite_files import Suite, suite_members, suites
 
 if TYPE_CHECKING:
@@ -293,14 +294,14 @@ def _named_task(name: str) -> PlannedTask:
         for collection in suite.collections:
             if collection.name == name:
                 return _collection_task(collection)
-    # A task of a suite runs on the suite's splits (MSMARCO: dev), not on all splits.
-    for suite in sorted(suites().values(), key=lambda suite: suite.name not in _SPLITS_FROM):
-        if suite.benchmark is not None:
-            for task in suite_members(suite):
-                if task.metadata.name == name:
-                    return _fresh(task)
+    # mteb's benchmarks take half a second to import, which names alone do not need.
+    shares = remembered("splits and subsets of the suites' tasks", _shares)
     try:
-        return _fresh(mteb.get_task(name))
+        task = mteb.get_task(name)
+        if share := shares.get(name):
+            task.hf_subsets = share["subsets"]
+            task.filter_eval_splits(share["splits"])
+        return _fresh(task)
     except KeyError as error:
         from mteb.filter_tasks import filter_tasks
         from mteb.get_tasks import TASK_LIST
@@ -314,6 +315,23 @@ def _named_task(name: str) -> PlannedTask:
             f"No suite or task is called '{name}'.{did_you_mean(name, known)}"
             f" Suites: {', '.join(suites())}; `bge-eval tasks` lists them."
         ) from error
+
+
+def _shares() -> dict[str, dict[str, list[str]]]:
+    """Return task → the splits and subsets that it runs alone: those of the first suite with it.
+
+    So MSMARCO runs on ``dev``, as in BEIR, not on all its splits.
+    """
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    shares: dict[str, dict[str, list[str]]] = {}
+    for suite in sorted(suites().values(), key=lambda suite: suite.name not in _SPLITS_FROM):
+        if suite.benchmark is not None:
+            for task in suite_members(suite):
+                if not isinstance(task, AbsTaskAggregate):
+                    share = {"splits": [*task.eval_splits], "subsets": [*task.hf_subsets]}
+                    shares.setdefault(task.metadata.name, share)
+    return shares
 
 
 def _choose_subsets(task: AbsTask, subsets: Sequence[str]) -> None:
