@@ -218,4 +218,4 @@ def test_a_task_named_alone_is_that_of_its_first_suite() -> None:
                     assert type(alone.task) is type(task), name
                     assert list(alone.task.eval_splits) == list(task.eval_splits), name
                     assert list(alone.task.hf_subsets) == list(task.hf_subsets), name
-    assert len(compared) > 100 and "MSMARCO" in compared
+    assert len(compared) > 100
