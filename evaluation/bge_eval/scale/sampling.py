@@ -192,7 +192,9 @@ class Sampling(KeepsCorpus):
         scoring = _scoring_seconds(len(asked), depth)
         pairs, rerank = self._reranked(queries, few, sample, documents, top_ranked)
         first, second = int(self._encodes), int(self._reranker is not None)
-        line = first * self._line_bytes(queries, corpus, depth) + second * _RERANKED_LINE
+        line: float = second * _RERANKED_LINE
+        if self._encodes:  # else the first stage's run is saved already
+            line += self._line_bytes(queries, corpus, depth)
         self.parts.append(
             Part(
                 len(asked) + documents,

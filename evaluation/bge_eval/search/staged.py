@@ -195,6 +195,8 @@ def _best_first(rows: Rows, scores: Vectors, ids_of: IdsOf | None) -> Rows:
     ordered = scores[order]
     if ids_of is not None and (ordered[1:] == ordered[:-1]).any():
         ids = ids_of(rows)
-        by_id = sorted(range(len(rows)), key=lambda place: (scores[place], ids[place]))
-        order = np.array(by_id[::-1], np.int64)
+        by_id = sorted(
+            range(len(rows)), key=lambda place: (scores[place], ids[place]), reverse=True
+        )
+        order = np.array(by_id, np.int64)
     return order

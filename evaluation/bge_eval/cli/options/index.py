@@ -98,9 +98,10 @@ def parse_params(texts: Sequence[str], option: str) -> dict[str, float]:
         if name in params:
             raise UsageError(f"{option} {name} is given twice, '{text}' too: leave one out.")
         try:
-            params[name] = float(value)
+            number = float(value)
         except ValueError:
-            name = ""
-        if not name:
+            number = None
+        if not name or number is None:
             raise UsageError(f"{option} takes NAME=VALUE, such as efSearch=64: '{text}'.")
+        params[name] = number
     return params
