@@ -28,7 +28,8 @@ from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.remote.client import Client, Limits
 from bge_eval.rerank.second_stage import score_candidates
-from bge_eval.results.locks import BusyError, task_lock
+from bge_eval.results.locks import BusyError, folder_lock, task_lock
+from bge_eval.results.staging import remove_staged
 from bge_eval.runtime.checks import refuse_misshapen, refuse_unusable
 from bge_eval.search.exact import ExactSearch
 from bge_eval.suites.catalogue import plan
@@ -151,6 +152,25 @@ def test_a_limit_on_the_size_of_files(output: Path, tmp_path: Path, limit: int) 
         path: content for path, content in before.items() if ".locks" not in path.parts
     }
     assert not list(output.glob(".staging-*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+def test_what_a_killed_save_left_goes_with_the_next_run(tmp_path: Path, output: Path) -> None:
+    code = (
+        "import os, signal; from bge_eval.results import store; from bge_eval.cli.app import main\n"
+        "store._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code, *DEMO, "--output", str(output), "--overwrite", "-q"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = output.glob(".staging-*")
+    (model,) = output.glob("results/*/*")
+    with folder_lock(output, model):  # as if that process were still writing
+        remove_staged(output)
+        assert left.is_dir()
+    run_demo(output)  # its result is reused: nothing is saved
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied"])

@@ -22,6 +22,7 @@ from bge_eval.results.finished import Report
 from bge_eval.results.label import write_label
 from bge_eval.results.locks import BusyError
 from bge_eval.results.saved import SavedResult
+from bge_eval.results.staging import remove_staged
 from bge_eval.results.store import ResultStore
 from bge_eval.suites.catalogue import PlannedTask
 from bge_eval.suites.sources import find_sources
@@ -56,6 +57,7 @@ def evaluate(
     """
     progress = progress or model.progress
     sources = _sources(tasks, options, progress, available=options.available)
+    remove_staged(options.output)
     runner = StageRunner(model, reranker, ResultStore(options.output), options, progress)
     try:
         return _reported(runner, [task for task in tasks if _has_data(task, sources)], sources)

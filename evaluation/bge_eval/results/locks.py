@@ -82,12 +82,20 @@ def folder_lock(output: Path, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _lock(output: Path, path: Path) -> FileLock:
-    """Return the lock of a result or a folder, not acquired."""
-    folder = output / _FOLDER
-    with storage(output):
-        folder.mkdir(parents=True, exist_ok=True)
-    inside = path.relative_to(output).as_posix()
-    digest = hashlib.sha256(inside.encode()).hexdigest()[:16]
+def lock_name(output: Path, path: Path) -> str:
+    """Return the name of the lock of a result or a folder."""
+    digest = hashlib.sha256(path.relative_to(output).as_posix().encode()).hexdigest()[:16]
+    return f"{path.stem[:80]}-{digest}"
+
+
+def lock_at(output: Path, name: str) -> FileLock:
+    """Return a lock by its name, not acquired."""
     # Each call makes a lock of its own, so that threads exclude each other as processes do.
-    return FileLock(folder / f"{path.stem[:80]}-{digest}.lock", thread_local=False)
+    return FileLock(output / _FOLDER / f"{name}.lock", thread_local=False)
+
+
+def _lock(output: Path, path: Path) -> FileLock:
+    """Return the lock of a result or a folder, not acquired; its folder is made."""
+    with storage(output):
+        (output / _FOLDER).mkdir(parents=True, exist_ok=True)
+    return lock_at(output, lock_name(output, path))

@@ -23,21 +23,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.encode.cache import remove_abandoned
 from bge_eval.errors import DamagedError, without_home
 from bge_eval.progress import Profile
 from bge_eval.records import Excerpts, Qrels, Run, SplitKey
 from bge_eval.results.environment import environment, peak_memory
 from bge_eval.results.identity import Identity, differences
-from bge_eval.results.locks import folder_lock, storage
+from bge_eval.results.locks import storage
 from bge_eval.results.record import (
     ItemFile,
     RunRecord,
@@ -47,6 +44,7 @@ from bge_eval.results.record import (
     read_record,
     write_record,
 )
+from bge_eval.results.staging import staging_folder
 from bge_eval.results.trec import (
     read_run,
     write_excerpts,
@@ -190,33 +188,39 @@ class ResultStore:
             StorageError: the folder cannot be written; what it holds is as it was.
         """
         target = self.result_path(meta, output.identity.filed)
-        with storage(self.output), folder_lock(self.output, target.parent):
-            self._save(target, meta, result, output)
+        with storage(self.output), staging_folder(self.output, target.parent) as staging:
+            self._save(target, staging, meta, result, output)
         return target
 
-    def _save(self, target: Path, meta: ModelMeta, result: TaskResult, output: TaskOutput) -> None:
+    def _save(
+        self,
+        target: Path,
+        staging: Path,
+        meta: ModelMeta,
+        result: TaskResult,
+        output: TaskOutput,
+    ) -> None:
         from mteb.cache import ResultCache
 
         task = output.identity.filed
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _staging(self.output) as staging:
-            staged_cache = ResultCache(staging)
-            staged = staged_cache.get_task_result_path(task_name=task, model_name=meta)
-            staged.parent.mkdir(parents=True, exist_ok=True)
-            settings = target.parent / "run_settings.jsonl"
-            if settings.is_file():
-                shutil.copy2(settings, staged.parent)
-            staged_cache.save_to_cache(result.model_copy(update={"task_name": task}), meta)
-            _write_files(staged.parent, task, output)
-            # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
-            files = [path for path in staged.parent.rglob("*") if path.is_file()]
-            for path in files:
-                _sync(path)
-            self._set_aside(target)
-            (target.parent / task).mkdir(exist_ok=True)
-            names = [path.relative_to(staged.parent) for path in files]
-            for name in sorted(names, key=lambda name: name == Path(staged.name)):
-                (staged.parent / name).replace(target.parent / name)
+        staged_cache = ResultCache(staging)
+        staged = staged_cache.get_task_result_path(task_name=task, model_name=meta)
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        settings = target.parent / "run_settings.jsonl"
+        if settings.is_file():
+            shutil.copy2(settings, staged.parent)
+        staged_cache.save_to_cache(result.model_copy(update={"task_name": task}), meta)
+        _write_files(staged.parent, task, output)
+        # A task's folder may have a dot in its name (STSBenchmark.v2): files only.
+        files = [path for path in staged.parent.rglob("*") if path.is_file()]
+        for path in files:
+            _sync(path)
+        self._set_aside(target)
+        (target.parent / task).mkdir(exist_ok=True)
+        names = [path.relative_to(staged.parent) for path in files]
+        for name in sorted(names, key=lambda name: name == Path(staged.name)):
+            (staged.parent / name).replace(target.parent / name)
 
     def _set_aside(self, target: Path) -> None:
         """Move an earlier result of another identity to ``<output>/replaced/``."""
@@ -284,15 +288,6 @@ def _write_files(folder: Path, task: str, output: TaskOutput) -> None:
     )
     (folder / task).mkdir()
     write_record(folder / task, record)
-
-
-@contextmanager
-def _staging(output: Path) -> Iterator[Path]:
-    """Create a folder on the file system of the output, so that a move is one rename."""
-    output.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(output.glob(".staging-*"))
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=output) as staging:
-        yield Path(staging)
 
 
 def _sync(path: Path) -> None:
