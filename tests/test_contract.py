@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +197,24 @@ def test_gemma_and_llama_layers_have_the_parts_that_we_call() -> None:
     assert {"hidden_states", "attention_mask", "position_ids", "position_embeddings"} <= set(taken)
     layer = dict(llama.layers[0].named_parameters())
     assert {"self_attn.o_proj.weight", "mlp.down_proj.weight"} <= set(layer)
+
+
+def test_every_text_model_s_own_key_for_its_positions_is_known() -> None:
+    """`token_positions` reads the file itself, and must know what transformers would map."""
+    import transformers
+
+    from bge_eval.encode.positions import token_positions
+
+    usual = "max_position_embeddings"
+    renamed = {}
+    for path in Path(transformers.__file__).parent.glob("models/*/configuration_*.py"):
+        if f'"{usual}": "' in path.read_text("utf-8"):
+            module = import_module(f"transformers.models.{path.parent.name}.{path.stem}")
+            for config in vars(module).values():
+                if isinstance(config, type) and usual in getattr(config, "attribute_map", ()):
+                    renamed[config.model_type] = config.attribute_map[usual]  # type: ignore[attr-defined]
+    assert renamed["gpt2"] == "n_positions"
+    for no_text in ("decision_transformer", "imagegpt"):
+        del renamed[no_text]
+    for kind, name in renamed.items():
+        assert token_positions({"model_type": kind, name: 77}) == 77, f"{kind}: {name}"

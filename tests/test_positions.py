@@ -168,7 +168,7 @@ def test_a_causal_cross_encoder_of_absolute_positions_scores_each_pair_as_alone(
     assert np.abs(theirs.predict(pairs, activation_fn=None) - alone).max() > 1e-3
 
 
-def gpt2(folder: Path) -> Path:
+def gpt2(folder: Path, positions: int = 1024) -> Path:
     """A random GPT-2 that reads single bytes, with large position vectors."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -178,6 +178,7 @@ def gpt2(folder: Path) -> Path:
     torch.manual_seed(4)
     config = GPT2Config(
         vocab_size=size,
+        n_positions=positions,
         n_embd=32,
         n_layer=2,
         n_head=4,
@@ -196,6 +197,23 @@ def test_a_language_model_of_absolute_positions_scores_each_pair_as_alone(tmp_pa
     reranker = load_reranker(files, options)
     assert reranker.identity()["positions"] == OWN
     assert_scored_apart(reranker, load_reranker(files, options))
+
+
+def test_an_encoder_that_names_its_positions_otherwise_is_cut_as_in_sentence_transformers(
+    tmp_path: Path,
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = gpt2(tmp_path / "gpt2", positions=40)
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    mean = Overrides(pooling=Pooling.MEAN)
+    encoder = EncoderModel(str(folder), ModelOptions(backend=Backend.TORCH, overrides=mean)).encoder
+    assert encoder.settings.max_length == theirs.max_seq_length == 40
+    ours = encoder.encode(["b" * 90, "b" * 39])
+    np.testing.assert_allclose(ours[0], theirs.encode("b" * 90), rtol=0, atol=1e-5)
+    longer = ModelOptions(backend=Backend.TORCH, overrides=replace(mean, max_length=41))
+    with pytest.raises(UsageError, match="--max-length 41 exceeds the 40 positions"):
+        EncoderModel(str(folder), longer).encoder  # noqa: B018
 
 
 def test_a_folder_run_by_sentence_transformers_gives_each_text_its_own_vector(

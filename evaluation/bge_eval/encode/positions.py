@@ -24,6 +24,19 @@ _OFFSET_BY_PADDING = {
 }
 """Model types that number positions from the padding id + 1: of 514 they use 512."""
 
+_USUAL_KEY = "max_position_embeddings"
+"""Key of ``config.json`` with the number of positions."""
+_KEYS = {
+    **dict.fromkeys(
+        ("codegen", "ctrl", "gpt2", "gpt_bigcode", "gptj", "openai-gpt"), "n_positions"
+    ),
+    **dict.fromkeys(("bailing_hybrid", "kimi_linear"), "model_max_length"),
+    "dbrx": "max_seq_len",
+    "rwkv": "context_length",
+}
+"""Model type → its own key for them: the ``attribute_map`` of transformers' configurations, through
+which sentence-transformers reads the usual one."""
+
 
 def token_positions(config: Mapping[str, Any]) -> int | None:
     """Return the longest input in tokens that a model has positions for, None without a limit.
@@ -33,10 +46,11 @@ def token_positions(config: Mapping[str, Any]) -> int | None:
     Args:
         config: the content of ``config.json``.
     """
-    positions = config.get("max_position_embeddings")
+    kind = config.get("model_type")
+    # As in transformers, the usual key is understood in every file.
+    positions = config.get(_KEYS.get(str(kind), _USUAL_KEY), config.get(_USUAL_KEY))
     if not isinstance(positions, int) or positions <= 0:
         return None
-    kind = config.get("model_type")
     if kind in _OFFSET_BY_PADDING:
         # MPNet's code hard-codes the id.
         padding = 1 if kind == "mpnet" else config.get("pad_token_id", 1)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bge_eval.encode.calls import CallScores
 from bge_eval.encode.config import CONFIG, read_object
 from bge_eval.encode.files import ModelFiles
-from bge_eval.encode.positions import OWN_POSITIONS, counts_padding
+from bge_eval.encode.positions import OWN_POSITIONS, counts_padding, token_positions
 from bge_eval.errors import DamagedError, MissingError, UsageError, one_line
 from bge_eval.progress import Progress, quiet_transformers
 from bge_eval.rerank.reranker import (
@@ -180,8 +180,8 @@ class LLMReranker(LocalReranker):
         limit = self._options.max_length or self._scoring.default_length
         template = self._scoring.template(tokenizer, limit)
         config = read_object(self.files.folder / CONFIG)
-        most = config.get("max_position_embeddings", config.get("n_positions"))
-        if isinstance(most, int) and counts_padding(config) and template.longest > most:
+        most = token_positions(config)
+        if most is not None and counts_padding(config) and template.longest > most:
             shorter = limit - (template.longest - most)
             advice = f"Use --reranker-max-length {shorter} or less." if shorter > 0 else ""
             raise UsageError(
