@@ -104,6 +104,22 @@ def test_wrong_settings_are_refused(settings: dict[str, str], message: str) -> N
         bge_eval.load_model(BUILTIN, offline=True, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("http://localhost:9", {"api_concurrency": 0}, "--api-concurrency is 0; expected a whole"),
+        ("http://localhost:9", {"api_timeout": -1.0}, "--api-timeout is -1.0; expected a number"),
+        (BUILTIN, {"api_concurrency": 4}, "api_concurrency: for .*, not builtin"),
+        ("bm52", {}, "Did you mean bm25.* run:PATH of a saved run, a server's address"),
+    ],
+)
+def test_wrong_names_and_limits_of_requests_are_refused(
+    name: str, settings: dict[str, float], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(bge_eval.UsageError, match=message):
+        bge_eval.evaluate(name, "demo", output=tmp_path, **settings)  # type: ignore[arg-type]
+
+
 def test_settings_of_a_loaded_model_are_refused(tmp_path: Path) -> None:
     model = bge_eval.load_model(BUILTIN, offline=True)
     with pytest.raises(bge_eval.UsageError, match="already loaded"):

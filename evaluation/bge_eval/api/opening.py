@@ -39,11 +39,20 @@ class Opener:
         Args:
             name: as ``--model`` takes it.
             reranker: the second stage, which may honour settings that the model does not support.
+
+        Raises:
+            UsageError: the settings of requests are set, and the name is no server's address.
         """
         from bge_eval.models.kinds import beside
         from bge_eval.models.opening import open_model
+        from bge_eval.remote.client import is_address
 
         options = model_options(self.settings, offline=self.offline)
+        limits = [each for each in ("api_concurrency", "api_timeout") if each in self.settings]
+        if limits and not is_address(name):
+            raise UsageError(
+                f"{', '.join(limits)}: for a server's address, such as http://host, not {name}."
+            )
         return open_model(name, beside(reranker, options), self.progress)
 
     def reranker(self, name: str) -> Reranker:

@@ -21,7 +21,7 @@ def opened(
     """Yield the models and the second stage, whose work a cluster does if there is one.
 
     Args:
-        opener: opens what the options name.
+        opener: opens what the options name, which it has checked.
         cluster: the cluster; None computes here.
 
     Raises:
@@ -31,7 +31,6 @@ def opened(
     if cluster is None:
         yield opener.open()
         return
-    opener.check()
     with Engine(cluster, opener.progress, offline=opener.offline) as engine:
         models, second = opener.open_models(open_reranker(opener, engine))
         name = opener.reranker.reranker

@@ -73,14 +73,13 @@ class Opener:
     """Told of long steps and of every model that is open."""
 
     def open(self) -> tuple[list[Model], Reranker | None]:
-        """Return the models and the second stage.
+        """Return the models and the second stage, of options that `check` let pass.
 
         Raises:
-            UsageError: options contradict each other or do not fit a model.
+            UsageError: options do not fit a model.
             MissingError: a model's or a reranker's files, or the first stage, are missing.
             DamagedError: files cannot be used.
         """
-        self.check()
         return self.open_models(self.open_reranker())
 
     def check(self) -> None:

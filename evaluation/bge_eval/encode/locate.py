@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bge_eval.encode.config import CONFIG, MODULES, read_object, transformer_folder
 from bge_eval.encode.files import ModelFiles
-from bge_eval.errors import DamagedError, MissingError, UsageError
+from bge_eval.errors import DamagedError, MissingError, UsageError, did_you_mean
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 """The embedded model: sentence-transformers/all-MiniLM-L6-v2 from a Python package."""
@@ -74,10 +74,15 @@ def locate(
     return _with_base(_hub(model, revision, offline, onnx), offline)
 
 
-def refuse_nameless(model: str) -> None:
+def refuse_nameless(model: str, names: Iterable[str] = (), others: str = "") -> None:
     """Refuse what names no files: neither the built-in model, nor a folder, nor a hub id.
 
     No connection is opened, and no large package is imported.
+
+    Args:
+        model: the name.
+        names: other names that the caller understands, of which one may be meant.
+        others: the other kinds of names that it understands, for the message.
 
     Raises:
         UsageError: the name is none of them.
@@ -92,6 +97,8 @@ def refuse_nameless(model: str) -> None:
         raise UsageError(
             f"No model '{model}': it is neither a folder on this machine nor a hub id of the form"
             f" org/name (such as BAAI/bge-base-en-v1.5), nor '{BUILTIN}'."
+            f"{did_you_mean(model, [*names, BUILTIN])}"
+            f"{f' --model also takes {others}.' if others else ''}"
         )
 
 

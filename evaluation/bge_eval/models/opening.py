@@ -17,7 +17,7 @@ from bge_eval.models import (
     served,
     transformer,
 )
-from bge_eval.models.kinds import SERVER_OPTIONS, ModelOptions, flags, refuse, set_options
+from bge_eval.models.kinds import SERVER_OPTIONS, Kind, ModelOptions, flags, refuse, set_options
 from bge_eval.progress import Progress
 from bge_eval.remote.client import is_address
 from bge_eval.runtime.devices import pick_devices
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _NAMED = (bm25.KIND, saved_runs.KIND, served.KIND, foreign.OBJECT, foreign.MTEB)
 """The kinds that need no files to recognise a name."""
+_OTHERS = (
+    f"{bm25.NAME}, run:PATH of a saved run, a server's address such as http://host:port, or"
+    " package.module:function"
+)
+"""Names of models that are neither a folder nor a hub id, in messages."""
 KINDS = (
     *_NAMED,
     foreign.STATIC,
@@ -49,17 +54,18 @@ def open_model(name: str, options: ModelOptions, progress: Progress | None = Non
         progress: receives long steps.
 
     Raises:
-        UsageError: an option does not fit this kind of model.
+        UsageError: the name is none, or an option does not fit its kind.
         MissingError: the model, or a package that it needs, cannot be found.
         DamagedError: its files cannot be used.
     """
-    if not name.strip():
-        raise UsageError("--model is empty. Name a model: a hub id, a local folder, bm25 …")
+    _refuse_empty(name)
     if options.device is not None:
         pick_devices(options.device)  # even if everything is done already, and none is used
     if not is_address(name) and not options.shared:
         _refuse_server_options(name, options)
-    kind = next(kind for kind in KINDS if kind.recognises(name, options))
+    kind = _named(name, options) or next(
+        kind for kind in KINDS if kind not in _NAMED and kind.recognises(name, options)
+    )
     refuse(name, kind, options)
     return kind.open(name, options, progress)
 
@@ -74,13 +80,27 @@ def check_name(name: str, options: ModelOptions) -> None:
     Raises:
         UsageError: the name is none, or an option does not fit its kind.
     """
+    _refuse_empty(name)
+    if (kind := _named(name, options)) is not None:
+        refuse(name, kind, options)
+
+
+def _refuse_empty(name: str) -> None:
     if not name.strip():
-        raise UsageError("--model is empty. Name a model: a hub id, a local folder, bm25 …")
+        raise UsageError(f"--model is empty. Name a hub id, a local folder, {_OTHERS}.")
+
+
+def _named(name: str, options: ModelOptions) -> Kind | None:
+    """Return the kind that a name alone tells; None for a folder's model or the hub's.
+
+    Raises:
+        UsageError: the name is none of any kind.
+    """
     for kind in _NAMED:
         if kind.recognises(name, options):
-            refuse(name, kind, options)
-            return
-    refuse_nameless(name)
+            return kind
+    refuse_nameless(name, (bm25.NAME,), _OTHERS)
+    return None
 
 
 def _refuse_server_options(name: str, options: ModelOptions) -> None:

@@ -67,6 +67,21 @@ class Limits:
     patience: float = 300.0
     """Longest that the pauses of one request may be together, seconds."""
 
+    def __post_init__(self) -> None:
+        """Refuse limits under which no request is sent, or none is answered.
+
+        Raises:
+            UsageError: fewer than one request at once, or no time to wait.
+        """
+        if not isinstance(self.concurrency, int) or self.concurrency < 1:
+            raise UsageError(
+                f"--api-concurrency is {self.concurrency!r}; expected a whole number, 1 or more."
+            )
+        if not isinstance(self.timeout, int | float) or not self.timeout > 0:
+            raise UsageError(
+                f"--api-timeout is {self.timeout!r}; expected a number of seconds above 0."
+            )
+
 
 class Client:
     """Sends requests to one server and reads the responses."""
@@ -95,10 +110,6 @@ class Client:
         """
         self.url = _checked(url, offline=offline)
         self.limits = limits or Limits()
-        if self.limits.concurrency < 1:
-            raise UsageError(
-                f"--api-concurrency must be at least 1, not {self.limits.concurrency}."
-            )
         self.host = urlsplit(self.url).hostname or ""
         self._key = _key(self.host, self.url, key_variable)
         self._key_variable = key_variable
