@@ -16,6 +16,9 @@ ifeq ($(CONSTRAINTS),)
 LOCK =
 endif
 
+# Compiled once, not in each of the processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Tests run in parallel, one worker for each core, four at most: each loads torch.
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist worksteal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -25,6 +26,9 @@ os.environ["COLUMNS"] = "160"
 # Each worker of pytest-xdist takes one core; more threads would only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+# The libraries make a million objects that stay; by Python's own thresholds they are searched for
+# garbage again and again, for a third of the seconds of their imports.
+gc.set_threshold(50_000, 20, 10)
 # Converted models and embeddings are shared by the tests of one run, and by nobody else.
 _CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
 os.environ["BGE_EVAL_CACHE"] = _CACHE.name
