@@ -46,7 +46,7 @@ def search(index: str, documents: int, dimension: int, folder: str) -> dict[str,
     params = (("nprobe", 16.0),) if index.startswith("IVF") else ()
     start = engine(IndexOptions(index, params), Path(folder))
     begun = time.perf_counter()
-    running = start(drawn(_QUERIES), 100, lambda rows: [f"{row:08d}" for row in rows])
+    running = start(drawn(_QUERIES), 100, lambda rows: [f"{row:08d}" for row in rows], documents)
     for row in range(0, documents, _CHUNK):
         running.add(drawn(min(_CHUNK, documents - row)), row)
     collected = time.perf_counter()

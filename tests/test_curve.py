@@ -44,7 +44,7 @@ def _clustered(seed: int) -> tuple[Vectors, Vectors]:
 def _tried(grid: list[IndexOptions], folder: Path | None = None) -> list[Trial]:
     documents, queries = _clustered(3)
     trials = Trials(grid, folder, Progress(), "org/model", depth=100)
-    search = trials.start(queries, 1000, lambda rows: [f"{row:05d}" for row in rows])
+    search = trials.start(queries, 1000, lambda rows: [f"{row:05d}" for row in rows], DOCUMENTS)
     search.add(documents[:1500], 0)
     search.add(documents[1500:], 1500)
     search.results()
@@ -117,7 +117,7 @@ def test_an_index_is_asked_for_its_depth_and_searched_as_wide_as_its_parameter_s
         notes: list[str] = []
         options = IndexOptions.checked("HNSW16", {"efSearch": width}, depth=depth)
         search = engine(options, None, notes.append)(
-            queries, 1000, lambda rows: list(map(str, rows))
+            queries, 1000, lambda rows: list(map(str, rows)), len(documents)
         )
         search.add(documents, 0)
         lists = [rows[np.argsort(-scores)] for rows, scores in search.results()]
@@ -283,7 +283,7 @@ def test_a_trial_ranks_as_a_single_search_with_the_same_options(tmp_path: Path) 
         return [f"{row:05d}" for row in rows]
 
     for options, trial in zip(settings, trials, strict=True):
-        single = engine(options, tmp_path)(queries, 1000, ids_of)
+        single = engine(options, tmp_path)(queries, 1000, ids_of, len(documents))
         single.add(documents, 0)
         for (rows, scores), (same, values) in zip(trial.rankings, single.results(), strict=True):
             order = np.lexsort((-same, -values))[: len(rows)]

@@ -50,7 +50,9 @@ def searched(
 ) -> list[tuple[Rows, Vectors]]:
     """Search through the engine, the corpus in chunks of 700; rows are sorted by score."""
     documents, queries = vectors
-    index = engine(options, folder, note)(queries, k, lambda rows: [f"{row:06d}" for row in rows])
+    index = engine(options, folder, note)(
+        queries, k, lambda rows: [f"{row:06d}" for row in rows], len(documents)
+    )
     for start in range(0, len(documents), 700):
         index.add(documents[start : start + 700], start)
     ordered = []
@@ -202,7 +204,7 @@ def test_what_is_rescored_does_not_depend_on_the_order_of_the_corpus(
         def ids_of(rows: Rows) -> list[str]:
             return [f"{place:03d}" for place in places[rows]]
 
-        index = start(queries[:, :8].copy(), k, ids_of)
+        index = start(queries[:, :8].copy(), k, ids_of, len(places))
         index.add(signs[places], 0)
         return [
             ranked(dict(zip(ids_of(rows), map(round, scores * 1e4), strict=True)), 5)
@@ -336,8 +338,8 @@ def test_a_damaged_kept_index_is_built_again(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("IVF4096,Flat", {}), "cannot build 'IVF4096,Flat' over 3,000 documents"),
-        (("IVF65536_HNSW32,Flat", {}), "cannot build 'IVF65536_HNSW32,Flat' over 3,000 documents"),
+        (("IVF4096,Flat", {}), "IVF4096,Flat needs 4,096 documents or more"),
+        (("IVF65536_HNSW32,Flat", {}), "needs 65,536 documents or more, and the corpus has 3,000"),
         (("", {}), "faiss makes no index of ''"),
         (("NoSuchIndex", {}), "for inner products: could not parse index string NoSuchIndex. Name"),
         (("LSH", {}), "faiss makes no index of 'LSH'"),
@@ -399,7 +401,42 @@ def test_nsg_over_repeated_documents_is_refused(clustered: tuple[Vectors, Vector
 def test_a_dimension_is_refused_before_the_corpus(clustered: tuple[Vectors, Vectors]) -> None:
     start = engine(IndexOptions("IVF16,PQ12"))  # the dimension may be a multiple of 12
     with pytest.raises(UsageError, match="of 64 dimensions"):
-        start(clustered[1], 10, lambda rows: [])
+        start(clustered[1], 10, lambda rows: [], DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("IVF70,Flat", 70),
+        ("IVF64(IVF8,Flat),Flat", 64),
+        ("IVF16,PQ8x5", 32),
+        ("PQ8x4fs,Refine(PQ8x5)", 32),
+        ("PCAR40,IVF20,Flat", 40),
+        ("ITQ16,SQ8", 16),
+        ("OPQ8,PQ8x4fs", 256),
+        ("RQ2x4", 64),
+        ("IVF9,PRQ2x2x4fs", 32),
+        ("LSQ2x4", 1),
+        ("NSG16", 228),  # where faiss may end the process
+        ("BIVF40", 40),
+    ],
+)
+def test_a_corpus_is_refused_before_it_is_encoded_where_faiss_would_fail(
+    name: str, least: int, clustered: tuple[Vectors, Vectors]
+) -> None:
+    documents, queries = clustered
+    few = documents[: least - 1]
+    binary = name.startswith("B")
+    make: Any = faiss.index_binary_factory if binary else faiss.index_factory
+    by_hand = make(DIMENSION, name, *(() if binary else (faiss.METRIC_INNER_PRODUCT,)))
+    if least > 1:
+        if name != "NSG16":
+            with pytest.raises(RuntimeError):
+                by_hand.train(np.packbits(few > 0, axis=1) if binary else few)
+        with pytest.raises(UsageError, match=f"needs {least} documents or more, and the corpus"):
+            engine(IndexOptions(name))(queries, 10, lambda rows: [], len(few))
+    just_enough = searched(IndexOptions(name), (documents[:least], queries[:2]), k=1)
+    assert [len(rows) for rows, _ in just_enough] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -455,7 +492,9 @@ def test_an_empty_corpus_and_one_smaller_than_the_depth(clustered: tuple[Vectors
 
 
 def test_the_exact_search_is_unchanged_and_the_first(clustered: tuple[Vectors, Vectors]) -> None:
-    assert engine(IndexOptions()) is ExactSearch
+    documents, queries = clustered
+    usual = engine(IndexOptions())(queries, 10, lambda rows: [], len(documents))
+    assert isinstance(usual, ExactSearch)
     assert IndexOptions().identity() == {"index": "flat"} and IndexOptions().experiment() == {}
 
 

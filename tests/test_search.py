@@ -96,6 +96,7 @@ def test_chunks_are_bounded() -> None:
 
 
 def test_the_usual_engine_is_the_exact_search() -> None:
-    assert engine(EXACT) is ExactSearch and EXACT.name == ExactSearch.name == "flat"
+    usual = engine(EXACT)(np.zeros((1, 8), np.float32), 1, lambda rows: [], 1)
+    assert isinstance(usual, ExactSearch) and EXACT.name == ExactSearch.name == "flat"
     with pytest.raises(UsageError, match="faiss makes no index of 'flatt'"):
         engine(IndexOptions("flatt"))

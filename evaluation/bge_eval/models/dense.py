@@ -257,8 +257,8 @@ class DenseModel(Model):
         self, corpus: Dataset, form: Form, queries: Vectors, k: int, ids_of: IdsOf
     ) -> list[tuple[Rows, Vectors]]:
         """Search the corpus and return for each query the rows and scores of its best k."""
-        index = self._engine(queries, k, ids_of)
         row, whole = 0, len(corpus)
+        index = self._engine(queries, k, ids_of, whole)
         spread = Spread(self.files.name)
         with self.progress.step("search", whole, "documents") as searched:
             for texts in document_texts(corpus, None, chunk_rows(queries.shape[1])):

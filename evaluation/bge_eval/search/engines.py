@@ -6,7 +6,6 @@ A new engine is one file with a class that follows `bge_eval.search.index.Index`
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from bge_eval.records import Vectors
@@ -14,7 +13,7 @@ from bge_eval.search.exact import ExactSearch
 from bge_eval.search.faiss_index import FaissIndex, check_factory
 from bge_eval.search.index import Engine, IdsOf, Index, IndexOptions
 from bge_eval.search.precisions import QuantisedSearch
-from bge_eval.search.staged import StagedSearch
+from bge_eval.search.staged import CandidateSearch, StagedSearch
 
 EXACT = IndexOptions()
 """The search that a model gets unless its options name another."""
@@ -39,14 +38,19 @@ def engine(
         MissingError: faiss is not installed.
     """
     if options.is_exact:
-        return ExactSearch
-    if options.name == "flat":
-        return partial(StagedSearch, QuantisedSearch(options.precision), options, note)
-    check_factory(options)
+        return _exact
+    if options.name != "flat":
+        check_factory(options)
 
-    def start(queries: Vectors, k: int, ids_of: IdsOf) -> Index:
-        check_factory(options, queries.shape[1])  # before the corpus is encoded
-        index = FaissIndex(options, folder, note, model)
-        return StagedSearch(index, options, note, queries, k, ids_of)
+    def start(queries: Vectors, k: int, ids_of: IdsOf, documents: int) -> Index:
+        search: CandidateSearch = QuantisedSearch(options.precision)
+        if options.name != "flat":
+            check_factory(options, queries.shape[1], documents)  # before the corpus is encoded
+            search = FaissIndex(options, folder, note, model)
+        return StagedSearch(search, options, note, queries, k, ids_of)
 
     return start
+
+
+def _exact(queries: Vectors, k: int, ids_of: IdsOf, documents: int) -> Index:
+    return ExactSearch(queries, k, ids_of)

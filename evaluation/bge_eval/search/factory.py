@@ -83,6 +83,10 @@ def made(options: IndexOptions, dimension: int | None = None) -> Any:
     if is_binary(options):
         return index
     for part in parts_of(index):
+        if hasattr(part, "do_polysemous_training"):
+            # It numbers the centroids for a search by Hamming distances, which is not used, and
+            # takes most of the time of a small corpus; the distances are the same without.
+            part.do_polysemous_training = False
         if part.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise UsageError(
                 f"--index {options.name} does not compare by inner product: faiss makes its"

@@ -28,6 +28,7 @@ from bge_eval.search.kept import IndexFacts, checksum, is_changed, stated_second
 from bge_eval.search.native_output import clustering_advice
 from bge_eval.search.parameters import is_of_build, set_parameter
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
+from bge_eval.search.training import least_documents
 
 _GPU_DEPTH = 2048
 """Longest lists of faiss's GPU indexes."""
@@ -35,19 +36,27 @@ _NSG = re.compile(r"NSG(\d*)")
 _NSG_LINKS = 32
 
 
-def check_factory(options: IndexOptions, dimension: int | None = None) -> None:
+def check_factory(
+    options: IndexOptions, dimension: int | None = None, documents: int | None = None
+) -> None:
     """Refuse what faiss cannot build, before anything is encoded.
 
     Args:
         options: the index and its parameters.
         dimension: of the vectors; None where it is not known yet.
+        documents: of the corpus; None where they are not known yet.
 
     Raises:
         MissingError: faiss is not installed.
-        UsageError: the factory string or a parameter is unknown, or the index cannot compare by
-            inner product.
+        UsageError: the factory string or a parameter is unknown, the index cannot compare by inner
+            product, or it needs more documents.
     """
     index = made(options, dimension)
+    if documents and documents < (least := least_documents(index)):
+        raise UsageError(
+            f"--index {options.name} needs {least:,} documents or more, and the corpus has"
+            f" {documents:,}. Name a smaller index."
+        )
     for name, value in options.params:
         set_parameter(index, options, name, value)
 

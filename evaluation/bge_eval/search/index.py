@@ -114,9 +114,9 @@ class IndexOptions:
 class Index(Protocol):
     """The documents of a corpus, searched for all queries.
 
-    An engine is a function that starts one: ``start(queries, k, ids_of)``, with ``queries``
-    ``(n_queries, dim)`` float32, ``k`` documents to keep for each, and ``ids_of``, which gives the
-    ids of rows to order equal scores.
+    An engine is a function that starts one: ``start(queries, k, ids_of, documents)``, with
+    ``queries`` ``(n_queries, dim)`` float32, ``k`` documents to keep for each, ``ids_of``, which
+    gives the ids of rows to order equal scores, and the number of ``documents`` that will be added.
     """
 
     def add(self, vectors: Vectors, first_row: int) -> None:
@@ -131,5 +131,5 @@ class Index(Protocol):
         """Return for each query the rows and scores of its best documents, in any order."""
 
 
-Engine: TypeAlias = Callable[[Vectors, int, IdsOf], Index]
-"""Starts a search: ``(queries, k, ids_of)``; see `Index`."""
+Engine: TypeAlias = Callable[[Vectors, int, IdsOf, int], Index]
+"""Starts a search: ``(queries, k, ids_of, documents)``; see `Index`."""

@@ -92,10 +92,11 @@ class Trials:
     searched: list[_TrialSearch] = field(default_factory=list)
     """One for every search, in their order."""
 
-    def start(self, queries: Vectors, k: int, ids_of: IdsOf) -> _TrialSearch:
+    def start(self, queries: Vectors, k: int, ids_of: IdsOf, documents: int) -> _TrialSearch:
         """Start a search; see `bge_eval.search.index.Engine`."""
         for options in self.grid:
-            check_factory(_served(options), queries.shape[1])  # before the corpus is encoded
+            # Before the corpus is encoded.
+            check_factory(_served(options), queries.shape[1], documents)
         search = _TrialSearch(self, queries, k, ids_of)
         self.searched.append(search)
         return search
