@@ -371,10 +371,12 @@ def test_the_journal_of_a_running_process_is_left_alone(tmp_path: Path) -> None:
     assert space(tmp_path).get(keys)[1] is None and journal.is_file()
     copy = journal.with_name("1.journal")  # a journal of a process that has died
     copy.write_bytes(journal.read_bytes()[:-1])  # while it wrote its second batch
+    lock = journal.with_name("2.lock")  # of one that died after its journal was removed
+    lock.touch()
     known, found = space(tmp_path).get(keys)
     assert known.tolist() == [True] * 10 + [False] * 10
     assert found is not None and np.array_equal(found, vectors[:10])
-    assert not copy.exists() and journal.is_file()
+    assert not copy.exists() and not lock.exists() and journal.is_file()
     assert len(list(tmp_path.glob("*/*.shard"))) == 1
 
 

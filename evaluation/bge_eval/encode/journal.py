@@ -88,7 +88,9 @@ def recover(folder: Path, note: Callable[[str], None]) -> list[Shard]:
     """
     _remove_staged(folder)
     kept: list[Shard] = []
-    for path in sorted(folder.glob(f"*{ENDING}")):
+    # A process that died between its last two steps leaves the lock of a journal that is gone.
+    left = (path for ending in (ENDING, _LOCK) for path in folder.glob(f"*{ending}"))
+    for path in sorted({path.with_suffix(ENDING) for path in left}):
         lock = _lock_of(path)
         try:
             lock.acquire(timeout=0)
