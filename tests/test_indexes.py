@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,15 @@ import faiss
 import numpy as np
 import pytest
 
-from bge_eval.errors import UsageError
+from bge_eval.errors import TemporaryError, UsageError
 from bge_eval.records import Vectors
 from bge_eval.search.engines import engine
 from bge_eval.search.exact import ExactSearch, unit_rows
 from bge_eval.search.index import IndexOptions, Precision, Rows
-from bge_eval.search.kept import kept_indexes
+from bge_eval.search.kept import building, kept_indexes, part_of
 from bge_eval.search.precisions import Quantiser
 from bge_eval.search.ranking import ranked
-from conftest import BUILTIN, CommandLine
+from conftest import BUILTIN, CommandLine, file_limit
 
 DIMENSION, DOCUMENTS, QUERIES = 64, 3000, 40
 
@@ -577,6 +581,7 @@ def test_models_without_an_index_refuse_one(bge_eval: CommandLine, tmp_path: Pat
         (("-m", "minilm"), "No model 'minilm': it is neither a folder"),
         (("-m", "builtin:nothing"), "No embedded model 'builtin:nothing'"),
         (("-m", "bm25", "--index", "HNSW16"), "--index cannot be used with --model bm25"),
+        (("-m", "bm25", "--vectors", "int8"), "--vectors cannot be used with --model bm25"),
         (("-m", BUILTIN, "--reranker", "nothing"), "No model 'nothing'"),
         (("-m", BUILTIN, "--index", "hnsw32"), "Did you mean 'HNSW32'?"),
         (("-m", BUILTIN, "--rescore-top", "10"), "--rescore-top has no effect"),
@@ -622,3 +627,58 @@ def test_a_changed_byte_of_a_kept_index_is_told_and_it_is_built_again(
     assert [note for note in notes if "has changed bytes" in note]
     for (rows, _), (same, _) in zip(before, after, strict=True):
         np.testing.assert_array_equal(rows, same)
+
+
+def test_partial_files_of_killed_processes_are_removed_and_others_stay(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    killed, written = tmp_path / f"{'a' * 32}.faiss", tmp_path / f"{'b' * 32}.faiss"
+    parts = part_of(killed), part_of(killed.with_suffix(".json")), part_of(written)
+    for part in parts:
+        part.write_bytes(b"partial")
+    with building(written, lambda: None):
+        part_of(written).write_bytes(b"partial")
+        searched(IndexOptions("SQ8"), clustered, folder=tmp_path)
+    assert [part for part in parts if part.exists()] == [part_of(written)]
+    assert len(kept_indexes(tmp_path)) == 1
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_index(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    notes: list[str] = []
+    results = searched(
+        IndexOptions("SQ8"), clustered, folder=tmp_path / "file" / "indexes", note=notes.append
+    )
+    assert [note for note in notes if "cannot be kept" in note and "BGE_EVAL_CACHE" in note]
+    for (rows, _), (same, _) in zip(results, searched(IndexOptions("SQ8"), clustered), strict=True):
+        np.testing.assert_array_equal(rows, same)
+
+
+def test_of_two_processes_one_builds_an_index(
+    clustered: tuple[Vectors, Vectors], tmp_path: Path
+) -> None:
+    options = IndexOptions("SQ8")
+    searched(options, clustered, folder=tmp_path / "one")
+    [built] = (tmp_path / "one").glob("*.faiss")
+    path = tmp_path / "two" / built.name
+    waiting = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with building(path, lambda: None):
+            other = pool.submit(
+                searched, options, clustered, 10, path.parent, lambda note: waiting.set()
+            )
+            assert waiting.wait(60)
+            for file in (built, built.with_suffix(".json")):
+                shutil.copy(file, path.parent / file.name)
+            inode = path.stat().st_ino
+        other.result(60)
+    assert path.stat().st_ino == inode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
+def test_a_full_temporary_folder_is_named(clustered: tuple[Vectors, Vectors]) -> None:
+    message = f"^{re.escape(tempfile.gettempdir())} .*TMPDIR names another folder"
+    with file_limit(2**10), pytest.raises(TemporaryError, match=message):
+        searched(IndexOptions("flat", precision=Precision.INT8), clustered)

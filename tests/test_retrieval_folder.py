@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
+import sys
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bge_eval.data import jsonl_table
+from bge_eval.data.files import Place, plain_records
 from bge_eval.data.retrieval_folder import BEIR, RetrievalFolder, RetrievalSplit
 from bge_eval.data.tables import batches
 from bge_eval.data.texts import document_texts
-from bge_eval.errors import DamagedError, MissingError
+from bge_eval.errors import DamagedError, MissingError, TemporaryError
 from bge_eval.progress import Progress
-from conftest import write_beir
+from conftest import file_limit, write_beir
 
 CORPUS = [{"_id": f"d{i}", "title": f"t{i}", "text": f"文本 {i}"} for i in range(3)]
 QUERIES = {"q0": "问题", "q1": "unjudged", "q2": "third"}
@@ -248,3 +254,25 @@ def test_damage_inside_a_gzip_is_named(tmp_path: Path) -> None:
     assert recognised is not None
     with pytest.raises(DamagedError, match=r"corpus\.jsonl\.gz"):
         recognised.fingerprint(["test"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit on the size of files")
+def test_a_full_disk_ends_the_reading_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is left open aborts the process when the interpreter ends."""
+    source, target = tmp_path / "corpus.jsonl", tmp_path / "corpus.arrow"
+    rows = ({"_id": f"d{row}", "title": "", "text": "w " * 500} for row in range(2000))
+    source.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    readers = []
+
+    def spied(place: Place, names: Sequence[str]) -> Generator[Any, None, None]:
+        readers.append(plain_records(place, names))
+        return readers[-1]
+
+    monkeypatch.setattr(jsonl_table, "plain_records", spied)
+    message = "corpus.arrow would be larger .* TMPDIR names another folder"
+    with file_limit(2**16), pytest.raises(TemporaryError, match=message) as refusal:
+        jsonl_table.read_table(source, "_id", target, ("title", "text"))
+    assert refusal.tb is not None
+    assert [inspect.getgeneratorstate(reader) for reader in readers] == [inspect.GEN_CLOSED]

@@ -7,6 +7,7 @@
     ├── UsageError          exit 2   a wrong option, name or combination of options
     └── NotReadyError       exit 3   something that the run needs cannot be used
         ├── StorageError    exit 3   a folder cannot be written or read: full, read-only, gone
+        ├── TemporaryError  exit 3   a temporary file cannot be written
         ├── TrackerError    exit 3   an experiment tracker has not taken saved scores
         ├── MissingError    exit 3   a model, dataset or package is missing
         │   ├── NoFolderError        no data folder has a task under any of its names
@@ -25,7 +26,8 @@ import difflib
 import errno
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class BgeEvalError(Exception):
@@ -89,6 +91,31 @@ _STORAGE_PROBLEMS = {
     errno.EIO: "cannot be read or written: the disk reports an error",
 }
 """The system's error number → what is wrong with a file or folder, after its name."""
+
+
+class TemporaryError(NotReadyError):
+    """A temporary file cannot be written: its folder is full. A smaller task may still run."""
+
+    def __init__(self, error: OSError, place: object) -> None:
+        """Make the message from the system's error; the arguments are those of `StorageError`."""
+        advice = "TMPDIR names another folder for temporary files."
+        super().__init__(str(StorageError(error, place, advice)))
+
+
+@contextmanager
+def temporary(place: object) -> Iterator[None]:
+    """Raise the system's errors as those of a temporary file.
+
+    Args:
+        place: the file, or its folder if it has no name.
+
+    Raises:
+        TemporaryError: the file cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TemporaryError(error, place) from error
 
 
 class TrackerError(NotReadyError):

@@ -12,7 +12,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
@@ -168,7 +168,7 @@ class NotPlainError(Exception):
     """Arrow's parser may misread this jsonl file; read it line by line."""
 
 
-def plain_records(place: Place, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def plain_records(place: Place, names: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
     """Yield the rows of a jsonl file, parsed by Arrow on all cores.
 
     Arrow also accepts objects that span lines or share one, so the number of rows is compared with

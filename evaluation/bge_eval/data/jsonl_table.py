@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,11 @@ def _parse_with_arrow(
     schema = pa.schema([(name, pa.string()) for name in ("id", *names[1:])])
     hashes = array("q")
     plain = False
-    with TableWriter(target, schema) as table:
+    # Closed here: an error's traceback would keep the reader alive until the interpreter ends, and
+    # then Arrow's thread, which still reads ahead, aborts the process.
+    with TableWriter(target, schema) as table, closing(plain_records(place, names)) as parsed:
         try:
-            for batch in plain_records(place, names):
+            for batch in parsed:
                 texts = [
                     column.fill_null("") if name == "title" else column
                     for name, column in zip(names, batch.columns, strict=True)

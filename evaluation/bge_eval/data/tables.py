@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bge_eval.errors import temporary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,28 +31,36 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         import pyarrow as pa
 
+        self._path = path
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._sink, schema)
         self._pool = ThreadPoolExecutor(1, "table-writer")
         self._written: list[Future[None]] = []
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Queue a batch; blocks while too many are waiting."""
+        """Queue a batch; blocks while too many are waiting.
+
+        Raises:
+            TemporaryError: the file cannot be written.
+        """
         self._written.append(self._pool.submit(self._writer.write_batch, batch))
-        if len(self._written) > _WAITING:
-            self._written.pop(0).result()
+        with temporary(self._path):
+            self._wait(_WAITING)
 
     def __enter__(self) -> TableWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            while self._written:
-                self._written.pop(0).result()
-        finally:
-            self._pool.shutdown()
-            self._writer.close()
-            self._sink.close()
+        with temporary(self._path), closing(self._sink), self._writer:
+            try:
+                self._wait(0)
+            finally:
+                self._pool.shutdown()
+
+    def _wait(self, waiting: int) -> None:
+        """Wait until no more than some batches wait for the disk."""
+        while len(self._written) > waiting:
+            self._written.pop(0).result()
 
 
 def open_table(path: Path) -> Dataset:

@@ -148,6 +148,8 @@ def refuse(model: str, kind: Kind, options: ModelOptions) -> None:
     """
     allowed = kind.supported | options.honoured
     wrong = [name for name in set_options(options) if name not in allowed]
+    if "index" in wrong and options.index.name == "flat":
+        wrong[wrong.index("index")] = "vectors"  # what the exact search is given besides
     if wrong and not options.shared:
         raise UsageError(
             f"{flags(wrong)} cannot be used with --model {model} ({kind.name}). Leave it out."

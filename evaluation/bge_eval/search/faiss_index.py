@@ -7,11 +7,10 @@ trained on a sample of the corpus and kept, so that other search parameters need
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,15 @@ from bge_eval.records import Vectors
 from bge_eval.search.factory import TRAINING, is_binary, made, reason, stored_as
 from bge_eval.search.faiss_gpu import on_gpu
 from bge_eval.search.index import IdsOf, IndexOptions, Precision
-from bge_eval.search.kept import IndexFacts, checksum, is_changed, stated_seconds, touch
+from bge_eval.search.kept import (
+    IndexFacts,
+    building,
+    checksum,
+    is_changed,
+    part_of,
+    stated_seconds,
+    touch,
+)
 from bge_eval.search.native_output import clustering_advice
 from bge_eval.search.parameters import is_of_build, set_parameter
 from bge_eval.search.precisions import Candidates, Quantiser, chunks, sample_rows
@@ -154,17 +161,11 @@ class FaissIndex:
         """
         quantiser = Quantiser.fitted(self._precision(), vectors)
         path = None if self.folder is None else self._path(self.folder, vectors)
-        index = None if path is None else self._read(path)
-        seconds = None
-        if index is None:
-            start = time.perf_counter()
-            index = _built(self.options, vectors, quantiser, self.note)
-            seconds = time.perf_counter() - start
-            if path is not None:
-                self._keep(index, path, seconds)
-        elif path is not None:
-            seconds = stated_seconds(path)
-            touch(path)
+        index, seconds = (
+            self._build(vectors, quantiser)
+            if path is None
+            else self._kept(path) or self._built_and_kept(path, vectors, quantiser)
+        )
         for name, value in self.options.params:
             if not is_of_build(name):
                 set_parameter(index, self.options, name, value)
@@ -172,6 +173,37 @@ class FaissIndex:
         return OpenIndex(
             self.options.name, index, quantiser, binary, _size(index, path, binary), seconds
         )
+
+    def _kept(self, path: Path) -> tuple[Any, float | None] | None:
+        """Return the kept index of a file with the seconds of its building; None if there is none.
+
+        None also if it cannot be read.
+        """
+        index = self._read(path)
+        if index is None:
+            return None
+        touch(path)
+        return index, stated_seconds(path)
+
+    def _build(self, vectors: Vectors, quantiser: Quantiser) -> tuple[Any, float | None]:
+        """Return a new index with the seconds of its building."""
+        start = time.perf_counter()
+        index = _built(self.options, vectors, quantiser, self.note)
+        return index, time.perf_counter() - start
+
+    def _built_and_kept(
+        self, path: Path, vectors: Vectors, quantiser: Quantiser
+    ) -> tuple[Any, float | None]:
+        """Build an index and keep it; wait instead for another process that does so."""
+        name = self.options.name
+        waiting = partial(self.note, f"{name}: waiting for the process that builds this index")
+        with building(path, waiting):
+            kept = self._kept(path)  # another process may have kept it since
+            if kept is not None:
+                return kept
+            index, seconds = self._build(vectors, quantiser)
+            self._keep(index, path, seconds or 0.0)
+            return index, seconds
 
     def _precision(self) -> Precision:
         return Precision.BINARY if is_binary(self.options) else self.options.precision
@@ -185,24 +217,23 @@ class FaissIndex:
         read = faiss.read_index_binary if is_binary(self.options) else faiss.read_index
         # The flag of newer releases maps all codes, the older one inverted lists alone.
         flag = getattr(faiss, "IO_FLAG_MMAP_IFC", faiss.IO_FLAG_MMAP)
+        problem = "cannot be read"
         try:
-            if is_changed(path):
-                self.note(
-                    f"The kept index {path.name} has changed bytes: it cannot be read and is built"
-                    " again."
-                )
-                return None
-            return read(str(path), flag)
+            if not is_changed(path):
+                return read(str(path), flag)
+            problem = "has changed bytes: it cannot be read"
         except (RuntimeError, OSError):
-            self.note(f"The kept index {path.name} cannot be read and is built again.")
-            return None
+            pass
+        with suppress(OSError):  # the folder is read-only
+            path.unlink()
+        self.note(f"The kept index {path.name} {problem} and is built again.")
+        return None
 
     def _keep(self, index: Any, path: Path, seconds: float) -> None:
         """Write an index, and beside it its facts."""
         import faiss
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        part = part_of(path)
         binary = is_binary(self.options)
         facts = partial(
             IndexFacts,
@@ -216,13 +247,18 @@ class FaissIndex:
         )
         write = faiss.write_index_binary if binary else faiss.write_index
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             write(index, str(part))
-            written = facts(crc32=checksum(part))
+            facts(crc32=checksum(part)).write(path)  # first: an index without facts is not checked
             part.replace(path)
-            written.write(path, part)
         except (RuntimeError, OSError) as error:
-            part.unlink(missing_ok=True)
-            self.note(f"The index cannot be kept in {path.parent}: {one_line(error)}")
+            self.note(
+                f"The index cannot be kept in {path.parent}: {one_line(error)}. It is built again"
+                " next time; BGE_EVAL_CACHE names another folder."
+            )
+        finally:
+            with suppress(OSError):  # the folder is read-only
+                part.unlink(missing_ok=True)
 
     def _path(self, folder: Path, vectors: Vectors) -> Path:
         """Return the file of an index of exactly these vectors, built in exactly this way."""
@@ -242,8 +278,9 @@ def _size(index: Any, path: Path | None, binary: bool) -> int:
     """Return the bytes of an index, from its file where it has one."""
     import faiss
 
-    if path is not None and path.is_file():
-        return path.stat().st_size
+    with suppress(OSError):  # it is not kept, or was removed since
+        if path is not None:
+            return path.stat().st_size
     return int((faiss.serialize_index_binary if binary else faiss.serialize_index)(index).nbytes)
 
 

@@ -2,6 +2,9 @@
 
 Beside every index ``<digest>.faiss`` lies ``<digest>.json``, which says of which model it is, what
 it holds, and in how many seconds it was built. Releases before 0.2 wrote the seconds alone.
+
+An index is built and written under its lock ``.locks/<digest>.lock``, which the system frees when
+the process ends. So a partial file whose lock is free is of a process that was killed.
 """
 
 from __future__ import annotations
@@ -9,11 +12,15 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+_PART = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +44,19 @@ class IndexFacts:
     crc32: int
     """Checksum of its file: faiss reads changed bytes as other vectors or links."""
 
-    def write(self, path: Path, staged: Path) -> None:
-        """Write the facts of the index in a file, by way of another file.
+    def write(self, path: Path) -> None:
+        """Write the facts of the index in a file, which may come later.
 
         Raises:
             OSError: they cannot be written.
         """
-        staged.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        staged.replace(_beside(path))
+        staged = part_of(_beside(path))
+        try:
+            staged.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            staged.replace(_beside(path))
+        finally:
+            with suppress(OSError):  # the folder is read-only
+                staged.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,61 @@ class KeptIndex:
     """Size on disk."""
     used: float
     """Time of the last use, in seconds since 1970."""
+
+
+@contextmanager
+def building(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of an index that is built; what killed processes left is removed.
+
+    Args:
+        path: the file of the index.
+        waiting: called before the wait for another process that builds it.
+    """
+    lock = _lock(path)
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire(poll_interval=0.1)
+    except OSError:  # a read-only folder: nothing is kept, and each process builds its own
+        yield
+        return
+    try:
+        _remove_parts(path.parent, path)
+        yield
+    finally:
+        lock.release()
+
+
+def part_of(path: Path) -> Path:
+    """Return the file in which an index or its facts are written before they are whole."""
+    return path.with_name(f".{path.name}{_PART}")
+
+
+def _remove_parts(folder: Path, held: Path) -> None:
+    """Remove the partial files of killed processes.
+
+    Args:
+        folder: the folder of indexes.
+        held: the index whose lock this process holds.
+    """
+    for part in folder.glob(f".*{_PART}"):
+        lock = _lock(folder / part.name.removeprefix("."))
+        try:
+            if Path(lock.lock_file) == Path(_lock(held).lock_file):
+                part.unlink(missing_ok=True)
+            else:
+                with lock.acquire(timeout=0):
+                    part.unlink(missing_ok=True)
+        except (OSError, Timeout):  # it is being written, or not ours to remove
+            continue
+
+
+def _lock(path: Path) -> FileLock:
+    """Return the lock of an index or of its facts, not acquired."""
+    digest = path.name.partition(".")[0]
+    return FileLock(path.parent / ".locks" / f"{digest}.lock", thread_local=False)
 
 
 def stated_seconds(path: Path) -> float | None:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bge_eval.errors import TemporaryError, temporary
 from bge_eval.records import Vectors
 from bge_eval.search.index import IdsOf, IndexOptions, Rows
 from bge_eval.search.precisions import Candidates
@@ -45,20 +46,31 @@ class CollectedCorpus:
         """
         self._dimension = dimension
         self._rows = 0
-        self._file = tempfile.TemporaryFile(prefix="bge-eval-")  # noqa: SIM115
+        with temporary(tempfile.gettempdir()):
+            self._file = tempfile.TemporaryFile(buffering=0, prefix="bge-eval-")  # noqa: SIM115
 
     def add(self, vectors: Vectors, first_row: int) -> None:
-        """Append a chunk of the corpus; see `bge_eval.search.index.Index.add`."""
+        """Append a chunk of the corpus; see `bge_eval.search.index.Index.add`.
+
+        Raises:
+            TemporaryError: the temporary file cannot be written.
+        """
         if first_row != self._rows:
             raise ValueError(f"chunk of row {first_row} after {self._rows} rows")
-        np.ascontiguousarray(vectors, np.float32).tofile(self._file)
+        content = np.ascontiguousarray(vectors, np.float32).reshape(-1).view(np.uint8).data
+        try:
+            with temporary(tempfile.gettempdir()):
+                while content:
+                    content = content[self._file.write(content) :]
+        except TemporaryError:
+            self._file.close()
+            raise
         self._rows += len(vectors)
 
     @contextmanager
     def opened(self) -> Iterator[Vectors]:
         """Yield the vectors, ``(n_documents, dim)`` float32 on disk, and remove the file."""
         with self._file:
-            self._file.flush()
             shape = (self._rows, self._dimension)
             yield (
                 np.memmap(self._file, np.float32, "r", shape=shape)
