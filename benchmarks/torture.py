@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +260,7 @@ def torture(
     if sum(outcome.kills.values()) >= kills and (outcome.hardships or not hardships):
         return outcome
     chosen = random.Random(seed + sum(outcome.kills.values()))
-    _SERVER.set_forkserver_preload(["torture_child"])
+    _open_server()
     place = rack.home / "undisturbed"
     rack.run(place)
     expected, events = content(place / "out"), len(phases(place))
@@ -280,6 +281,23 @@ def torture(
         outcome.keep()
         print(f"{sum(outcome.kills.values())} kills, {outcome.runs} runs compared", flush=True)
     return outcome
+
+
+def _open_server() -> None:
+    """Open the server that forks the runs.
+
+    It ignores the path of this process, and a module to import first that it does not find.
+    """
+    _SERVER.set_forkserver_preload(["torture_child"])
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(CHILD.parent), before)))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _seconds(rack: Rack, expected: Mapping[str, Any], outcome: Outcome) -> float:

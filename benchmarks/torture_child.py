@@ -21,6 +21,10 @@ from typing import Any
 import mteb.abstasks  # noqa: F401  # what the command imports late
 import transformers.models.bert.modeling_bert  # noqa: F401
 
+import bge_eval.cli.run
+import bge_eval.models.transformer
+import bge_eval.rerank.cross_encoder
+import bge_eval.runtime.torch_forward  # noqa: F401
 from bge_eval.cli.app import main
 from bge_eval.progress import Progress
 
