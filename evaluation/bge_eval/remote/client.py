@@ -22,10 +22,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from bge_eval.errors import BgeEvalError, DamagedError, MissingError, NotReadyError, UsageError
+
+if TYPE_CHECKING:
+    import ssl
 
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_PAUSE = 60.0
@@ -205,6 +209,7 @@ class Client:
                     headers=headers,
                     timeout=httpx2.Timeout(self.limits.timeout, connect=10.0),
                     limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit),
+                    verify=_certificates(),
                 )
                 weakref.finalize(self, self._http.close)
             return self._http
@@ -291,6 +296,14 @@ class Client:
 
 class _IncompleteError(Exception):
     """The response is not JSON: it is truncated, or not from the model server."""
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Return the context of encrypted connections: the system's certificates are read once."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _read(content: bytes) -> Any:
