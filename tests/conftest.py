@@ -24,15 +24,17 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # rich reads the width of a terminal once, when the console is made.
 os.environ["COLUMNS"] = "160"
-# Each worker of pytest-xdist takes one core; more threads would only wait for each other.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
 # The libraries make a million objects that stay; by Python's own thresholds they are searched for
 # garbage again and again, for a third of the seconds of their imports.
 gc.set_threshold(50_000, 20, 10)
-# Converted models and embeddings are shared by the tests of one run, and by nobody else.
-_CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
-os.environ["BGE_EVAL_CACHE"] = _CACHE.name
+# Each worker of pytest-xdist takes one core; more threads would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+else:
+    # Converted models and embeddings are shared by the tests of one run, on all of its workers, and
+    # by nobody else.
+    _CACHE = tempfile.TemporaryDirectory(prefix="bge-eval-cache-")
+    os.environ["BGE_EVAL_CACHE"] = _CACHE.name
 
 BUILTIN = "builtin:all-MiniLM-L6-v2"
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,7 +220,7 @@ def bge_eval(
 
     from typer.testing import CliRunner
 
-    from bge_eval.cli.app import application
+    from bge_eval.cli.app import application_for
 
     place = tmp_path / "cwd"
 
@@ -234,7 +236,8 @@ def bge_eval(
             patch.setattr(sys, "path", [*sys.path])
             before = dict(os.environ)
             patch.setenv("COLUMNS", "160")
-            done = CliRunner().invoke(application(), [str(argument) for argument in arguments])
+            words = [str(argument) for argument in arguments]
+            done = CliRunner().invoke(application_for(words), words)
             for name in os.environ.keys() - before.keys():
                 del os.environ[name]
             os.environ.update(before)

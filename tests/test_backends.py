@@ -37,7 +37,7 @@ from conftest import BUILTIN, CommandLine
 from test_encoder import TEXTS
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BGE_EVAL_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -278,7 +278,7 @@ def test_auto_takes_torch_where_openvino_is_slower_or_wrong(
         np.testing.assert_allclose(auto.encoder.encode(TEXTS[:2]), expected, atol=1e-5)
 
 
-def test_auto_converts_no_small_model(tiny_bge: Path) -> None:
+def test_auto_converts_no_small_model(tiny_bge: Path, own_cache: Path) -> None:
     assert encoder(tiny_bge, "auto").forward.backend == "torch"
 
 

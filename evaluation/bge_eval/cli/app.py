@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any, TypeVar
 
@@ -160,6 +160,11 @@ def application(word: str | None = None) -> typer.Typer:
     return app
 
 
+def application_for(words: Sequence[str]) -> typer.Typer:
+    """Make the command line for the words behind ``bge-eval``: of its commands, theirs alone."""
+    return application(next((word for word in words if not word.startswith("-")), ""))
+
+
 def _data() -> typer.Typer:
     from bge_eval.cli.data import check, fetch
     from bge_eval.cli.data_audit import audit
@@ -198,5 +203,5 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(*_COLLECTION)
     signal.signal(signal.SIGTERM, _terminate)
-    words = (word for word in sys.argv[1:] if not word.startswith("-"))
-    application(None if _COMPLETE in os.environ else next(words, ""))(prog_name="bge-eval")
+    app = application() if _COMPLETE in os.environ else application_for(sys.argv[1:])
+    app(prog_name="bge-eval")
