@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ import pytest
 
 from bge_eval.encode.settings import Backend
 from bge_eval.encode.shards import headers
-from bge_eval.errors import UsageError
+from bge_eval.errors import NotReadyError, UsageError
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.spread import Elsewhere, _pieces
@@ -30,7 +31,7 @@ from bge_eval.models.transformer import EncoderModel
 from bge_eval.results.record import read_record
 from bge_eval.results.unfinished import FOLDER
 from bge_eval.runtime.batches import PairRule
-from bge_eval.scale.cluster import ClusterOptions, Sizes, sizes
+from bge_eval.scale.cluster import ClusterOptions, Sizes, refuse_loopback, sizes
 from bge_eval.scale.worker import EncoderSpec, Failure, Worker
 from conftest import BUILTIN, CommandLine, write_beir
 from test_shards import stored
@@ -386,6 +387,15 @@ def test_what_contradicts_a_cluster_is_refused(
     model = [] if "--model" in options else ["--model", str(tiny_bge)]
     done = bge_eval(*command, *model, "--allow-other-data", *options)
     assert done.returncode == 2 and words in done.stderr.replace("\n", " "), done.stderr
+
+
+def test_a_cluster_that_listens_on_the_loopback_address_alone_is_named_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        port = head.getsockname()[1]
+        with pytest.raises(NotReadyError, match=f"connects to 127.0.0.2:{port} instead"):
+            refuse_loopback(f"127.0.0.1:{port}", "127.0.0.2")
+        refuse_loopback(f"127.0.0.1:{port}", "127.0.0.1")
+    refuse_loopback(f"127.0.0.1:{port}", "127.0.0.2")  # none at all: Ray waits for it to start
 
 
 def test_what_contradicts_a_cluster_is_refused_in_python(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def connected(options: ClusterOptions, note: Callable[[str], None]) -> Iterator[
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _import_ray()
+    if options.address != _AUTO:
+        refuse_loopback(options.address, ray.util.get_node_ip_address())
     try:
         ray.init(
             address=options.address, log_to_driver=False, logging_level="ERROR", namespace=None
@@ -144,6 +146,41 @@ def connected(options: ClusterOptions, note: Callable[[str], None]) -> Iterator[
         yield ray
     finally:
         ray.shutdown()
+
+
+def refuse_loopback(address: str, own: str) -> None:
+    """Refuse a cluster of this machine that the address does not lead to.
+
+    Ray replaces 127.0.0.1 by the machine's own address and tries it for a minute, though a cluster
+    that listens on the loopback address alone never answers there.
+
+    Args:
+        address: ``host:port``.
+        own: the address of this machine, as Ray knows it.
+
+    Raises:
+        NotReadyError: the cluster answers on the loopback address, and not on the machine's own.
+    """
+    host, _, port = address.rpartition(":")
+    if host not in ("localhost", "127.0.0.1") or host == own or not _answers(host, port):
+        return
+    if not _answers(own, port):
+        raise NotReadyError(
+            f"The Ray cluster at {address} listens on the loopback address alone, and Ray connects"
+            f" to {own}:{port} instead. Start it with `ray start --head --node-ip-address {own}`,"
+            " or leave out --ray-address to open a cluster for this command."
+        )
+
+
+def _answers(host: str, port: str) -> bool:
+    """Return whether something listens at an address; True if no answer comes in time."""
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def sizes(ray: Any, options: ClusterOptions) -> Sizes:
