@@ -61,7 +61,7 @@ def saved(folder: Path, body: Path, modules: list[Any]) -> Path:
         for weight in module.parameters():
             torch.nn.init.normal_(weight, std=0.3)
     whole = [Transformer(str(body), max_seq_length=128), *modules]
-    SentenceTransformer(modules=whole, device="cpu").save(str(folder))
+    SentenceTransformer(modules=whole, device="cpu").save(str(folder), create_model_card=False)
     return folder
 
 
