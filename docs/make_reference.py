@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ def write_commands(target: Path) -> None:
 
 def commands_page() -> str:
     """Return the help of every command as one Markdown page."""
-    os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = "100"
     import typer
     from typer.testing import CliRunner
 
@@ -30,7 +28,9 @@ def commands_page() -> str:
     app = application()
     parts = [HEAD]
     for words in command_names(typer.main.get_command(app)):
-        result = CliRunner().invoke(app, [*words, "--help"], prog_name="bge-eval")
+        result = CliRunner(env={"COLUMNS": "100"}).invoke(
+            app, [*words, "--help"], prog_name="bge-eval"
+        )
         lines = [line.rstrip() for line in result.output.strip().splitlines()]
         parts.append(f"## bge-eval {' '.join(words)}\n\n```text\n" + "\n".join(lines) + "\n```\n")
         if names := variables(typer.main.get_command(app), words):

@@ -148,6 +148,13 @@ COMMANDS: dict[str, Case] = {
     "a judge that is no address": (
         "judge ask a.csv --server x --run empty --output b.csv", 3, "no sheet of judgements a.csv",
     ),
+    "a cluster for a curve": ("curve --model x/y --tasks demo --engine ray", 2, "No.*--engine"),
+    "a reranker's server in a curve": ("curve --model x/y --reranker-api tei", 2, "--reranker-api"),
+    "a part of a training": ("watch empty --tasks demo --shard 1/2", 2, "No.*--shard"),
+    "an estimate of a training": ("watch empty --tasks demo --estimate", 2, "No.*--estimate"),
+    "a part of a reproduction": ("reproduce minilm --shard 1/2", 2, "No.*--shard"),
+    "workers of an experiment": ("run a.toml --workers 2", 2, "--workers is for one model"),
+    "an estimate in an experiment": ("run estimate.toml", 2, "'estimate'"),
     "an action of the store": ("store erase", 2, "erase"),
     "pruning of nonsense": ("store prune --older x", 2, "--older|x"),
 }  # fmt: skip
@@ -160,6 +167,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "empty").mkdir()
     (folder / "a.toml").write_text('max_length = "long"\n')
     (folder / "b.toml").write_text("")
+    (folder / "estimate.toml").write_text("tasks = ['demo']\nestimate = true\n")
     (folder / "bad.toml").write_text("query: passage\n")
     (folder / "number.toml").write_text("query = 5\n")
     (folder / "bytes.toml").write_bytes(b"\xff\xfe\x00")

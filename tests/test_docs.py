@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,9 @@ def test_every_command_is_documented() -> None:
 
 
 def test_the_reference_has_every_option() -> None:
+    before = dict(os.environ)
     page = commands_page()
+    assert dict(os.environ) == before, "a later test would print in another width"
     group: Any = typer.main.get_command(application())
     for words in command_names(group):
         command = group
@@ -75,6 +79,13 @@ def test_the_reference_has_every_option() -> None:
         section = page.partition(f"## bge-eval {' '.join(words)}\n")[2].partition("\n## ")[0]
         options = [name for item in command.params for name in item.opts if name.startswith("--")]
         assert [name for name in options if name not in section] == [], words
+
+
+def test_every_extra_of_users_is_documented() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {*project["optional-dependencies"]} - {"dev", "docs", "fuzz"}
+    page = (DOCS / "install.md").read_text(encoding="utf-8")
+    assert [name for name in sorted(extras) if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("page", BY_NAME)

@@ -152,7 +152,7 @@ def test_links_never_remove_what_is_not_theirs(tmp_path: Path, checkpoints: Path
         ([], 2, "No task was given"),
         (["-t", "demo", "--best-folder", "x"], 2, "--best-folder has no effect without"),
         (["-t", "demo", "--signal", "x"], 2, "--signal has no effect without --patience"),
-        (["-t", "demo", "--label", "x"], 2, "--label names one row"),
+        (["-t", "demo", "--label", "x"], 2, "No such option: --label"),
         (["-t", "demo"], 3, "There is no folder nowhere"),
     ],
 )

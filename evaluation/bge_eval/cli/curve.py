@@ -19,8 +19,8 @@ from bge_eval.cli.options.model import (
     RemoteCode,
     SettingFlags,
 )
-from bge_eval.cli.options.served import ServerFlags
-from bge_eval.cli.options.tasks import TaskFlags, split_names
+from bge_eval.cli.options.served import ApiFlags
+from bge_eval.cli.options.tasks import NamedTasks, split_names
 from bge_eval.cli.quiet import prepare
 from bge_eval.errors import UsageError
 from bge_eval.search.index import Precision
@@ -195,10 +195,10 @@ class CurvePrintFlags:
 
 @grouped
 def curve(
-    tasks: TaskFlags,
+    tasks: NamedTasks,
     model: EmbedderFlags,
     grid: GridFlags,
-    server: ServerFlags,
+    server: ApiFlags,
     data: SourceFlags,
     printed: CurvePrintFlags,
     machine: MachineFlags,
@@ -262,7 +262,7 @@ def curve(
 
 
 def _check(
-    model: EmbedderFlags, server: ServerFlags, machine: MachineFlags, printed: CurvePrintFlags
+    model: EmbedderFlags, server: ApiFlags, machine: MachineFlags, printed: CurvePrintFlags
 ) -> None:
     """Refuse options that a curve cannot honour.
 
@@ -271,7 +271,7 @@ def _check(
     """
     machine.check()
     printed.check()
-    server.check([model.model], None)
+    server.check_requests([model.model])
     if model.settings.truncate_dim is not None:
         raise UsageError("--truncate-dim is an axis of the grid here: --grid-dim full,256,128.")
     if machine.no_store:
@@ -279,15 +279,9 @@ def _check(
             "--no-store cannot be used with curve, which reads the vectors of every dimension from"
             " the embedding store. --store FOLDER names another folder."
         )
-    if machine.profile:
-        raise UsageError("--profile is an option of `bge-eval run`; leave it out.")
-    if server.reranker_api is not None or server.reranker_api_model is not None:
-        raise UsageError("--reranker-api is for a reranker, and a curve has none; leave it out.")
 
 
-def _check_model(
-    model: ModelFlags, server: ServerFlags, machine: MachineFlags, offline: bool
-) -> None:
+def _check_model(model: ModelFlags, server: ApiFlags, machine: MachineFlags, offline: bool) -> None:
     from bge_eval.cli.records import model_options
     from bge_eval.models.opening import check_name
 
@@ -295,7 +289,7 @@ def _check_model(
 
 
 def _opened(
-    model: ModelFlags, server: ServerFlags, machine: MachineFlags, offline: bool, progress: Progress
+    model: ModelFlags, server: ApiFlags, machine: MachineFlags, offline: bool, progress: Progress
 ) -> DenseModel:
     """Return the model, which must compute one vector for each text."""
     from bge_eval.cli.opening import introduce

@@ -45,7 +45,7 @@ class Outcome:
     cuts: frozenset[str] = frozenset()
     """The ways in which tasks were cut to samples, for the table's title."""
 
-    def show(self, printed: PrintFlags, progress: Progress, *, profile: bool) -> None:
+    def show(self, printed: PrintFlags, progress: Progress) -> None:
         """Print the table, the reasons of its gaps, and what people usually type next.
 
         Raises:
@@ -53,7 +53,7 @@ class Outcome:
         """
         undelivered = []
         if files := self.files:
-            self._print(files, printed, profile)
+            self._print(files, printed)
             progress.note(f"Results are in {self.output}. {_next_commands(self.output)}")
             if self.trackers is not None:
                 undelivered = self.trackers.send(
@@ -70,7 +70,7 @@ class Outcome:
         """The result files, model by model."""
         return [path for report in self.reports for paths in report.done.values() for path in paths]
 
-    def _print(self, files: Sequence[Path], printed: PrintFlags, profile: bool) -> None:
+    def _print(self, files: Sequence[Path], printed: PrintFlags) -> None:
         from bge_eval.cli.console import stderr, stdout
         from bge_eval.cli.profile import show_profiles
         from bge_eval.cli.show import show
@@ -79,7 +79,7 @@ class Outcome:
         show(board, printed.form, stdout)
         for line in self._losses(printed.metric):
             stderr.print(line, markup=False, soft_wrap=True)
-        if profile:
+        if printed.profile:
             show_profiles(files, stderr)
 
     def _losses(self, metric: str) -> list[str]:

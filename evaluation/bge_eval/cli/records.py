@@ -6,7 +6,7 @@ from bge_eval.cli.options.data import DataFlags
 from bge_eval.cli.options.machine import MachineFlags
 from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.reranker import RerankerFlags
-from bge_eval.cli.options.served import ServerFlags
+from bge_eval.cli.options.served import ApiFlags
 from bge_eval.encode.prompts import read_prompts
 from bge_eval.encode.protocol import ProtocolName
 from bge_eval.encode.settings import Overrides
@@ -14,11 +14,10 @@ from bge_eval.evaluation.options import Options
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.remote.client import Limits
 from bge_eval.rerank.families import RerankerOptions
-from bge_eval.results.label import check_label
 
 
 def model_options(
-    model: ModelFlags, server: ServerFlags, machine: MachineFlags, *, offline: bool
+    model: ModelFlags, server: ApiFlags, machine: MachineFlags, *, offline: bool
 ) -> ModelOptions:
     """Return the record that opens each of the models."""
     return ModelOptions(
@@ -63,7 +62,7 @@ def overrides(model: ModelFlags) -> Overrides:
     )
 
 
-def limits(server: ServerFlags) -> Limits:
+def limits(server: ApiFlags) -> Limits:
     """Return how many requests a server gets at once, and how long each may take."""
     usual = Limits()
     return Limits(
@@ -104,5 +103,4 @@ def evaluate_options(data: DataFlags, reranker: RerankerFlags) -> Options:
         other_data=data.allow_other_data,
         available=data.available,
         rerank_top_k=reranker.depth,
-        label=check_label(data.label) if data.label is not None else "",
     )

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bge_eval.cli.options.data import DataFlags
-from bge_eval.cli.options.machine import MachineFlags
+from bge_eval.cli.options.data import RunDataFlags
+from bge_eval.cli.options.machine import RunMachineFlags
 from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.reranker import RerankerFlags
 from bge_eval.cli.options.served import ServerFlags
@@ -57,9 +57,9 @@ class Command:
     """Which second stage."""
     server: ServerFlags
     """Servers."""
-    data: DataFlags
+    data: RunDataFlags
     """Where data are, and where results go."""
-    machine: MachineFlags
+    machine: RunMachineFlags
     """Device, library, store."""
 
     @property

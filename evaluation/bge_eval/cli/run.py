@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ import typer
 
 from bge_eval.cli.defaults import show_configuration
 from bge_eval.cli.grouped import grouped
-from bge_eval.cli.options.data import DataFlags
-from bge_eval.cli.options.machine import MachineFlags
+from bge_eval.cli.options.data import RunDataFlags
+from bge_eval.cli.options.machine import RunMachineFlags
 from bge_eval.cli.options.model import ModelFlags
 from bge_eval.cli.options.printed import PrintFlags
 from bge_eval.cli.options.reranker import RerankerFlags
@@ -39,9 +39,9 @@ def run(
     model: ModelFlags,
     reranker: RerankerFlags,
     server: ServerFlags,
-    data: DataFlags,
+    data: RunDataFlags,
     printed: PrintFlags,
-    machine: MachineFlags,
+    machine: RunMachineFlags,
 ) -> None:
     """Evaluate a model on tasks, save the results, print the table.
 
@@ -72,7 +72,7 @@ def run(
         show_configuration(context)
         return
     if tasks.experiment is not None:
-        _run_experiment(tasks.experiment, context, printed, machine, dry_run=data.dry_run)
+        _run_experiment(tasks.experiment, context, printed, dry_run=data.dry_run)
         return
     prepare(offline=data.offline)
     from bge_eval.cli.columns import measure_and_key
@@ -133,6 +133,7 @@ def _compute(checked: _Checked, opener: Opener, fusion: Blend | None) -> None:
     planned = data.cut.apply(plan(tasks.names, tasks.subset or [], tasks.lang or []))
     with opened(opener, checked.cluster) as (models, second):
         options = evaluate_options(data, command.reranker)
+        options = replace(options, label=data.label or "")
         evaluation = Evaluation(planned, options, second, progress)
         if data.dry_run or data.estimate:
             _print_ahead(evaluation, models, data)
@@ -145,7 +146,7 @@ def _compute(checked: _Checked, opener: Opener, fusion: Blend | None) -> None:
         reports = evaluation.run(models, fusion)
     command.remember(reports, planned, models, second)
     outcome = planned_outcome(reports, planned, tasks.names, data.output, checked.trackers)
-    outcome.show(checked.printed, progress, profile=machine.profile)
+    outcome.show(checked.printed, progress)
 
 
 def _showed_finished(command: Command, printed: PrintFlags, progress: Progress) -> bool:
@@ -161,11 +162,11 @@ def _showed_finished(command: Command, printed: PrintFlags, progress: Progress) 
         progress.note(f"{task}: already done with this identity, not run again")
     names, output = command.tasks.names, command.data.output
     outcome = Outcome(receipt.reports(), receipt.tasks, names, output)
-    outcome.show(printed, progress, profile=command.machine.profile)
+    outcome.show(printed, progress)
     return True
 
 
-def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlags) -> None:
+def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: RunDataFlags) -> None:
     """Print what each model would run, and what that would take."""
     if data.dry_run:
         _print_previews(evaluation, models)
@@ -176,7 +177,7 @@ def _print_ahead(evaluation: Evaluation, models: Sequence[Model], data: DataFlag
 
 
 def _run_experiment(
-    file: Path, context: typer.Context, printed: PrintFlags, machine: MachineFlags, *, dry_run: bool
+    file: Path, context: typer.Context, printed: PrintFlags, *, dry_run: bool
 ) -> None:
     """Run or list the settings of a file; options of the command line hold for all of them."""
     from bge_eval.cli.columns import measure_and_key
@@ -208,7 +209,7 @@ def _run_experiment(
     planned = first.data.cut.apply(planned)
     reports = sweep.run()
     outcome = planned_outcome(reports, planned, names, first.data.output, trackers)
-    outcome.show(printed, progress, profile=machine.profile)
+    outcome.show(printed, progress)
 
 
 def _refuse_beside_experiment(typed: Collection[str]) -> None:
@@ -227,8 +228,9 @@ def _refuse_beside_experiment(typed: Collection[str]) -> None:
             f"--{parts[0]} is for one model and its tasks, not for an experiment: encode the parts"
             " of each of its models, then run the experiment with the same --store."
         )
-    if "engine" in typed:
-        raise UsageError("--engine is for one model and its tasks, not for an experiment.")
+    for name in ("engine", "ray-address", "workers", "gpus-per-worker"):
+        if name in typed:
+            raise UsageError(f"--{name} is for one model and its tasks, not for an experiment.")
     if {"estimate", "price"}.intersection(typed):
         raise UsageError("--estimate is for one model and its tasks, not for an experiment.")
     for name in ("overwrite", "no-store"):

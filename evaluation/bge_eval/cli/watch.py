@@ -64,7 +64,6 @@ def watch(
     machine.check()
     watching.check(data)
     checkpoints = find_checkpoints(folder)
-    _ = data.cut.record  # refuses options without effect before anything is loaded
     from bge_eval.cli.columns import measure_and_key
     from bge_eval.cli.console import TerminalProgress
 
@@ -154,7 +153,7 @@ class _Watcher:
             self.progress.note(line)
         if self.sender is not None:
             show_undelivered(self.sender.undelivered, self.data.output)
-        outcome.show(printed, self.progress, profile=self.machine.profile)
+        outcome.show(printed, self.progress)
 
     def _outcome(self, reports: Iterable[Report]) -> Outcome:
         from bge_eval.cli.outcome import planned_outcome

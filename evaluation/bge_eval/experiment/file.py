@@ -50,7 +50,7 @@ PRINTING = frozenset({"dry-run", "metric", "format", "quiet", "profile", "show-c
 """Options about what is printed, which the command line states for all settings."""
 _ELSEWHERE = PRINTING | (
     {"overwrite", "no-store", "label", "shard", "search-shards", "track-name"}
-    | {"engine", "ray-address", "workers", "gpus-per-worker"}
+    | {"engine", "ray-address", "workers", "gpus-per-worker", "estimate", "price"}
 )
 """Options that a file cannot state."""
 _TABLES = ("models", "rerankers", "grid", "choose", KEY)

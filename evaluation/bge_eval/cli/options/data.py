@@ -12,6 +12,7 @@ from bge_eval.cli.options.cut import CutFlags
 from bge_eval.cli.options.saved import DEFAULT_RUNS
 from bge_eval.cli.options.tracking import TrackFlags
 from bge_eval.errors import UsageError
+from bge_eval.results.label import check_label
 
 _PANEL = "Data and results"
 
@@ -23,8 +24,9 @@ class DataFlags:
     data_dir: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of data sets, each a folder or zip in it (<dir>/SciFact/corpus.jsonl …),"
-            " in any of the layouts that the README lists; repeat.",
+            help="Folder of data sets, each a folder or zip in it (<dir>/SciFact/corpus.jsonl …);"
+            " repeat. Layouts: BEIR's, FlagEmbedding's, downloads of the hub's repositories, plain"
+            " rows (docs/data.md).",
             rich_help_panel=_PANEL,
         ),
     ] = None
@@ -76,6 +78,29 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Run again the tasks that have results.", rich_help_panel=_PANEL
+        ),
+    ] = False
+    tracking: TrackFlags = field(default_factory=TrackFlags)
+
+    cut: CutFlags = field(default_factory=CutFlags)
+
+    def check(self) -> None:
+        """Refuse options that have no effect.
+
+        Raises:
+            UsageError: an option of --lite without it.
+        """
+        _ = self.cut.record
+
+
+@dataclass(frozen=True, slots=True)
+class RunDataFlags(DataFlags):
+    """The same, with what is told before a run and the name of its row."""
+
     estimate: Annotated[
         bool,
         typer.Option(
@@ -99,22 +124,16 @@ class DataFlags:
             rich_help_panel=_PANEL,
         ),
     ] = None
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Run again the tasks that have results.", rich_help_panel=_PANEL
-        ),
-    ] = False
-    tracking: TrackFlags = field(default_factory=TrackFlags)
-
-    cut: CutFlags = field(default_factory=CutFlags)
 
     def check(self) -> None:
         """Refuse options that have no effect.
 
         Raises:
-            UsageError: --price without --estimate, or an option of --lite without it.
+            UsageError: --price without --estimate, an option of --lite without it, or a label
+                that is none.
         """
-        _ = self.cut.record
+        if self.label is not None:
+            check_label(self.label)
+        DataFlags.check(self)
         if self.price is not None and not self.estimate:
             raise UsageError("--price belongs to --estimate, which tells the cost; add it.")

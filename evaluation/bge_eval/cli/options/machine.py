@@ -1,4 +1,4 @@
-"""Options of ``bge-eval run`` about the machine: devices, library, stored embeddings."""
+"""Options about the machine: devices, library, stored embeddings; of ``run``: other machines."""
 
 from __future__ import annotations
 
@@ -57,11 +57,6 @@ class MachineFlags:
             rich_help_panel=_PANEL,
         ),
     ] = False
-    profile: Annotated[
-        bool,
-        typer.Option("--profile", help="Print seconds and rates by phase.", rich_help_panel=_PANEL),
-    ] = False
-    scale: ScaleFlags = field(default_factory=ScaleFlags)
 
     def check(self) -> None:
         """Refuse options that contradict each other.
@@ -76,3 +71,10 @@ class MachineFlags:
     def store_folder(self) -> Path | bool:
         """The folder of the embedding store; True for the usual one, False for none."""
         return self.store or not self.no_store
+
+
+@dataclass(frozen=True, slots=True)
+class RunMachineFlags(MachineFlags):
+    """The machine, and the others that share the work."""
+
+    scale: ScaleFlags = field(default_factory=ScaleFlags)

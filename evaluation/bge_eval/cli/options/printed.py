@@ -22,6 +22,9 @@ class PrintFlags:
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print no progress and no notes; errors stay.")
     ] = False
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print seconds and rates by phase.")
+    ] = False
     show_config: Annotated[
         bool,
         typer.Option(

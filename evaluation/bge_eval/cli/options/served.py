@@ -1,4 +1,4 @@
-"""Options of ``bge-eval run`` about models behind an HTTP interface."""
+"""Options about models behind an HTTP interface."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PANEL = "Served models"
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFlags:
-    """The interfaces of the servers and the limits of requests."""
+class ApiFlags:
+    """The interface of an embedder's server, and the limits of requests."""
 
     api: Annotated[
         Api | None,
@@ -43,6 +43,25 @@ class ServerFlags:
             min=1, help="Seconds to wait for an answer. Default: 600.", rich_help_panel=_PANEL
         ),
     ] = None
+
+    def check_requests(self, names: Sequence[str]) -> None:
+        """Refuse limits of requests where no server is asked.
+
+        Args:
+            names: the models, and the reranker if there is one.
+
+        Raises:
+            UsageError: such an option is set, and none of the names is an address.
+        """
+        for name in ("concurrency", "timeout"):
+            if getattr(self, f"api_{name}") is not None:
+                _refuse_without_address(f"--api-{name}", names)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFlags(ApiFlags):
+    """The same, with the interface of a reranker's server."""
+
     reranker_api: Annotated[
         Api | None,
         typer.Option(
@@ -62,12 +81,14 @@ class ServerFlags:
         Raises:
             UsageError: such an option is set, and neither a model nor the reranker is an address.
         """
-        asked = {"--reranker-api-model": (self.reranker_api_model, [reranker or ""])}
-        for name in ("concurrency", "timeout"):
-            asked[f"--api-{name}"] = (getattr(self, f"api_{name}"), [*models, reranker or ""])
-        for flag, (value, names) in asked.items():
-            if value is not None and not any(map(is_address, names)):
-                raise UsageError(
-                    f"{flag} is for a server's address, such as http://host:port, and"
-                    f" {' and '.join(filter(None, names)) or 'no --reranker'} is none."
-                )
+        if self.reranker_api_model is not None:
+            _refuse_without_address("--reranker-api-model", [reranker or ""])
+        self.check_requests([*models, reranker or ""])
+
+
+def _refuse_without_address(flag: str, names: Sequence[str]) -> None:
+    if not any(map(is_address, names)):
+        raise UsageError(
+            f"{flag} is for a server's address, such as http://host:port, and"
+            f" {' and '.join(filter(None, names)) or 'no --reranker'} is none."
+        )

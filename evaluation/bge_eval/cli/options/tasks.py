@@ -34,8 +34,8 @@ Languages: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class TaskFlags:
-    """The tasks that ``bge-eval run`` evaluates."""
+class NamedTasks:
+    """The tasks of a command."""
 
     tasks: Annotated[
         list[str] | None,
@@ -52,28 +52,12 @@ class TaskFlags:
         list[str] | None,
         typer.Argument(
             metavar="TASKS",
-            help="The same without --tasks: bge-eval run ./tickets --model bm25; or the file of an"
-            " experiment: bge-eval run experiment.toml",
+            help="The same without --tasks.",
             autocompletion=complete_tasks,
         ),
     ] = None
     subset: Subsets = None
     lang: Languages = None
-
-    @property
-    def experiment(self) -> Path | None:
-        """The file of an experiment, which is named in the place of tasks; None without one.
-
-        Raises:
-            UsageError: there is something beside it.
-        """
-        files = [name for name in self.more_tasks or [] if name.endswith(".toml")]
-        if len(files) > 1 or (files and len(self.more_tasks or []) > 1):
-            raise UsageError(
-                f"An experiment runs alone: {' '.join(self.more_tasks or [])}. Its file names the"
-                " tasks, or --tasks does."
-            )
-        return Path(files[0]) if files else None
 
     @property
     def names(self) -> list[str]:
@@ -89,6 +73,36 @@ class TaskFlags:
                 " or --tasks ./tickets; `bge-eval tasks` lists the suites."
             )
         return names
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFlags(NamedTasks):
+    """The tasks that ``bge-eval run`` evaluates, or the file of an experiment."""
+
+    more_tasks: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TASKS",
+            help="The same without --tasks: bge-eval run ./tickets --model bm25; or the file of an"
+            " experiment: bge-eval run experiment.toml",
+            autocompletion=complete_tasks,
+        ),
+    ] = None
+
+    @property
+    def experiment(self) -> Path | None:
+        """The file of an experiment, which is named in the place of tasks; None without one.
+
+        Raises:
+            UsageError: there is something beside it.
+        """
+        files = [name for name in self.more_tasks or [] if name.endswith(".toml")]
+        if len(files) > 1 or (files and len(self.more_tasks or []) > 1):
+            raise UsageError(
+                f"An experiment runs alone: {' '.join(self.more_tasks or [])}. Its file names the"
+                " tasks, or --tasks does."
+            )
+        return Path(files[0]) if files else None
 
 
 def split_names(values: Iterable[str] | None) -> list[str]:

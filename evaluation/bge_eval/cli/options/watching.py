@@ -120,8 +120,7 @@ class WatchFlags:
             raise UsageError("--best-folder has no effect without --keep-best. Add it.")
         if self.signal is not None and self.patience is None:
             raise UsageError("--signal has no effect without --patience. Add it.")
-        if data.label is not None:
-            raise UsageError("--label names one row, and watch makes a row of each checkpoint.")
+        data.check()
 
 
 @dataclass(frozen=True, slots=True)
