@@ -59,3 +59,21 @@ def test_the_shell_completes_tasks_and_options(bge_eval_process: CommandLine) ->
 def test_a_wrong_choice_is_told_without_a_library_s_words(bge_eval: CommandLine) -> None:
     shown = bge_eval("run", "--dtype", "fp8").stderr
     assert "'fp8' is not one of 'float32'" in shown and "Value error" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--max-length", "-3"), "-3 is too small; it must be 1 or more."),
+        (("--rerank-top-k", "5000"), "5000 is too large; it must be 1000 or less."),
+        (("--max-length", "long"), "'long' is not a whole number."),
+        (("--max-length", "2.5"), "'2.5' is not a whole number."),
+        (("--price", "nan"), "nan is not a number."),
+        (("--price", "much"), "'much' is not a number."),
+    ],
+)
+def test_a_wrong_number_is_told_with_its_value(
+    bge_eval: CommandLine, words: tuple[str, str], reason: str
+) -> None:
+    done = bge_eval("run", *words)
+    assert done.returncode == 2 and reason in done.stderr and f"'{words[0]}'" in done.stderr

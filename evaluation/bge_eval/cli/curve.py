@@ -217,7 +217,7 @@ def curve(
     """
     prepare(offline=data.offline)
     _check(model, server, machine, printed)
-    axes = grid.axes
+    axes, names = grid.axes, tasks.names
     from bge_eval.cli.console import TerminalProgress, stdout
 
     progress = TerminalProgress(quiet=printed.quiet)
@@ -235,7 +235,7 @@ def curve(
     from bge_eval.suites.catalogue import plan
     from bge_eval.suites.sources import find_sources
 
-    planned = plan(tasks.names, tasks.subset or [], tasks.lang or [])
+    planned = plan(names, tasks.subset or [], tasks.lang or [])
     refuse_without_search(planned)
     sources = find_sources(
         planned,
@@ -250,13 +250,11 @@ def curve(
 
     measuring = Measuring(opened, axes, progress, data.allow_other_data)
     rows = figures(measuring.points(planned, sources))
-    names = [task.name for task in planned]
-    output = CurveOutput(rows, model.model, names)
+    output = CurveOutput(rows, model.model, [task.name for task in planned])
     if printed.picture is not None:
         printed.picture.parent.mkdir(parents=True, exist_ok=True)
-        title = f"{output.title}"
         with whole_file(printed.picture) as file:
-            file.write(picture(rows, title))
+            file.write(picture(rows, output.title))
         progress.note(f"The picture is {printed.picture}.")
     write(output, printed.form, stdout)
 

@@ -67,7 +67,7 @@ class HelpfulCommand(TyperCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except typer.BadParameter as error:
-            error.message = error.message.removeprefix(_NOISE)
+            error.message = _reason(error)
             raise
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
@@ -92,6 +92,27 @@ class HelpfulCommand(TyperCommand):
             if entries:
                 with formatter.section(panel):
                     formatter.write_dl(entries, col_max=_NAMES)
+
+
+def _reason(error: typer.BadParameter) -> str:
+    """Return why a value is wrong: the value, and what was expected."""
+    told = getattr(error.__cause__, "errors", None)  # pydantic's ValidationError
+    first = told()[0] if told else {}
+    limits, value = first.get("ctx") or {}, first.get("input")
+    if value != value:  # nan, which no limit holds for
+        return "nan is not a number."
+    match first.get("type"):
+        case "greater_than_equal":
+            return f"{value} is too small; it must be {limits['ge']:g} or more."
+        case "less_than_equal":
+            return f"{value} is too large; it must be {limits['le']:g} or less."
+        case "int_parsing" | "int_from_float" | "int_type":
+            return f"'{value}' is not a whole number."
+        case "float_parsing" | "float_type":
+            return f"'{value}' is not a number."
+        case "finite_number":
+            return f"{value} is not a finite number."
+    return error.message.removeprefix(_NOISE)
 
 
 class HelpfulGroup(TyperGroup):

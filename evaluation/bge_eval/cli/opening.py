@@ -83,13 +83,27 @@ class Opener:
         return self.open_models(self.open_reranker())
 
     def check(self) -> None:
-        """Refuse options of the reranker and of requests that apply to nothing.
+        """Refuse options of the reranker and of requests that apply to nothing, and no model.
 
         Raises:
-            UsageError: there is such an option.
+            UsageError: there is such an option, or nothing to evaluate.
         """
         self.reranker.check()
-        self.server.check(self.model.names, self.reranker.reranker)
+        second, first_stage = self.reranker.reranker, self.reranker.first_stage
+        self.server.check(self.model.names, second)
+        if not self.model.names and second is None and first_stage is None:
+            raise UsageError(
+                "Nothing to evaluate: give --model, or --reranker for reranking tasks alone, or"
+                " --first-stage with a run."
+            )
+        if self.model.names and first_stage is not None:
+            raise UsageError(
+                "--model and --first-stage both name the first stage: give one of them."
+            )
+        if self.server.reranker_api is not None and not is_address(second or ""):
+            raise UsageError(
+                "--reranker-api is for --reranker with a server's address, http://host."
+            )
 
     def check_names(self) -> None:
         """Refuse names and an index that do not exist, in less time than torch's import takes.
@@ -114,10 +128,6 @@ class Opener:
         options = beside(reranker, options)
         if not self.model.names:
             return self._without_model(reranker)
-        if self.reranker.first_stage is not None:
-            raise UsageError(
-                "--model and --first-stage both name the first stage: give one of them."
-            )
         return [open_model(name, options, self.progress) for name in self.model.names], reranker
 
     def open_reranker(self) -> Reranker | None:
@@ -125,10 +135,6 @@ class Opener:
         name = self.reranker.reranker
         if name is not None and is_address(name):
             return self._served_reranker(name)
-        if self.server.reranker_api is not None:
-            raise UsageError(
-                "--reranker-api is for --reranker with a server's address, http://host."
-            )
         return None if name is None else self._local_reranker(name)
 
     def _local_reranker(self, name: str) -> Reranker:
@@ -172,11 +178,7 @@ class Opener:
         first_stage = self.reranker.first_stage
         if first_stage is not None:
             return [open_runs(first_stage.expanduser(), self.progress)], reranker
-        if reranker is None:
-            raise UsageError(
-                "Nothing to evaluate: give --model, or --reranker for reranking tasks alone, or"
-                " --first-stage with a run."
-            )
+        assert reranker is not None, "`check` refuses to evaluate nothing"
         return [RerankerAlone(reranker, self.progress)], None
 
 
