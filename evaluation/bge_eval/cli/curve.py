@@ -22,7 +22,7 @@ from bge_eval.cli.options.model import (
 from bge_eval.cli.options.served import ApiFlags
 from bge_eval.cli.options.tasks import NamedTasks, split_names
 from bge_eval.cli.quiet import prepare
-from bge_eval.errors import UsageError
+from bge_eval.errors import StorageError, UsageError
 from bge_eval.search.index import Precision
 
 if TYPE_CHECKING:
@@ -184,13 +184,21 @@ class CurvePrintFlags:
     ] = False
 
     def check(self) -> None:
-        """Refuse a picture that cannot be written.
+        """Refuse a picture that cannot be written, before anything is computed.
 
         Raises:
-            UsageError: its name does not end in .svg.
+            UsageError: its name does not end in .svg, or is that of a folder.
+            StorageError: its folder cannot be made.
         """
-        if self.picture is not None and self.picture.suffix.casefold() != ".svg":
-            raise UsageError(f"--picture {self.picture}: the picture is SVG; name a file .svg.")
+        picture = self.picture
+        if picture is None:
+            return
+        if picture.suffix.casefold() != ".svg" or picture.is_dir():
+            raise UsageError(f"--picture {picture}: the picture is SVG; name a file .svg.")
+        try:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(error, picture.parent) from error
 
 
 @grouped
@@ -252,7 +260,6 @@ def curve(
     rows = figures(measuring.points(planned, sources))
     output = CurveOutput(rows, model.model, [task.name for task in planned])
     if printed.picture is not None:
-        printed.picture.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(printed.picture) as file:
             file.write(picture(rows, output.title))
         progress.note(f"The picture is {printed.picture}.")

@@ -63,6 +63,8 @@ def fetch(flags: FetchFlags) -> None:
 
     if flags.mirror and flags.whence is not Whence.BEIR:
         raise UsageError("--mirror says where BEIR's zips lie: add --from beir.")
+    if flags.data_dir.is_file():
+        raise UsageError(f"--data-dir {flags.data_dir} is a file; give a folder.")
     progress = TerminalProgress()
     names = split_names(flags.tasks)
     planned = [

@@ -203,8 +203,10 @@ class AskFlags:
     least_kappa: Annotated[
         float,
         typer.Option(
+            min=-1,
+            max=1,
             help="Judge the rest only if agreement on the controls, Cohen's kappa, is at least"
-            " this."
+            " this.",
         ),
     ] = LEAST_KAPPA
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 8
@@ -344,10 +346,13 @@ def _published(rows: Sequence[Row], run: str) -> Qrels:
         UsageError: the sheet is of another task, or of several.
     """
     names = list(dict.fromkeys(row.task for row in rows))
-    if len(names) != 1:
+    if not names:
         raise UsageError(
-            f"A sheet is of one task, and this one is of {', '.join(names) or 'none'}."
+            "The sheet has no rows, so there is nothing to judge. `bge-eval judge export` writes"
+            " one."
         )
+    if len(names) > 1:
+        raise UsageError(f"A sheet is of one task, and this one is of {', '.join(names)}.")
     _, [source] = _sources([run], [names[0].partition("/")[0]])
     saved = source.saved
     if saved is None or saved.name != names[0]:

@@ -130,6 +130,8 @@ def mistakes(flags: MistakesFlags) -> None:
     from bge_eval.errors import UsageError
     from bge_eval.measures.measure import parse_measure
 
+    if not 0 < flags.margin <= 1:
+        raise UsageError(f"--margin is above 0 and at most 1, not {flags.margin:g}.")
     measure = parse_measure(flags.metric)
     chosen = chosen_tasks(flags.run, split_names(flags.tasks), flags.qrels)
     if flags.exports and len(chosen) > 1:

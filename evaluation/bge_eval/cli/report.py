@@ -89,7 +89,7 @@ def report(saved: SavedFlags, parts: PartFlags, flags: PageFlags) -> None:
     board = named(with_models(board if columns else labelled(board), saved), key)
     if not board.rows:
         refuse_unknown(columns)
-        wanted = ", ".join(column.heading for column in columns) or measure
+        wanted = ", ".join(column.heading for column in columns) or "any task"
         raise MissingError(f"No result there has {measure} on {wanted}.")
     if board.averaged != board.tasks:
         raise UsageError(

@@ -98,6 +98,8 @@ def reproduce(flags: ReproduceFlags, machine: MachineFlags) -> None:
     """
     prepare(offline=not flags.download)
     machine.check()
+    if flags.model_dir is not None and not flags.model_dir.is_dir():
+        raise MissingError(f"--model-dir {flags.model_dir}: there is no such folder.")
     chosen = named_tables(flags.suites or [])
     from bge_eval.cli.console import TerminalProgress, stdout
 

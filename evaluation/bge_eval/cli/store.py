@@ -91,13 +91,34 @@ class PruneFlags:
     ] = None
     everything: Annotated[bool, typer.Option("--all", help="Remove them all.")] = False
 
+    def check(self) -> None:
+        """Refuse two conditions, of which nobody knows whether both must hold.
+
+        Raises:
+            UsageError: there are two or more.
+        """
+        conditions = {
+            "--model": self.model,
+            "--older-than": self.older_than,
+            "--max-size": self.max_size,
+            "--all": self.everything or None,
+        }
+        from bge_eval.errors import UsageError
+
+        named = [name for name, value in conditions.items() if value is not None]
+        if len(named) > 1:
+            raise UsageError(
+                f"{' and '.join(named)} say different things about what to remove: give one of"
+                " them. Nothing was removed."
+            )
+
 
 @grouped
 def prune(flags: PruneFlags) -> None:
     """Remove stored embeddings, converted models, faiss indexes; they are made again when needed.
 
-    With --store only that folder's embeddings. --max-size counts embeddings alone; the indexes of
-    a model go with the last of its embeddings.
+    One condition at a time. With --store only that folder's embeddings. --max-size counts
+    embeddings alone; the indexes of a model go with the last of its embeddings.
 
     Examples:
       bge-eval store prune --older-than 30d
@@ -112,6 +133,7 @@ def prune(flags: PruneFlags) -> None:
     from bge_eval.encode.store import prune as remove
     from bge_eval.runtime.conversions import prune_models
 
+    flags.check()
     unused = _quantity(flags.older_than, _SECONDS, "--older-than", "30d")
     removed = remove(
         _existing(flags.store) or default_store(),

@@ -221,9 +221,8 @@ def _board(saved: SavedFlags, parts: PartFlags, flags: TableFlags) -> tuple[Lead
     board = replace(named(with_models(board, saved), key), apart=apart)
     if not board.rows:
         refuse_unknown(columns)
-        wanted = ", ".join(column.heading for column in columns) or measure
-        of_models = f" of {' or '.join(saved.model_names)}" if saved.model_names else ""
-        raise MissingError(f"No result there{of_models} has {measure} on {wanted}.")
+        wanted = ", ".join(column.heading for column in columns) or "any task"
+        raise MissingError(f"No result there has {measure} on {wanted}.")
     return board, key
 
 
@@ -234,8 +233,20 @@ def _published_only(saved: SavedFlags, flags: TableFlags) -> bool:
 
 
 def with_models(board: Leaderboard, saved: SavedFlags) -> Leaderboard:
-    """Keep the rows that ``--models`` names."""
-    return replace(board, rows=tuple(row for row in board.rows if saved.is_wanted(row.label)))
+    """Keep the rows that ``--models`` names.
+
+    Raises:
+        MissingError: there are rows, and none of these.
+    """
+    from bge_eval.errors import MissingError
+
+    rows = tuple(row for row in board.rows if saved.is_wanted(row.label))
+    if board.rows and not rows:
+        names = ", ".join(dict.fromkeys(row.label for row in board.rows))
+        raise MissingError(
+            f"--models {' '.join(saved.model_names)}: no row's name contains it. Rows: {names}."
+        )
+    return replace(board, rows=rows)
 
 
 def _check_types(board: Leaderboard) -> None:

@@ -75,6 +75,7 @@ def watch(
         return
     sender = Sender(trackers, printed.metric, progress) if trackers else None
     watcher = _Watcher(folder, watching, running.model, data, machine, progress, sender)
+    watcher.check()
     stopped = watcher.run()
     watcher.show(printed)
     if stopped:
@@ -121,6 +122,21 @@ class _Watcher:
     sender: Sender | None
     reports: dict[Checkpoint, Report] = field(default_factory=dict)
     seen: set[Checkpoint] = field(default_factory=set)
+
+    def check(self) -> None:
+        """Refuse tasks, prompts and an index that no checkpoint could be run with.
+
+        Raises:
+            UsageError: there is no such task, or faiss makes no such index.
+            MissingError: a file that an option names is not there.
+        """
+        from bge_eval.cli.records import model_options
+        from bge_eval.search.engines import engine
+
+        options = model_options(self.model, ServerFlags(), self.machine, offline=self.data.offline)
+        engine(options.index)
+        self.progress.note("Loading mteb and torch …")
+        self._plan()
 
     def run(self) -> bool:
         """Evaluate what comes; return whether the patience ran out."""

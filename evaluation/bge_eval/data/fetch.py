@@ -69,10 +69,10 @@ def fetch_dataset(
             raise
         except Exception as error:
             # The hub's client passes on errors of its HTTP library, which depends on its version.
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise MissingError(
                 f"{name} ({source} at {(pinned or 'main')[:12]}) could not be downloaded:"
-                f" {reason} What arrived is kept; the same command resumes the download."
+                f" {reason}. What arrived is kept; the same command resumes the download."
             ) from error
         files += listed
     write_manifest(target, commits, files)

@@ -67,7 +67,14 @@ def recognise(files: ModelFiles, known_as: str | None = None) -> Copy:
     Raises:
         UsageError: the user names a model that neither mteb nor the table of checkpoints knows.
     """
-    if known_as == NO_CHECKPOINT or files.name.startswith("builtin/"):
+    if known_as == NO_CHECKPOINT:
+        return Copy()
+    if files.name.startswith("builtin/"):
+        if known_as is not None:
+            raise UsageError(
+                f"--known-as {known_as} tells what a local folder is a copy of, and {files.name} is"
+                " none. Leave it out."
+            )
         return Copy()
     if known_as is not None:
         if known_as not in _known_names():

@@ -42,23 +42,26 @@ _PREFIX = "run:"
 _RUN_NAME = re.compile(r"(?P<stem>.+?)\.(run\.tsv|run\.txt|run|trec|txt|tsv)(\.gz)?")
 
 
-def open_runs(place: Path, progress: Progress | None = None) -> SavedRuns:
+def open_runs(
+    place: Path, progress: Progress | None = None, option: str = "--first-stage"
+) -> SavedRuns:
     """Return the runs of a file or folder, which are read when their task is evaluated.
 
     Args:
         place: a run file or a folder of run files.
         progress: receives a note of queries that a run lacks.
+        option: what names the place, for messages.
 
     Raises:
         MissingError: there is no such file or folder, or it holds no run.
     """
     if not place.exists():
-        raise MissingError(f"--first-stage {place}: there is no such file or folder.")
+        raise MissingError(f"{option} {place}: there is no such file or folder.")
     place = place.resolve()
     folder = place if place.is_dir() else place.parent
     if not _run_files(folder) and place.is_dir():
         raise MissingError(
-            f"--first-stage {place}: the folder holds no run. A run is a TREC file named by its"
+            f"{option} {place}: the folder holds no run. A run is a TREC file named by its"
             " task, such as SciFact.run or SciFact.run.tsv.gz."
         )
     meta_file = folder / "model_meta.json"
@@ -332,6 +335,6 @@ KIND = Kind(
     "saved runs",
     recognises=lambda name, options: name.startswith(_PREFIX),
     open=lambda name, options, progress: open_runs(
-        Path(name.removeprefix(_PREFIX)).expanduser(), progress
+        Path(name.removeprefix(_PREFIX)).expanduser(), progress, "Saved run"
     ),
 )

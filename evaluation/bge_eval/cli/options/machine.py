@@ -62,8 +62,10 @@ class MachineFlags:
         """Refuse options that contradict each other.
 
         Raises:
-            UsageError: --store and --no-store are both set.
+            UsageError: --store and --no-store are both set, or --store is a file.
         """
+        if self.store is not None and self.store.is_file():
+            raise UsageError(f"--store {self.store} is a file; give a folder.")
         if self.store is not None and self.no_store:
             raise UsageError("--store and --no-store contradict each other: leave one of them out.")
 
