@@ -99,7 +99,7 @@ def _reason(error: typer.BadParameter) -> str:
     told = getattr(error.__cause__, "errors", None)  # pydantic's ValidationError
     first = told()[0] if told else {}
     limits, value = first.get("ctx") or {}, first.get("input")
-    if value != value:  # nan, which no limit holds for
+    if str(value).casefold() == "nan":  # no limit holds for it
         return "nan is not a number."
     match first.get("type"):
         case "greater_than_equal":
