@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +64,21 @@ def test_rescore_prints_hostile_ids_as_text(bge_eval: CommandLine, tmp_path: Pat
         assert "\x1b[2J" not in done.stdout + done.stderr
     rows = list(csv.reader(io.StringIO(bge_eval(*command, "--format", "csv").stdout)))
     assert any("'=1+1" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("variables", "printed"),
+    [
+        ({"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}, "†"),
+        ({"PYTHONIOENCODING": "ascii"}, "\\u2020"),
+    ],
+    ids=["a locale without it", "an encoding that the user names"],
+)
+def test_a_character_that_the_locale_lacks_is_no_failure(
+    variables: dict[str, str], printed: str
+) -> None:
+    code = "from bge_eval.cli.quiet import encode_everything as f; f(); print(chr(0x2020))"
+    variables = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == printed

@@ -15,7 +15,7 @@ import typer
 
 from bge_eval.cli.formats.printable import print_error
 from bge_eval.cli.help import HelpfulCommand, HelpfulGroup
-from bge_eval.cli.quiet import DEBUG
+from bge_eval.cli.quiet import DEBUG, encode_everything
 from bge_eval.errors import BgeEvalError, as_failure
 
 COMMANDS = {
@@ -202,6 +202,7 @@ def _stub() -> None:
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(*_COLLECTION)
+    encode_everything()
     signal.signal(signal.SIGTERM, _terminate)
     app = application() if _COMPLETE in os.environ else application_for(sys.argv[1:])
     app(prog_name="bge-eval")

@@ -1,9 +1,10 @@
-"""Environment variables and filters that libraries read when they are imported."""
+"""Environment variables, streams and filters, set before libraries are imported."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 
 DEBUG = "BGE_EVAL_DEBUG"
@@ -26,3 +27,19 @@ def prepare(*, offline: bool = False) -> None:
         warnings.simplefilter("ignore")
         for name in ("mteb", "datasets", "sentence_transformers", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def encode_everything() -> None:
+    """Let the streams print every character where the locale knows few, such as Latin 1.
+
+    A pipe or a file gets UTF-8, as every file of the program. On a terminal, and where
+    ``PYTHONIOENCODING`` names an encoding, a character that it lacks is printed by its number.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        encoding = (getattr(stream, "encoding", None) or "utf-8").casefold()
+        if encoding.startswith("utf") or not hasattr(stream, "reconfigure"):
+            continue
+        if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+            stream.reconfigure(errors="backslashreplace")
+        else:
+            stream.reconfigure(encoding="utf-8")
