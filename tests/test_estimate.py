@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bge_eval.cli.estimated import show
 from bge_eval.encode.locate import locate
 from bge_eval.encode.store import stored_spaces
 from bge_eval.evaluation.evaluate import evaluate
@@ -31,9 +32,13 @@ from bge_eval.scale.energy import (
     read_counters,
     read_gpus,
 )
-from bge_eval.scale.estimate import estimate
+from bge_eval.scale.estimate import TaskEstimate, estimate
+from bge_eval.scale.indexing import IndexWork, index_cost
 from bge_eval.scale.measuring import Cost, PairWork, scoring_pairs
 from bge_eval.scale.sampling import word_vectors
+from bge_eval.search.factory import TRAINING
+from bge_eval.search.faiss_index import FaissIndex
+from bge_eval.search.index import IndexOptions
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
 
@@ -71,6 +76,37 @@ def test_what_is_not_estimated_is_refused(
 ) -> None:
     done = bge_eval("run", "demo", "--offline", *options)
     assert done.returncode == 2 and message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("name", ["IVF16,PQ8x4fs", "HNSW8", "BIVF16", "IVF300,Flat"])
+def test_an_index_is_built_and_searched_over_samples(name: str) -> None:
+    work = IndexWork(queries=50, documents=600, dimension=64, depth=100)
+    cost = index_cost(IndexOptions(name), work)
+    assert cost is not None and cost.seconds > 0 and cost.sample_bytes == 4 * 600 * 64
+    rows = np.random.default_rng(3).standard_normal((600, 64)).astype(np.float32)
+    built = FaissIndex(IndexOptions(name), None, lambda text: None).opened(rows)
+    assert cost.bytes == pytest.approx(built.bytes, rel=0.02)
+
+
+def test_the_seconds_of_an_index_grow_with_its_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bge_eval.scale.indexing._MOST", 512)
+    sizes = []
+    for documents in (512, 5_000_000):
+        cost = index_cost(IndexOptions("IVF16,Flat"), IndexWork(50, documents, 64, 100))
+        assert cost is not None
+        sizes.append(cost)
+    assert sizes[1].seconds > 100 * sizes[0].seconds  # of 10,000 times the documents
+    assert sizes[1].bytes == pytest.approx(5_000_000 * (4 * 64 + 8), rel=0.05)
+    assert sizes[1].sample_bytes == 4 * TRAINING * 64
+
+
+def test_an_index_that_is_too_large_to_be_tried_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert index_cost(IndexOptions("IVF65536,Flat"), IndexWork(9, 10**6, 64, 100)) is None
+    show([TaskEstimate("SciFact", texts=9, unmeasured="IVF65536,Flat")], None)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "SciFact: without building and searching IVF65536,Flat, which is too large" in told
 
 
 @pytest.mark.slow

@@ -45,10 +45,16 @@ def show_estimates(evaluation: Evaluation, models: Sequence[Model], price: float
             )
         introduce(model, progress)
         tasks, options = evaluation.tasks, evaluation.options
-        _show(estimate(model, tasks, options, progress, reranker), price)
+        show(estimate(model, tasks, options, progress, reranker), price)
 
 
-def _show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
+def show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
+    """Print estimates, their sum, and what is left out of it.
+
+    Args:
+        estimates: one for each task.
+        price: the price of an hour of this machine; None prints no cost.
+    """
     counted = [each for each in estimates if not each.reason]
     head = ["task", "texts", "stored", "tokens", "pairs", "time", "disk", "memory"]
     body = [
@@ -66,6 +72,14 @@ def _show(estimates: Sequence[TaskEstimate], price: float | None) -> None:
     ]
     if body:
         stdout.print(terminal_table(head, body))
+    for each in counted:
+        if each.unmeasured:
+            stdout.print(
+                Text(
+                    f"{each.task}: without building and searching {each.unmeasured}, which is too"
+                    " large to be tried."
+                )
+            )
     for each in estimates:
         if each.reason:
             stdout.print(Text(f"{each.task}: no estimate, {each.reason}."))

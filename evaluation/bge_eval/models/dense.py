@@ -89,6 +89,11 @@ class DenseModel(Model):
         self._meta: ModelMeta  # set by the subclass, which knows its settings
 
     @property
+    def index_options(self) -> IndexOptions:
+        """Return the index that searches."""
+        return self._index
+
+    @property
     def index_facts(self) -> Mapping[str, Any]:
         """Return the index, its parameters and the representation of the vectors."""
         return self._index.identity()

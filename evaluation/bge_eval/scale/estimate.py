@@ -48,6 +48,8 @@ class TaskEstimate:
     """New vectors in the store, and the saved runs."""
     memory_bytes: float = 0.0
     """Largest memory of the process while the task runs."""
+    unmeasured: str = ""
+    """The index whose building and searching are not counted; "" if everything is."""
     reason: str = ""
     """Why it has no estimate: its data are missing, or its result is saved."""
 
@@ -152,4 +154,5 @@ def _estimate(
         search_seconds=scoring + sum(part.search_seconds for part in parts),
         disk_bytes=sum(part.disk_bytes for part in parts),
         memory_bytes=max((part.memory_bytes for part in parts), default=0.0),
+        unmeasured=next((part.unmeasured for part in parts if part.unmeasured), ""),
     )

@@ -29,6 +29,7 @@ from bge_eval.results.trec import write_run
 from bge_eval.runtime.batches import WINDOW
 from bge_eval.runtime.text_encoder import Distinct, normalized
 from bge_eval.scale.energy import Meter
+from bge_eval.scale.indexing import IndexCost, IndexWork, index_cost
 from bge_eval.scale.measuring import Cost, PairWork, encoding, scoring_pairs
 from bge_eval.search.exact import ExactSearch, chunk_rows
 
@@ -68,6 +69,8 @@ class Part:
     """Pairs that the reranker scores."""
     rerank: Cost = Cost()  # noqa: RUF009 (frozen)
     """Scoring them."""
+    unmeasured: str = ""
+    """The index whose building and searching are not counted, since it is too large to be tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,12 @@ class Sampling(KeepsCorpus):
         form = self._model.form(task_metadata, Role.DOCUMENT)
         of_corpus = self._encoded(sample, form, documents)
         missing = of_queries.missing + of_corpus.missing
-        searching = _search_seconds(len(asked), documents, dimension) if self._encodes else 0.0
         depth = listed // max(len(asked), 1)
+        index: IndexCost | None = IndexCost()
+        if self._encodes:
+            work = IndexWork(len(asked), documents, dimension, depth)
+            index = self._searching(work, exactly=top_ranked is not None)
+        counted = index or IndexCost()
         scoring = _scoring_seconds(len(asked), depth)
         pairs, rerank = self._reranked(queries, few, sample, documents, top_ranked)
         first, second = int(self._encodes), int(self._reranker is not None)
@@ -202,14 +209,26 @@ class Sampling(KeepsCorpus):
                 of_queries.cost + of_corpus.cost,
                 memory_bytes=_resident()
                 + 3 * 4 * dimension * min(documents, chunk_rows(dimension))
-                + listed * (2 * 12 + 150),
-                disk_bytes=missing * self._stored_bytes() + listed * line,
-                search_seconds=searching + (first + 2 * second) * scoring,
+                + listed * (2 * 12 + 150)
+                + counted.bytes
+                + counted.sample_bytes,
+                disk_bytes=missing * self._stored_bytes() + listed * line + counted.bytes,
+                search_seconds=counted.seconds + (first + 2 * second) * scoring,
                 pairs=pairs,
                 rerank=rerank,
+                unmeasured="" if index is not None else self._model.index_options.name,
             )
         )
         return {}
+
+    def _searching(self, work: IndexWork, *, exactly: bool) -> IndexCost | None:
+        """Return what searching takes; None if the index of a whole corpus cannot be tried."""
+        index = self._model.index_options
+        if index.name != "flat" and not exactly:
+            with self._progress.step("estimate index"):
+                return index_cost(index, work)
+        # Other representations are compared as float32 values, too.
+        return IndexCost(_search_seconds(work.queries, work.documents, work.dimension))
 
     def _reranked(
         self,
