@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 from bge_eval import load_model
 from bge_eval.encode.locate import locate
 from bge_eval.encode.settings import Backend, Dtype, Overrides, Pooling
-from bge_eval.errors import DamagedError, MissingError, NotReadyError, UsageError
+from bge_eval.errors import MissingError, NotReadyError, UsageError
 from bge_eval.models.form import Form
 from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.transformer import EncoderModel
@@ -34,6 +33,7 @@ from bge_eval.runtime import conversions
 from bge_eval.runtime.backends import choose_backend
 from bge_eval.suites.catalogue import plan
 from conftest import BUILTIN, CommandLine
+from onnx_files import export_onnx
 from test_encoder import TEXTS
 
 
@@ -325,97 +325,6 @@ def test_several_devices_give_the_same(tiny_bge: Path) -> None:
     np.testing.assert_allclose(two.encode(texts), one.encode(texts), atol=1e-6)
 
 
-@pytest.fixture
-def with_onnx(tmp_path: Path, minilm_folder: Path) -> Path:
-    """A tiny encoder with an ``onnx/model.onnx``, as BGE's repositories have one."""
-    import torch
-    from transformers import AutoModel
-
-    from conftest import make_encoder
-
-    folder = make_encoder(tmp_path / "with-onnx", minilm_folder, "cls")
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in names)
-
-    class Hidden(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            given = dict(zip(names, inputs, strict=True))
-            hidden: torch.Tensor = self.model(**given).last_hidden_state
-            return hidden
-
-    (folder / "onnx").mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Hidden(),
-            example,
-            str(folder / "onnx" / "model.onnx"),
-            input_names=names,
-            output_names=["last_hidden_state"],
-            dynamic_axes={
-                name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]
-            },
-            dynamo=False,
-        )
-    return folder
-
-
-def test_another_onnx_file_is_another_model(with_onnx: Path, tmp_path: Path) -> None:
-    def read(backend: str) -> EncoderModel:
-        said = Overrides(pooling=Pooling.CLS)
-        return EncoderModel(
-            str(with_onnx),
-            ModelOptions(overrides=said, backend=Backend(backend), store=tmp_path / "s"),
-        )
-
-    task = plan(["demo"])[0].task.metadata
-    before, torch_s = read("onnx"), read("torch")
-    assert "onnxruntime" in before.packages
-    assert before.files.revision != torch_s.files.revision
-    before._encode(["a text"], Form(), "encode")
-    before.flush()
-    path = with_onnx / "onnx" / "model.onnx"
-    path.write_bytes(path.read_bytes().replace(b"last_hidden_state", b"last_hidden_other"))
-    after = read("onnx")
-    assert after.identity(task) != before.identity(task)
-    assert read("torch").identity(task) == torch_s.identity(task)
-    after._encode(["a text"], Form(), "encode")
-    assert after.machine_settings()["backend"] == "onnx", "the other file's vectors were taken"
-
-
-def test_an_onnx_file_that_takes_more_than_tokens_is_refused(with_onnx: Path) -> None:
-    """Decoders are exported with positions; zeros for them would be silently wrong."""
-    import onnx
-
-    path = with_onnx / "onnx" / "model.onnx"
-    model = onnx.load(path)
-    [types] = [given for given in model.graph.input if given.name == "token_type_ids"]
-    types.name = "position_ids"
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = "position_ids" if name == "token_type_ids" else name
-    onnx.save(model, path)
-    with pytest.raises(
-        DamagedError, match=r"needs the input position_ids; bge-eval provides input_ids"
-    ):
-        encoder(with_onnx, "onnx")
-
-
-def test_onnx_equals_torch(with_onnx: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    loaded = encoder(with_onnx, "onnx")
-    assert loaded.forward.backend == "onnx"
-    np.testing.assert_allclose(loaded.encode(TEXTS), vectors(with_onnx, "torch"), atol=1e-5)
-    (with_onnx / "onnx" / "model.onnx").write_bytes(b"no model")
-    with pytest.raises(DamagedError, match="not a readable ONNX model"):
-        encoder(with_onnx, "onnx")
-
-
 def test_what_does_not_go_together(tiny_bge: Path) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(MissingError, match=r"needs onnx/model\.onnx"):
@@ -437,37 +346,6 @@ PAIRS = [
 ]
 
 
-def export_scores(folder: Path) -> None:
-    """Write ``onnx/model.onnx`` as the repositories of BGE's rerankers have it."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-
-    class Logits(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model.eval()
-
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(**dict(zip(names, inputs, strict=True))).logits
-            return logits
-
-    (folder / "onnx").mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Logits(),
-            tuple(torch.ones(2, 8, dtype=torch.long) for _ in names),
-            str(folder / "onnx" / "model.onnx"),
-            input_names=names,
-            output_names=["logits"],
-            dynamic_axes={name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "b"}},
-            dynamo=False,
-        )
-
-
 def scores_of(folder: Path, backend: str) -> Any:
     reranker = CrossEncoderReranker(
         locate(str(folder)), RerankerOptions(backend=backend, device="cpu")
@@ -479,6 +357,8 @@ def test_rerankers_score_the_same_in_every_backend(
     tmp_path: Path, tiny_cross_encoder: Path
 ) -> None:
     pytest.importorskip("onnxruntime")
+    from transformers import AutoModelForSequenceClassification
+
     folder = tmp_path / "reranker"
     shutil.copytree(tiny_cross_encoder, folder)
     expected = scores_of(folder, "torch")
@@ -487,7 +367,8 @@ def test_rerankers_score_the_same_in_every_backend(
     np.testing.assert_allclose(scores_of(folder, "auto"), expected, atol=1e-5)
     with pytest.raises(MissingError, match=r"needs onnx/model\.onnx"):
         scores_of(folder, "onnx")
-    export_scores(folder)
+    scorer = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager")
+    export_onnx(folder, scorer, "logits")
     np.testing.assert_allclose(scores_of(folder, "onnx"), expected, atol=1e-5)
 
 

@@ -16,6 +16,7 @@ from bge_eval.models.kinds import ModelOptions
 from bge_eval.models.opening import open_model
 from bge_eval.models.transformer import EncoderModel
 from bge_eval.records import Vectors
+from onnx_files import export_onnx
 
 TEXTS = [
     "A short sentence.",
@@ -152,48 +153,14 @@ def test_modules_in_openvino(tmp_path: Path, body: Path, layout: str) -> None:
 
 def test_modules_in_onnx(tmp_path: Path, body: Path) -> None:
     pytest.importorskip("onnxruntime")
-    export(body)
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(body, attn_implementation="eager")
+    export_onnx(body, model, "last_hidden_state")
     for layout in ("several", "dense", "without the prompt", "normalised first"):
         folder = saved(tmp_path / layout, body, LAYOUTS[layout]())
         shutil.copytree(body / "onnx", folder / "onnx")
         close(ours(folder, "a prompt: ", "onnx"), expected(folder, "a prompt: "))
-
-
-def export(folder: Path) -> None:
-    """Write ``onnx/model.onnx`` of a tiny encoder."""
-    import warnings
-
-    import torch
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-
-    class Hidden(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            hidden: torch.Tensor = self.model(
-                **dict(zip(names, inputs, strict=True))
-            ).last_hidden_state
-            return hidden
-
-    (folder / "onnx").mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Hidden(),
-            tuple(torch.ones(2, 8, dtype=torch.long) for _ in names),
-            str(folder / "onnx" / "model.onnx"),
-            input_names=names,
-            output_names=["last_hidden_state"],
-            dynamic_axes={
-                name: {0: "batch", 1: "tokens"} for name in [*names, "last_hidden_state"]
-            },
-            dynamo=False,
-        )
 
 
 def test_a_pooling_asked_for_replaces_the_folder_s(tmp_path: Path, body: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from bge_eval.records import Vectors
 from bge_eval.search.exact import unit_rows
 from bge_eval.search.factory import TRAINING, made
-from bge_eval.search.faiss_index import FaissIndex, OpenIndex
+from bge_eval.search.faiss_index import FaissIndex, OpenIndex, check_factory
 from bge_eval.search.index import IndexOptions
 from bge_eval.search.native_output import clustering_advice
 from bge_eval.search.training import least_documents
@@ -79,15 +79,16 @@ def index_cost(options: IndexOptions, work: IndexWork) -> IndexCost | None:
         work: the search.
 
     Returns:
-        None for an index that needs more documents than a sample has, or than the corpus.
+        None for an index that needs more documents than a sample has.
 
     Raises:
-        UsageError: faiss makes no such index of so many dimensions.
+        UsageError: faiss makes no such index of so many dimensions, or of so few documents.
     """
     if not work.queries or not work.documents:
         return IndexCost()
+    check_factory(options, work.dimension, work.documents)
     least = least_documents(made(options, work.dimension))
-    if least > min(_MOST, work.documents):
+    if least > _MOST:
         return None
     vectors = _vectors(min(_MOST, work.documents), work.dimension)
     samples: list[_Measured] = []
