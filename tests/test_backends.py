@@ -233,6 +233,21 @@ def test_a_conversion_is_made_once(tiny_bge: Path, own_cache: Path) -> None:
     assert entry.used > 0 and entry.bytes > 100_000
 
 
+def test_partial_conversions_of_killed_processes_are_removed_and_others_stay(
+    tmp_path: Path,
+) -> None:
+    with conversions.staging_folder(tmp_path / "killed") as killed:
+        pass
+    killed.mkdir()  # the lock was freed, the folder is left
+    (killed / "model.bin").write_bytes(b"partial")
+    with conversions.staging_folder(tmp_path / "written") as written:
+        (written / "model.bin").write_bytes(b"partial")
+        with conversions.staging_folder(tmp_path / "mine") as mine:
+            assert mine.is_dir() and not list(mine.iterdir())
+            assert (written / "model.bin").exists() and not killed.exists()
+    assert not list(tmp_path.glob(".staging-*"))
+
+
 def test_conversions_are_listed_and_pruned(
     bge_eval: CommandLine, tiny_bge: Path, own_cache: Path, tmp_path: Path
 ) -> None:

@@ -389,6 +389,10 @@ def test_a_point_with_a_wrong_value_is_refused(
     [
         (("--grid-dim", "512"), "the model has 384 dimensions"),
         (("--grid-dim", "half"), "--grid-dim takes whole numbers"),
+        (("--grid-dim", ","), "--grid-dim is empty"),
+        (("--grid-vectors", ""), "--grid-vectors is empty"),
+        (("--grid-rescore", "100001"), "--grid-rescore takes whole numbers up to 100,000"),
+        (("--grid-rescore", ""), "--grid-rescore is empty"),
         (("--grid-vectors", "int4"), "--grid-vectors takes float32, float16, int8, binary"),
         (("--grid-index", "HNSW32 efSearch"), "--grid-index takes NAME=VALUE"),
         (("--grid-index", "Nonsense"), "faiss makes no index of 'Nonsense'"),

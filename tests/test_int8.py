@@ -283,6 +283,7 @@ def test_a_killed_quantisation_leaves_nothing_that_is_used(
     assert killed.returncode == -9 and not quantised(own_cache)
     assert opened(tiny_bge, dtype="int8", calibration=few).encoder
     assert len(quantised(own_cache)) == 1
+    assert not list(own_cache.glob("openvino/.staging-*"))
 
 
 def test_calibration_texts_have_the_prompts_of_the_run(tiny_bge: Path, few: Path) -> None:

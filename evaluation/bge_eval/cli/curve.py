@@ -127,15 +127,18 @@ class GridFlags:
 
         axes = Axes(depth=self.index_depth)
         if self.grid_dim:
-            axes = replace(axes, dimensions=parse_dimensions(split_names(self.grid_dim)))
+            axes = replace(axes, dimensions=parse_dimensions(_values(self.grid_dim, "--grid-dim")))
         if self.grid_vectors:
-            axes = replace(axes, precisions=tuple(map(_precision, split_names(self.grid_vectors))))
+            names = _values(self.grid_vectors, "--grid-vectors")
+            axes = replace(axes, precisions=tuple(map(_precision, names)))
         if self.grid_index:
             parsed = [parse_index(text) for text in self.grid_index]
             indexes = tuple((name, parse_params(rest, "--grid-index")) for name, rest in parsed)
             axes = replace(axes, indexes=indexes)
         if self.grid_rescore:
-            axes = replace(axes, rescoring=parse_rescoring(split_names(self.grid_rescore)))
+            axes = replace(
+                axes, rescoring=parse_rescoring(_values(self.grid_rescore, "--grid-rescore"))
+            )
         return axes
 
 
@@ -311,6 +314,18 @@ def _opened(
         )
     introduce(opened, progress)
     return opened
+
+
+def _values(texts: list[str], option: str) -> list[str]:
+    """Return the values of an axis.
+
+    Raises:
+        UsageError: there are none.
+    """
+    values = split_names(texts)
+    if not values:
+        raise UsageError(f"{option} is empty: name a value, or leave the option out.")
+    return values
 
 
 def _precision(text: str) -> Precision:

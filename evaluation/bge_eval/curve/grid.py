@@ -13,6 +13,8 @@ from bge_eval.search.index import IndexOptions, Precision
 
 DIMENSIONS = (None, 256, 128)
 """Dimensions that are tried by default; None is the model's own."""
+_DEEPEST = 100_000
+"""Most documents of a query that are rescored, as of ``bge-eval run --rescore-top``."""
 _WHOLE = re.compile(r"HNSW\d+(,Flat)?|IVF\d+(_HNSW\d+)?,Flat|Flat")
 """Factory strings of indexes that hold vectors whole, so that their scores are exact."""
 
@@ -133,16 +135,17 @@ def parse_rescoring(texts: list[str]) -> tuple[int | None, ...]:
     """Return depths of rescoring in their order, each once; ``none`` is None.
 
     Raises:
-        UsageError: a text is neither ``none`` nor a positive whole number.
+        UsageError: a text is neither ``none`` nor a whole number, or it is too large.
     """
     depths: list[int | None] = []
     for text in texts:
-        if text.casefold() in ("none", "0"):
+        if text.casefold() == "none":
             depths.append(None)
-        elif text.isdecimal():
-            depths.append(int(text))
+        elif text.isdecimal() and int(text) <= _DEEPEST:
+            depths.append(int(text) or None)
         else:
             raise UsageError(
-                f"--grid-rescore takes whole numbers and 'none', such as none,100: {text}."
+                f"--grid-rescore takes whole numbers up to {_DEEPEST:,} and 'none', such as"
+                f" none,100: {text}."
             )
     return tuple(dict.fromkeys(depths))

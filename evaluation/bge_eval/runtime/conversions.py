@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from bge_eval.encode.cache import entries_to_remove, remove_abandoned
 from bge_eval.encode.config import CONFIG, read_object
 
 FACTS = "model.json"
 """Name of the file with a converted model's facts."""
+LOCKS = ".locks"
+"""Name of the folder of locks beside converted models."""
+_STAGING = ".staging-"
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 """Model types whose conversions our tests compare with torch."""
@@ -28,6 +35,47 @@ def worth_converting(folder: Path) -> bool:
     if max((path.stat().st_size for path in weights), default=0) < _WORTH_CONVERTING:
         return False
     return read_object(folder / CONFIG).get("model_type") in CONVERTED_TYPES
+
+
+@contextmanager
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """Hold the lock of a model that is saved, with an empty folder to write it into.
+
+    The system frees the lock when the process ends, so a folder whose lock is free is of a process
+    that was killed, and is removed.
+
+    Args:
+        folder: the model's folder, beside which the new one lies.
+
+    Raises:
+        OSError: the folders cannot be written.
+    """
+    staging = folder.with_name(f"{_STAGING}{folder.name}")
+    lock = _lock(staging)
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    with lock:
+        for other in folder.parent.glob(f"{_STAGING}*"):
+            _remove_staged(other, held=staging)
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_staged(other: Path, held: Path) -> None:
+    """Remove a folder that nobody writes any more."""
+    if other == held:
+        shutil.rmtree(other, ignore_errors=True)
+    elif not Path(_lock(other).lock_file).exists():  # of an earlier version, which has no locks
+        remove_abandoned([other])
+    else:
+        with suppress(OSError, Timeout), _lock(other).acquire(timeout=0):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _lock(staging: Path) -> FileLock:
+    return FileLock(staging.parent / LOCKS / f"{staging.name}.lock", thread_local=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +131,5 @@ def prune_models(
     removed = entries_to_remove(stored_models(cache), model, older_than, everything)
     for entry in removed:
         shutil.rmtree(entry.folder, ignore_errors=True)
-    remove_abandoned(stored_folder(cache).glob(".staging-*"))
+    remove_abandoned(stored_folder(cache).glob(f"{_STAGING}*"))
     return removed

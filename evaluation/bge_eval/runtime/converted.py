@@ -11,7 +11,6 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from bge_eval.encode.positions import token_positions
 from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import quiet_transformers
 from bge_eval.runtime.batches import model_inputs
-from bge_eval.runtime.conversions import FACTS, stored_folder
+from bge_eval.runtime.conversions import FACTS, staging_folder, stored_folder
 from bge_eval.runtime.devices import threads
 from bge_eval.runtime.openvino_library import openvino
 
@@ -250,9 +249,7 @@ def save_conversion(
         OSError: the folder cannot be written.
         RuntimeError: OpenVINO cannot write the model.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder.parent))
-    try:
+    with staging_folder(folder) as staging:
         openvino.save_model(converted.model, staging / _MODEL, compress_to_fp16=False)
         facts = replace(converted.facts, size=(staging / _WEIGHTS).stat().st_size)
         (staging / FACTS).write_text(json.dumps(asdict(facts), indent=2), encoding="utf-8")
@@ -260,8 +257,6 @@ def save_conversion(
         if read_conversion(folder) is None:  # else another process saved it first
             shutil.rmtree(folder, ignore_errors=True)
             staging.replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _key(files: ModelFiles, output: str) -> str:

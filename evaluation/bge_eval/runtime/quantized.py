@@ -29,7 +29,7 @@ from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, model_inputs
-from bge_eval.runtime.conversions import stored_folder
+from bge_eval.runtime.conversions import LOCKS, stored_folder
 from bge_eval.runtime.converted import Conversion, read_conversion, save_conversion
 from bge_eval.runtime.eight_bit import saturates
 from bge_eval.runtime.openvino_library import openvino
@@ -50,7 +50,6 @@ _TIMED, _ROUNDS = 6, 3
 """Longest texts that are timed, and how often."""
 _SLOWER = 0.95
 """Speed against float32 below which a run says that int8 is slower."""
-_LOCKS = ".locks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,14 +349,14 @@ def _each(columns: Mapping[str, Any]) -> tuple[Mapping[str, Tokens], ...]:
 def _alone(folder: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock of a model that is being made; the system frees it when a process ends."""
     try:
-        (folder.parent / _LOCKS).mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder.parent / _LOCKS, os.W_OK)
+        (folder.parent / LOCKS).mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder.parent / LOCKS, os.W_OK)
     except OSError:
         usable = False
     if not usable:  # nothing can be saved either, so each process makes its own
         yield
         return
-    lock = FileLock(folder.parent / _LOCKS / f"{folder.name}.lock", thread_local=False)
+    lock = FileLock(folder.parent / LOCKS / f"{folder.name}.lock", thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
