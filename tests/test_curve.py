@@ -219,6 +219,20 @@ def test_nothing_is_encoded_twice(curve: Curve) -> None:
     assert 0 < curve.encoded == sum(space.texts for space in stored)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is full")
+def test_a_picture_that_cannot_be_written_loses_no_table(
+    curve: Curve, bge_eval: CommandLine, tmp_path: Path
+) -> None:
+    (tmp_path / "full.svg").symlink_to("/dev/full")
+    done = bge_eval(
+        "curve", "-m", BUILTIN, "demo", "--offline", "--store", curve.folder / "store",
+        "--grid-dim", "full", "--grid-vectors", "float32", "--grid-index", "flat",
+        "--format", "csv", "--picture", tmp_path / "full.svg",
+    )  # fmt: skip
+    assert done.returncode == 3 and "the disk is full" in " ".join(done.stderr.split())
+    assert done.stdout.count("384,float32,flat") == 1
+
+
 def test_progress_counts_each_dimension_from_its_start(
     curve: Curve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,11 +262,11 @@ def curve(
     measuring = Measuring(opened, axes, progress, data.allow_other_data)
     rows = figures(measuring.points(planned, sources))
     output = CurveOutput(rows, model.model, [task.name for task in planned])
+    write(output, printed.form, stdout)  # first: it is not lost if the picture's disk is full
     if printed.picture is not None:
         with whole_file(printed.picture) as file:
             file.write(picture(rows, output.title))
         progress.note(f"The picture is {printed.picture}.")
-    write(output, printed.form, stdout)
 
 
 def _check(
