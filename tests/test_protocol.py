@@ -9,6 +9,8 @@ from pathlib import Path
 import mteb
 import numpy as np
 import pytest
+from mteb.filter_tasks import filter_tasks
+from mteb.get_tasks import TASK_LIST
 
 from bge_eval.encode.prompts import Role
 from bge_eval.encode.protocol import ProtocolName, read_protocol
@@ -101,10 +103,9 @@ def test_own_collection_keeps_the_prompt(tiny_bge: Path, small_scifact: Path) ->
 
 
 def test_every_name_in_the_rules_is_a_task() -> None:
-    known = [
-        task.metadata.name
-        for task in mteb.get_tasks(exclude_aggregate=False, exclude_superseded=False)
-    ]
+    # Classes are enough: to make a task of each takes seconds.
+    listed = filter_tasks(TASK_LIST, exclude_private=True, exclude_beta=True)
+    known = [task.metadata.name for task in listed]
     for rule in read_protocol(CARD).rules:
         for pattern in rule.query_prompt:
             assert fnmatch.filter(known, pattern), pattern
