@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from bge_eval.data import jsonl_table
 from bge_eval.data.files import Place, plain_records
 from bge_eval.data.retrieval_folder import BEIR, RetrievalFolder, RetrievalSplit
+from bge_eval.data.scratch import scratch_folder
 from bge_eval.data.tables import batches
 from bge_eval.data.texts import document_texts
 from bge_eval.errors import DamagedError, MissingError, TemporaryError
@@ -276,3 +279,18 @@ def test_a_full_disk_ends_the_reading_at_once(
         jsonl_table.read_table(source, "_id", target, ("title", "text"))
     assert refusal.tb is not None
     assert [inspect.getgeneratorstate(reader) for reader in readers] == [inspect.GEN_CLOSED]
+
+
+def test_tables_of_killed_processes_are_removed_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    other = tmp_path / "bge-eval-of-something-else"
+    other.mkdir()
+    with scratch_folder() as running:
+        (running / "corpus.arrow").write_bytes(b"table")
+        shutil.copytree(running, tmp_path / "bge-eval-killed")  # nobody holds its lock
+        with scratch_folder() as mine:
+            assert set(tmp_path.iterdir()) == {other, running, mine}
+            assert (running / "corpus.arrow").exists()
+    assert list(tmp_path.iterdir()) == [other]

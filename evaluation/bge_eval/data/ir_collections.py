@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.collection import UNSTATED
 from bge_eval.data.integrity import check_split
-from bge_eval.data.sources import DataIdentity, attached, scratch_folder
+from bge_eval.data.scratch import scratch_folder
+from bge_eval.data.sources import DataIdentity, attached
 from bge_eval.data.tables import TableWriter, open_table
 from bge_eval.errors import (
     BgeEvalError,

@@ -15,12 +15,12 @@ from bge_eval.data.plausibility import is_published_gap
 from bge_eval.data.qrels import note_contradictions
 from bge_eval.data.retrieval_folder import RetrievalFolder
 from bge_eval.data.rows import RowsFolder
+from bge_eval.data.scratch import scratch_folder
 from bge_eval.data.snapshot import Snapshot
 from bge_eval.data.sources import (
     DataIdentity,
     attached,
     is_retrieval,
-    scratch_folder,
     split_names,
 )
 from bge_eval.errors import MissingError

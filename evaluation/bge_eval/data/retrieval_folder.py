@@ -32,13 +32,13 @@ from bge_eval.data.qrels import (
     report_dangling,
     tsv_judgements,
 )
+from bge_eval.data.scratch import scratch_folder
 from bge_eval.data.sources import (
     DataIdentity,
     LocalSource,
     attached,
     is_retrieval,
     require_subsets,
-    scratch_folder,
     subset_folders,
 )
 from bge_eval.errors import MissingError

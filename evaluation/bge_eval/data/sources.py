@@ -5,11 +5,9 @@ Each layout of files has its own source, in the layout's module; `bge_eval.data.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bge_eval.data.files import Place
@@ -116,13 +114,6 @@ def require_subsets(task: AbsTask, root: Place, present: Sequence[str], marker: 
         f" {marker}; there are: {', '.join(folders) or 'none'}. To run only some,"
         f" add --subset {folders[0] if folders else missing[0]}."
     )
-
-
-@contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Give a temporary folder for memory-mapped tables; it is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="bge-eval-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
 
 
 @contextmanager
