@@ -58,7 +58,7 @@ class ModelSettings(TypedDict, total=False):
     protocol: Literal["leaderboard", "model-card", "model-files"]
     """Whose rules decide which prompts texts get."""
     known_as: str | None
-    """The hub's model that a local folder is a copy of; "none" if it is none that is known."""
+    """The hub's model that a local folder is a copy of; "none" if it is a copy of no model."""
     instruction_format: str | None
     """Template of a task instruction, e.g. ``"Instruct: {instruction}\\nQuery: "``."""
     examples: str | Path | None
@@ -84,7 +84,7 @@ class ModelSettings(TypedDict, total=False):
     index_params: Mapping[str, float]
     """Parameters of the index, e.g. ``{"efSearch": 64}``."""
     vectors: Literal["float32", "float16", "int8", "binary"]
-    """How vectors are stored."""
+    """The representation of the vectors that the index searches; stored embeddings are float32."""
     rescore_top: int | None
     """How many of each query's first documents are scored again with the full vectors."""
     index_depth: int | None

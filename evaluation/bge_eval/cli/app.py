@@ -161,7 +161,7 @@ def application(word: str | None = None) -> typer.Typer:
 
 
 def application_for(words: Sequence[str]) -> typer.Typer:
-    """Make the command line for the words behind ``bge-eval``: of its commands, theirs alone."""
+    """Make the command line with only the command that the words behind ``bge-eval`` name."""
     return application(next((word for word in words if not word.startswith("-")), ""))
 
 

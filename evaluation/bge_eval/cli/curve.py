@@ -232,7 +232,7 @@ def curve(
     from bge_eval.cli.console import TerminalProgress, stdout
 
     progress = TerminalProgress(quiet=printed.quiet)
-    # Refused before torch is loaded: a name that is none, and what faiss cannot build.
+    # Wrong names, and indexes that faiss cannot build, are refused before torch is loaded.
     _check_model(model.with_dimension(None), server, machine, data.offline)
     axes.grid()
     progress.note("Loading mteb and torch …")

@@ -352,7 +352,9 @@ def _published(rows: Sequence[Row], run: str) -> Qrels:
             " one."
         )
     if len(names) > 1:
-        raise UsageError(f"A sheet is of one task, and this one is of {', '.join(names)}.")
+        raise UsageError(
+            f"A sheet holds the documents of one task, and this one those of {', '.join(names)}."
+        )
     _, [source] = _sources([run], [names[0].partition("/")[0]])
     saved = source.saved
     if saved is None or saved.name != names[0]:

@@ -30,7 +30,7 @@ def prepare(*, offline: bool = False) -> None:
 
 
 def encode_everything() -> None:
-    """Let the streams print every character where the locale knows few, such as Latin 1.
+    """Let the streams print every character where the locale has few, as in Latin-1.
 
     A pipe or a file gets UTF-8, as every file of the program. On a terminal, and where
     ``PYTHONIOENCODING`` names an encoding, a character that it lacks is printed by its number.

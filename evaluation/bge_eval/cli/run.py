@@ -88,7 +88,7 @@ def run(
     cluster = machine.scale.cluster(estimates=data.estimate, device=machine.device)
     measure_and_key(printed.metric)
     data.check()
-    _ = tasks.names  # no task is refused before anything is loaded
+    _ = tasks.names  # raises where no task was named, before anything is loaded
     trackers = data.tracking.trackers(offline=data.offline)
     progress = TerminalProgress(quiet=printed.quiet)
     command = Command(tasks, model, reranker, server, data, machine)

@@ -63,7 +63,7 @@ def _locked_folder() -> tuple[Path, FileLock]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether a folder is one, and this user's: others may place links in theirs."""
+    """Return whether this is a folder and this user's: another user may have placed a link."""
     facts = folder.lstat()
     return stat.S_ISDIR(facts.st_mode) and (
         not hasattr(os, "getuid") or facts.st_uid == os.getuid()

@@ -61,7 +61,7 @@ def pad_apart(model: Any, files: ModelFiles, *, remote_code: bool) -> None:
 
 
 def _reads_first(files: ModelFiles, config: Mapping[str, Any], *, remote_code: bool) -> bool:
-    """Return whether a classifier of transformers scores a pair by other than its last token.
+    """Return whether a classifier of transformers scores a pair by another token than its last.
 
     With code of its own, what it reads is not known.
     """

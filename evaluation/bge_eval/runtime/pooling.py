@@ -59,6 +59,7 @@ def pooled(hidden: Vectors, mask: npt.NDArray[np.int64], pooling: str) -> Vector
         position = mask.argmax(axis=1)
     else:
         last = mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)
-        position = last * mask.any(axis=1)  # of no token, the first place: the last is the batch's
+        # The last place of a text without tokens would depend on its batch.
+        position = last * mask.any(axis=1)
     selected: Vectors = hidden[np.arange(len(hidden)), position]
     return selected

@@ -204,7 +204,8 @@ def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         position = mask.to(torch.int32).argmax(dim=1)
     else:
         last = mask.shape[1] - 1 - mask.flip(1).to(torch.int32).argmax(dim=1)
-        position = last * mask.any(dim=1)  # of no token, the first place: the last is the batch's
+        # The last place of a text without tokens would depend on its batch.
+        position = last * mask.any(dim=1)
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), position]
 
 
