@@ -358,3 +358,27 @@ def test_a_prompt_is_shown_by_value(tmp_path: Path) -> None:
         "dtype=float16, prompts=1f0c22ab",
         "dtype=float16, prompts=77aa00bb",
     ]
+
+
+def test_the_prompt_of_an_option_is_shown_by_value(tmp_path: Path) -> None:
+    prompts = {"query": "Find: ", "document": "Text: "}
+    for settings, recorded in (
+        ({"query_prompt": "1f0c22ab"}, prompts),
+        ({"query_prompt": "none"}, {"query": "", "document": "Text: "}),
+        ({"document_prompt": "77aa00bb", "query_prompt": "1f0c22ac"}, prompts),
+        ({"query_prompt": "1f0c22ad"}, None),
+    ):
+        save(
+            tmp_path / "-".join(settings.values()),
+            "a/model",
+            "SciFact",
+            {"test": 0.5},
+            experiment=settings,
+            recorded={"identity": {"model": {"prompts": recorded}}},
+        )
+    assert {row.label for row in board(tmp_path).rows} == {
+        "a/model [query prompt “Find: ”]",
+        "a/model [query prompt none]",
+        "a/model [document prompt “Text: ”, query prompt “Find: ”]",
+        "a/model [query prompt 1f0c22ad]",
+    }
