@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bge_eval.errors import UsageError, one_line
+from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
 from bge_eval.search.factory import TRAINING, is_binary, made, reason, stored_as
 from bge_eval.search.faiss_gpu import on_gpu
@@ -253,7 +253,7 @@ class FaissIndex:
             part.replace(path)
         except (RuntimeError, OSError) as error:
             self.note(
-                f"The index cannot be kept in {path.parent}: {one_line(error)}. It is built again"
+                f"The index cannot be kept in {path.parent}: {reason(error)}. It is built again"
                 " next time; BGE_EVAL_CACHE names another folder."
             )
         finally:
