@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from hub_server import HubServer
     from parity.flagembedding import FlagEmbedding
 
 # Read at import by the libraries: no test may reach for a network by accident.
@@ -155,6 +156,27 @@ def flagembedding(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlagEmbe
     asked = FlagEmbedding(python, tmp_path_factory.mktemp("flagembedding"))
     yield asked
     asked.close()
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A hub of this machine."""
+    from hub_server import HubServer
+
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that may only reach the local hub, with an empty cache."""
+    return {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_DATASETS_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
 
 
 def make_encoder(folder: Path, tokenizer: Path, pooling: str, *, bare: bool = False) -> Path:

@@ -27,23 +27,6 @@ from test_layouts import as_zip, readme
 from test_own_suites import flag_folder
 
 
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    return {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_DATASETS_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-    }
-
-
 def reranking_rows(folder: Path) -> Path:
     (folder / "data").mkdir(parents=True)
     rows = [{"query": "骨骼 bones", "positive": ["bones"], "negative": ["sleep", "bees"]}]

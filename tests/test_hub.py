@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,6 @@ from conftest import CommandLine
 from hub_server import HubServer
 
 INSTRUCTION = "Represent this sentence for searching relevant passages: "
-
-
-@pytest.fixture
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def online(hub: HubServer, tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that may only reach the local hub, with an empty cache."""
-    return {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_DATASETS_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-    }
 
 
 @pytest.mark.slow
