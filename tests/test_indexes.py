@@ -350,6 +350,8 @@ def test_a_damaged_kept_index_is_built_again(
         (("bhnsw8", {}), "Did you mean 'BHNSW8'?"),
         (("PCA8,Flat", {}, Precision.BINARY), "no index of 'PCA8,Flat' for binary vectors"),
         (("Flat,IDMap", {}), "Leave IDMap out"),
+        (("RCQ2x5", {}), "RCQ only assigns documents to lists"),
+        (("PCAR32,LSCQ2x5", {}), "LSCQ only assigns documents to lists"),
         (("IVF16,SQ8_direct", {}), "keeps whole numbers"),
         (("HNSW8_PQ8", {}), "does not compare by inner product: faiss makes its IndexHNSWPQ"),
         (("IVF16(HNSW8_PQ8),Flat", {}), "does not compare by inner product"),

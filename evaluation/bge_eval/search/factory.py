@@ -21,6 +21,8 @@ _CODES = {Precision.INT8: "SQ8_direct_signed", Precision.FLOAT16: "SQfp16"}
 """faiss's codes that hold a representation's values exactly, in as many bytes as they need."""
 _WHOLE = re.compile(r"(?P<lists>HNSW\d+|IVF\d+(_HNSW\d+)?)?,?(?P<codes>Flat)?")
 """Factory strings of indexes that hold vectors whole."""
+_QUANTIZER = re.compile(r"(?:^|,)(RCQ|LSCQ)\d")
+"""Factory strings of faiss's coarse quantizers, which are no index of their own."""
 _BINARY = re.compile(r"B(HNSW\d+|IVF\d+(_HNSW\d+)?|Flat|Hash\d+(x\d+)?)")
 """Factory strings of binary indexes: faiss takes any that begins so, whatever follows."""
 _SIZES = (
@@ -165,6 +167,12 @@ def _check_name(options: IndexOptions) -> None:
         raise UsageError(
             f"--index {name}: SQ8_direct keeps whole numbers, and embeddings have none. Name"
             " --vectors int8, with --index flat, HNSW32 or IVF1024,Flat."
+        )
+    quantizer = _QUANTIZER.search(name)
+    if quantizer:
+        raise UsageError(
+            f"--index {name}: {quantizer[1]} only assigns documents to lists, and holds none. Name"
+            f" it inside an index of lists, such as IVF1024({quantizer[1]}2x5),Flat."
         )
     for pattern, least, most, what in _SIZES:
         for number in map(int, pattern.findall(name)):
