@@ -14,17 +14,16 @@ are stored under mteb's ``hit_rate_at_k``.
 
 from __future__ import annotations
 
-import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bge_eval.data.files import Place, find_file, fingerprint, records, text_of
 from bge_eval.data.retrieval_folder import FLAG, RetrievalFolder
+from bge_eval.data.scratch import scratch_folder
 from bge_eval.data.sources import DataIdentity, LocalSource, attached
 from bge_eval.errors import DamagedError, MissingError
 from bge_eval.progress import Progress
@@ -63,9 +62,9 @@ class AnswersSource(LocalSource):
         from datasets import Dataset
 
         files = self._files()
-        with tempfile.TemporaryDirectory(prefix="bge-eval-") as folder:
+        with scratch_folder() as folder:
             with progress.step("load", None, "documents") as step:
-                corpus = RetrievalFolder(self.root, FLAG).corpus(Path(folder), step)
+                corpus = RetrievalFolder(self.root, FLAG).corpus(folder, step)
             task.answers = {}  # type: ignore[attr-defined]
             dataset: dict[str, dict[str, Any]] = {}
             for language in self.languages:

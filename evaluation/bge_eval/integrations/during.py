@@ -7,7 +7,6 @@ the saved checkpoint, and the model itself stays as it is: its mode, its gradien
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from bge_eval.api import ModelSettings, evaluate
+from bge_eval.data.scratch import scratch_folder
 from bge_eval.results.cut import Lite
 from bge_eval.suites.catalogue import plan
 from bge_eval.suites.cutting import cut_tasks, refuse_mixed
@@ -109,8 +109,8 @@ class Tasks:
             step: the trainer's step.
             device: the device that computes.
         """
-        with tempfile.TemporaryDirectory(prefix="bge-eval-") as scratch:
-            folder = Path(scratch) / (trainer.resolve().name or "model") / f"checkpoint-{step}"
+        with scratch_folder() as scratch:
+            folder = scratch / (trainer.resolve().name or "model") / f"checkpoint-{step}"
             folder.mkdir(parents=True)
             with random_states():
                 save(folder)

@@ -160,8 +160,9 @@ class Stages:
         if few:
             self.note(
                 f"{self.options.name} gave {len(few):,} of {len(results):,} queries fewer than"
-                f" {wanted:,} documents (as few as {min(few):,}). Search wider to find more:"
-                " --index-param nprobe=16 for IVF, efSearch=1000 for HNSW, nflip=2 for BHash."
+                f" {wanted:,} documents (as few as {min(few):,}). Search wider to find more, by"
+                " --index-param or within --grid-index: nprobe=16 for IVF, efSearch=1000 for HNSW,"
+                " nflip=2 for BHash."
             )
 
 
