@@ -247,7 +247,7 @@ def test_a_damaged_baseline(bge_eval: CommandLine, folder: Path, tmp_path: Path,
 
 
 SHEETS: dict[str, tuple[str, str | bytes, str]] = {
-    "empty": ("a.csv", "", "this one is of none"),
+    "empty": ("a.csv", "", "The sheet has no rows"),
     "bytes": ("a.csv", b"\xff\xfe", "no readable sheet"),
     "no columns": ("a.csv", "x,y\n1,2\n", "row 2: no column task"),
     "a grade of a word": ("a.csv", "task,query_id,document_id,grade\nT,q,d,yes\n", "is 'yes'"),

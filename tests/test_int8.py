@@ -68,7 +68,7 @@ def opened(folder: Path | str, **settings: Any) -> EncoderModel:
 
 
 def quantised(cache: Path) -> list[Path]:
-    return sorted(cache.glob("openvino/*-int8-*"))
+    return sorted(cache.glob("openvino/[!.]*-int8-*"))
 
 
 @pytest.mark.slow

@@ -176,7 +176,7 @@ def _pruned_indexes(
         without_vectors: models, with their precision in parentheses, that lost their embeddings.
     """
     from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
-    from bge_eval.search.kept import kept_indexes, remove_indexes
+    from bge_eval.search.kept import kept_indexes, partial_files, remove_indexes
 
     folder = cache_folder() / "indexes"
     entries = kept_indexes(folder)
@@ -184,7 +184,7 @@ def _pruned_indexes(
     names = {model.rpartition(" (")[0] for model in without_vectors}
     removed += [entry for entry in entries if entry.model in names and entry not in removed]
     remove_indexes(folder, removed)
-    remove_abandoned(folder.glob(".*"))
+    remove_abandoned(partial_files(folder))
     return removed
 
 

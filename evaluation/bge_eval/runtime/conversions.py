@@ -100,7 +100,7 @@ def stored_folder(cache: Path) -> Path:
 def stored_models(cache: Path) -> list[StoredModel]:
     """Return the converted models of a cache folder, the last used first."""
     models = []
-    for path in stored_folder(cache).glob(f"*/{FACTS}"):
+    for path in stored_folder(cache).glob(f"[!.]*/{FACTS}"):
         try:
             name = str(json.loads(path.read_text(encoding="utf-8"))["model"])
             size = sum(file.stat().st_size for file in path.parent.iterdir())

@@ -105,6 +105,11 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{_PART}")
 
 
+def partial_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder that are being written, or that a killed process left."""
+    yield from folder.glob(f".*{_PART}")
+
+
 def _remove_parts(folder: Path, held: Path) -> None:
     """Remove the partial files of killed processes.
 
@@ -112,7 +117,7 @@ def _remove_parts(folder: Path, held: Path) -> None:
         folder: the folder of indexes.
         held: the index whose lock this process holds.
     """
-    for part in folder.glob(f".*{_PART}"):
+    for part in partial_files(folder):
         lock = _lock(folder / part.name.removeprefix("."))
         try:
             if Path(lock.lock_file) == Path(_lock(held).lock_file):
