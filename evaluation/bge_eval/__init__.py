@@ -42,6 +42,7 @@ reads this list and checks every import::
     encode        a model's files, settings, prompts and protocol; published checkpoints; the store
     search        the order of documents, the exact engine, faiss's indexes, compressed vectors
     records       the types that every room uses: vectors, runs, qrels
+    shared        folders that several processes write: locks, what killed processes left
     resources     where the data files of the package are
     progress      steps, their progress and their seconds
     errors        every error that is raised on purpose, with its exit code

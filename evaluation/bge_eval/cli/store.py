@@ -97,14 +97,14 @@ class PruneFlags:
         Raises:
             UsageError: there are two or more.
         """
+        from bge_eval.errors import UsageError
+
         conditions = {
             "--model": self.model,
             "--older-than": self.older_than,
             "--max-size": self.max_size,
             "--all": self.everything or None,
         }
-        from bge_eval.errors import UsageError
-
         named = [name for name, value in conditions.items() if value is not None]
         if len(named) > 1:
             raise UsageError(
@@ -175,8 +175,8 @@ def _pruned_indexes(
         unused: remove those not used for so many seconds; None for no limit.
         without_vectors: models, with their precision in parentheses, that lost their embeddings.
     """
-    from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
-    from bge_eval.search.kept import kept_indexes, partial_files, remove_indexes
+    from bge_eval.encode.cache import cache_folder, entries_to_remove
+    from bge_eval.search.kept import kept_indexes, remove_indexes, remove_parts
 
     folder = cache_folder() / "indexes"
     entries = kept_indexes(folder)
@@ -184,7 +184,7 @@ def _pruned_indexes(
     names = {model.rpartition(" (")[0] for model in without_vectors}
     removed += [entry for entry in entries if entry.model in names and entry not in removed]
     remove_indexes(folder, removed)
-    remove_abandoned(partial_files(folder))
+    remove_parts(folder)
     return removed
 
 

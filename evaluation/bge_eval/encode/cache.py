@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
-
-_ABANDONED = 3600
-"""Age in seconds at which a partial file counts as abandoned by a killed process."""
 
 
 class CacheEntry(Protocol):
@@ -54,17 +50,3 @@ def entries_to_remove(
         or (model is not None and model.casefold() in entry.model.casefold())
         or (older_than is not None and time.time() - entry.used > older_than)
     ]
-
-
-def remove_abandoned(staged: Iterable[Path]) -> None:
-    """Remove the partial files of killed processes; recent ones may still be written."""
-    for path in staged:
-        try:
-            if time.time() - path.stat().st_mtime <= _ABANDONED:
-                continue
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        except OSError:  # another process removed it first
-            continue

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bge_eval.encode.cache import cache_folder, entries_to_remove, remove_abandoned
+from bge_eval.encode.cache import cache_folder, entries_to_remove
 from bge_eval.encode.journal import ENDING, Journal, recover
 from bge_eval.encode.shards import (
     Keys,
@@ -43,6 +43,7 @@ from bge_eval.encode.shards import (
 )
 from bge_eval.errors import UsageError
 from bge_eval.records import Vectors
+from bge_eval.shared.locks import remove_abandoned
 
 _SHARD_BYTES = 64 * 2**20
 _SMALL_ROWS = 1024

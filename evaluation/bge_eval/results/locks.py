@@ -1,7 +1,6 @@
 """Locks of an output folder: the same task is not run twice, and no two processes save at once.
 
-The operating system releases a lock when its process ends, in whatever way. The files of locks
-stay in ``<output>/.locks``: removing one would let two processes hold the same lock.
+The files of locks stay in ``<output>/.locks``; see `bge_eval.shared.locks`.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bge_eval.errors import BgeEvalError, StorageError
-
-_FOLDER = ".locks"
+from bge_eval.shared.locks import lock_at
 
 
 class BusyError(BgeEvalError):
@@ -88,14 +86,7 @@ def lock_name(output: Path, path: Path) -> str:
     return f"{path.stem[:80]}-{digest}"
 
 
-def lock_at(output: Path, name: str) -> FileLock:
-    """Return a lock by its name, not acquired."""
-    # Each call makes a lock of its own, so that threads exclude each other as processes do.
-    return FileLock(output / _FOLDER / f"{name}.lock", thread_local=False)
-
-
 def _lock(output: Path, path: Path) -> FileLock:
-    """Return the lock of a result or a folder, not acquired; its folder is made."""
+    """Return the lock of a result or a folder, not acquired."""
     with storage(output):
-        (output / _FOLDER).mkdir(parents=True, exist_ok=True)
-    return lock_at(output, lock_name(output, path))
+        return lock_at(output, lock_name(output, path))

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import Timeout
-
-from bge_eval.encode.cache import remove_abandoned
-from bge_eval.results.locks import folder_lock, lock_at, lock_name
+from bge_eval.results.locks import folder_lock, lock_name
+from bge_eval.shared.locks import remove_left
 
 _PREFIX = ".staging-"
 
@@ -41,12 +39,4 @@ def staging_folder(output: Path, folder: Path) -> Iterator[Path]:
 def remove_staged(output: Path) -> None:
     """Remove the folders that killed processes left; those of running processes stay."""
     for staging in output.glob(f"{_PREFIX}*"):
-        lock = lock_at(output, staging.name.removeprefix(_PREFIX))
-        if not Path(lock.lock_file).exists():  # of another command, or of an earlier version
-            remove_abandoned([staging])
-            continue
-        try:
-            with lock.acquire(timeout=0):
-                shutil.rmtree(staging, ignore_errors=True)
-        except (OSError, Timeout):  # being written, or not ours to remove
-            continue
+        remove_left(output, staging, staging.name.removeprefix(_PREFIX), unlocked_before=True)

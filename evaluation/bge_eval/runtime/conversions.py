@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from bge_eval.encode.cache import entries_to_remove, remove_abandoned
+from bge_eval.encode.cache import entries_to_remove
 from bge_eval.encode.config import CONFIG, read_object
+from bge_eval.shared.locks import lock_at, remove_left
 
 FACTS = "model.json"
 """Name of the file with a converted model's facts."""
-LOCKS = ".locks"
-"""Name of the folder of locks beside converted models."""
 _STAGING = ".staging-"
 
 CONVERTED_TYPES = {"bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
@@ -50,12 +47,12 @@ def staging_folder(folder: Path) -> Iterator[Path]:
     Raises:
         OSError: the folders cannot be written.
     """
+    place = folder.parent
     staging = folder.with_name(f"{_STAGING}{folder.name}")
-    lock = _lock(staging)
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-    with lock:
-        for other in folder.parent.glob(f"{_STAGING}*"):
-            _remove_staged(other, held=staging)
+    _remove_staged(place)
+    with lock_at(place, staging.name):
+        # Another process may have been killed since.
+        shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
             yield staging
@@ -63,19 +60,10 @@ def staging_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _remove_staged(other: Path, held: Path) -> None:
-    """Remove a folder that nobody writes any more."""
-    if other == held:
-        shutil.rmtree(other, ignore_errors=True)
-    elif not Path(_lock(other).lock_file).exists():  # of an earlier version, which has no locks
-        remove_abandoned([other])
-    else:
-        with suppress(OSError, Timeout), _lock(other).acquire(timeout=0):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _lock(staging: Path) -> FileLock:
-    return FileLock(staging.parent / LOCKS / f"{staging.name}.lock", thread_local=False)
+def _remove_staged(place: Path) -> None:
+    """Remove the folders that nobody writes any more."""
+    for left in place.glob(f"{_STAGING}*"):
+        remove_left(place, left, left.name, unlocked_before=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,5 +119,5 @@ def prune_models(
     removed = entries_to_remove(stored_models(cache), model, older_than, everything)
     for entry in removed:
         shutil.rmtree(entry.folder, ignore_errors=True)
-    remove_abandoned(stored_folder(cache).glob(f"{_STAGING}*"))
+    _remove_staged(stored_folder(cache))
     return removed

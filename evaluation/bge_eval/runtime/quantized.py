@@ -14,14 +14,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from bge_eval.encode.calibration import Calibration
 from bge_eval.encode.files import ModelFiles
@@ -29,10 +28,11 @@ from bge_eval.errors import NotReadyError, one_line
 from bge_eval.progress import Progress
 from bge_eval.records import Vectors
 from bge_eval.runtime.batches import Tokens, model_inputs
-from bge_eval.runtime.conversions import LOCKS, stored_folder
+from bge_eval.runtime.conversions import stored_folder
 from bge_eval.runtime.converted import Conversion, read_conversion, save_conversion
 from bge_eval.runtime.eight_bit import saturates
 from bge_eval.runtime.openvino_library import openvino
+from bge_eval.shared.locks import alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +152,11 @@ def quantized(
     if stored is not None:
         _tell_speed(folder, stored, load, samples, progress)
         return stored
-    with _alone(folder, progress):
+    with alone(
+        folder.parent,
+        folder.name,
+        lambda: progress.note(f"{folder.name}: waiting for the process that quantises it"),
+    ):
         stored = _stored(folder, samples)  # another process may have made it since
         if stored is not None:
             _tell_speed(folder, stored, load, samples, progress)
@@ -343,26 +347,3 @@ def _each(columns: Mapping[str, Any]) -> tuple[Mapping[str, Tokens], ...]:
         {name: np.array([column[row]], np.int64) for name, column in columns.items()}
         for row in range(count)
     )
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of a model that is being made; the system frees it when a process ends."""
-    try:
-        (folder.parent / LOCKS).mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder.parent / LOCKS, os.W_OK)
-    except OSError:
-        usable = False
-    if not usable:  # nothing can be saved either, so each process makes its own
-        yield
-        return
-    lock = FileLock(folder.parent / LOCKS / f"{folder.name}.lock", thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress.note(f"{folder.name}: waiting for the process that quantises it")
-        lock.acquire(poll_interval=0.5)
-    try:
-        yield
-    finally:
-        lock.release()

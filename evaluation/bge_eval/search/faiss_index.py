@@ -185,7 +185,7 @@ class FaissIndex:
         touch(path)
         return index, stated_seconds(path)
 
-    def _build(self, vectors: Vectors, quantiser: Quantiser) -> tuple[Any, float | None]:
+    def _build(self, vectors: Vectors, quantiser: Quantiser) -> tuple[Any, float]:
         """Return a new index with the seconds of its building."""
         start = time.perf_counter()
         index = _built(self.options, vectors, quantiser, self.note)
@@ -202,7 +202,7 @@ class FaissIndex:
             if kept is not None:
                 return kept
             index, seconds = self._build(vectors, quantiser)
-            self._keep(index, path, seconds or 0.0)
+            self._keep(index, path, seconds)
             return index, seconds
 
     def _precision(self) -> Precision:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from bge_eval.shared.locks import alone, remove_left
 
 _PART = ".part"
 
@@ -79,25 +79,15 @@ class KeptIndex:
 def building(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock of an index that is built; what killed processes left is removed.
 
+    In a read-only folder nothing is kept, and each process builds its own.
+
     Args:
         path: the file of the index.
         waiting: called before the wait for another process that builds it.
     """
-    lock = _lock(path)
-    try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire(poll_interval=0.1)
-    except OSError:  # a read-only folder: nothing is kept, and each process builds its own
+    remove_parts(path.parent)
+    with alone(path.parent, _lock_name(path), waiting):
         yield
-        return
-    try:
-        _remove_parts(path.parent, path)
-        yield
-    finally:
-        lock.release()
 
 
 def part_of(path: Path) -> Path:
@@ -105,34 +95,15 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{_PART}")
 
 
-def partial_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder that are being written, or that a killed process left."""
-    yield from folder.glob(f".*{_PART}")
+def remove_parts(folder: Path) -> None:
+    """Remove the partial files of killed processes from a folder of indexes."""
+    for part in folder.glob(f".*{_PART}"):
+        remove_left(folder, part, _lock_name(part), unlocked_before=False)
 
 
-def _remove_parts(folder: Path, held: Path) -> None:
-    """Remove the partial files of killed processes.
-
-    Args:
-        folder: the folder of indexes.
-        held: the index whose lock this process holds.
-    """
-    for part in partial_files(folder):
-        lock = _lock(folder / part.name.removeprefix("."))
-        try:
-            if Path(lock.lock_file) == Path(_lock(held).lock_file):
-                part.unlink(missing_ok=True)
-            else:
-                with lock.acquire(timeout=0):
-                    part.unlink(missing_ok=True)
-        except (OSError, Timeout):  # it is being written, or not ours to remove
-            continue
-
-
-def _lock(path: Path) -> FileLock:
-    """Return the lock of an index or of its facts, not acquired."""
-    digest = path.name.partition(".")[0]
-    return FileLock(path.parent / ".locks" / f"{digest}.lock", thread_local=False)
+def _lock_name(path: Path) -> str:
+    """Return the name of the lock of an index, from its file, its facts or a part of them."""
+    return path.name.removeprefix(".").partition(".")[0]
 
 
 def stated_seconds(path: Path) -> float | None:

@@ -1,0 +1,1 @@
+"""Folders that several processes write: their locks, and what killed processes left there."""
